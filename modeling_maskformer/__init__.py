@@ -1,0 +1,1 @@
+"""MaskFormer for Hugging Face transformers."""

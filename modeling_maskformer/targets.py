@@ -1,0 +1,175 @@
+"""The segments of an image, compact: integer id maps and one class id per segment.
+
+A target of S masks at H x W costs S * H * W floats as a mask stack. The same target is one integer map where masks do
+not overlap, and a few such maps ("layers") where they do: every segment lives in exactly one layer, and two segments
+share a layer only if they share no pixel. Readers, augmentation, loss and metrics all work on this form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+NO_SEGMENT = 0  # the pixel belongs to no segment: it counts as background of every mask
+VOID = -1  # the pixel is unlabelled: it takes part in no matching, no loss and no metric (255 in uint8)
+
+
+def void_value(dtype: torch.dtype) -> int:
+    """The value that means void in an id map of this dtype: -1, which is 255 in uint8."""
+    return 255 if dtype == torch.uint8 else VOID
+
+
+def smallest_id_dtype(num_segments: int) -> torch.dtype:
+    """The smallest of uint8, int16 and int32 that holds `num_segments` ids next to NO_SEGMENT and void."""
+    if num_segments <= 254:
+        return torch.uint8
+    return torch.int16 if num_segments <= torch.iinfo(torch.int16).max else torch.int32
+
+
+@dataclass
+class Segments:
+    """The segments of one image.
+
+    Attributes:
+        ids: `(L, H, W)` uint8, int16 or int32. `k` in 1..S marks the pixels of segment `k`, whose class is
+            `class_ids[k - 1]`; 0 marks pixels of no segment; -1 (255 in uint8) in layer 0 marks void.
+        class_ids: `(S,)` int64, class of each segment.
+        is_crowd: `(S,)` bool, True where the segment is a region of uncounted objects (COCO's `iscrowd`). Defaults to
+            all False.
+    """
+
+    ids: Tensor
+    class_ids: Tensor
+    is_crowd: Tensor = field(default=None)  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        if self.ids.ndim == 2:
+            self.ids = self.ids[None]
+        if self.ids.ndim != 3 or self.ids.dtype not in (torch.uint8, torch.int16, torch.int32):
+            raise ValueError(
+                "Segments.ids must be an (L, H, W) map of uint8, int16 or int32, "
+                f"got shape {tuple(self.ids.shape)} and {self.ids.dtype}."
+            )
+        self.class_ids = torch.as_tensor(self.class_ids, dtype=torch.int64)
+        if self.is_crowd is None:
+            self.is_crowd = torch.zeros(len(self.class_ids), dtype=torch.bool)
+        self.is_crowd = torch.as_tensor(self.is_crowd, dtype=torch.bool)
+        if self.is_crowd.shape != self.class_ids.shape:
+            raise ValueError(
+                f"Segments.is_crowd has shape {tuple(self.is_crowd.shape)}, class_ids {tuple(self.class_ids.shape)}."
+            )
+
+    def __len__(self) -> int:
+        return len(self.class_ids)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return self.ids.shape[-2], self.ids.shape[-1]
+
+    @property
+    def void(self) -> Tensor:
+        """`(H, W)` bool, True at void pixels."""
+        return self.ids[0] == void_value(self.ids.dtype)
+
+    def masks(self) -> Tensor:
+        """`(S, H, W)` bool, one mask per segment. Large: for tests, metrics and small images."""
+        return expand_masks(self.ids, len(self))
+
+    def areas(self) -> Tensor:
+        """`(S,)` int64, pixels of each segment."""
+        flat = self.ids.flatten().to(torch.int64)
+        flat = torch.where(self.ids.flatten() == void_value(self.ids.dtype), 0, flat)
+        return torch.bincount(flat, minlength=len(self) + 1)[1 : len(self) + 1]
+
+    def select(self, keep: Tensor, dropped: int = NO_SEGMENT) -> Segments:
+        """The segments where `keep` ((S,) bool) is True, renumbered; pixels of the others become `dropped`.
+
+        With `dropped=VOID`, pixels that no kept segment covers become void.
+        """
+        numbers = torch.zeros(len(self) + 2, dtype=torch.int64)
+        numbers[1:-1] = torch.where(keep, keep.cumsum(0), NO_SEGMENT)
+        numbers[-1] = VOID
+        old = self.ids.to(torch.int64)
+        old = torch.where(self.ids == void_value(self.ids.dtype), len(self) + 1, old)
+        ids = numbers[old]
+        if dropped == VOID:
+            uncovered = (ids <= NO_SEGMENT).all(0) & (old > NO_SEGMENT).any(0)
+            ids[0] = torch.where(uncovered, VOID, ids[0])
+        return Segments(ids.to(smallest_id_dtype(int(keep.sum()))), self.class_ids[keep], self.is_crowd[keep])
+
+    def without_crowd(self) -> Segments:
+        """What training sees: crowd regions are no targets, their pixels are void."""
+        return self.select(~self.is_crowd, dropped=VOID) if self.is_crowd.any() else self
+
+    def without_empty(self) -> Segments:
+        """Without the segments that have no pixel left, as after a crop."""
+        areas = self.areas()
+        return self if bool((areas > 0).all()) else self.select(areas > 0)
+
+
+def segments_from_class_map(class_map: np.ndarray | Tensor, ignore_index: int | None = 255) -> Segments:
+    """One segment per class present in an `(H, W)` integer map; pixels of `ignore_index` are void."""
+    class_map = torch.as_tensor(class_map).to(torch.int64)
+    class_ids, inverse = torch.unique(class_map, return_inverse=True)
+    ids = inverse + 1
+    if ignore_index is not None and (class_ids == ignore_index).any():
+        position = int((class_ids == ignore_index).nonzero())
+        ids = torch.where(inverse == position, VOID, ids - (inverse > position).to(torch.int64))
+        class_ids = class_ids[class_ids != ignore_index]
+    return Segments(ids.to(smallest_id_dtype(len(class_ids))), class_ids)
+
+
+def segments_from_masks(
+    masks: Sequence[np.ndarray | Tensor] | np.ndarray | Tensor,
+    class_ids: Sequence[int] | Tensor,
+    is_crowd: Sequence[bool] | Tensor | None = None,
+    size: tuple[int, int] | None = None,
+    void: np.ndarray | Tensor | None = None,
+) -> Segments:
+    """Segments of S masks, each `(H, W)` and read one at a time; overlapping ones go to different layers.
+
+    Args:
+        masks: S masks of booleans or numbers, non-zero inside.
+        class_ids: S class ids.
+        is_crowd: S flags, default none.
+        size: (H, W); needed where there is no mask.
+        void: `(H, W)` bool; void wherever no mask covers the pixel.
+    """
+    class_ids = torch.as_tensor(class_ids, dtype=torch.int64)
+    if len(masks) != len(class_ids):
+        raise ValueError(f"{len(masks)} masks but {len(class_ids)} class ids: one class id per mask is expected.")
+    if len(masks) == 0 and size is None:
+        raise ValueError("segments_from_masks needs `size` where there are no masks.")
+    dtype = smallest_id_dtype(len(class_ids))
+    height, width = size if size is not None else tuple(masks[0].shape)
+    layers = [torch.zeros(height, width, dtype=dtype)]
+    for number, mask in enumerate(masks, start=1):
+        mask = torch.as_tensor(mask).to(torch.bool)
+        for layer in layers:
+            if not layer[mask].any():
+                break
+        else:
+            layer = torch.zeros(height, width, dtype=dtype)
+            layers.append(layer)
+        layer[mask] = number
+    ids = torch.stack(layers)
+    if void is not None:
+        uncovered = torch.as_tensor(void).to(torch.bool) & (ids == NO_SEGMENT).all(0)
+        ids[0][uncovered] = void_value(dtype)
+    return Segments(ids, class_ids, is_crowd)
+
+
+def expand_masks(ids: Tensor, num_segments: int) -> Tensor:
+    """`(S, H, W)` bool masks of `(L, H, W)` id maps."""
+    masks = torch.zeros(num_segments, *ids.shape[-2:], dtype=torch.bool, device=ids.device)
+    numbers = torch.arange(1, num_segments + 1, device=ids.device, dtype=torch.int64)[:, None, None]  # (S, 1, 1)
+    for layer in ids:
+        layer = layer.to(torch.int64)
+        layer = torch.where(layer == void_value(ids.dtype), 0, layer) if ids.dtype == torch.uint8 else layer
+        masks |= layer[None] == numbers
+    return masks

@@ -1,0 +1,33 @@
+"""Package metadata of modeling-maskformer."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+setup(
+    name="modeling-maskformer",
+    version="0.1.0",
+    description="MaskFormer for Hugging Face transformers: as the paper has it, fast, in little memory",
+    long_description=(Path(__file__).parent / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=find_packages(include=["modeling_maskformer*", "image_processing*"]),
+    install_requires=[
+        "torch>=2.6",
+        "torchvision>=0.21",
+        "transformers>=5.20,<6",
+        "timm>=1.0.15",
+        "datasets>=4",
+        "accelerate>=1.1",
+        "evaluate>=0.4.3",
+        "scipy>=1.10",
+        "safetensors>=0.4.3",
+        "pycocotools>=2.0.8",
+        "torchmetrics>=1.5",
+        "numpy>=1.26",
+        "pillow>=10",
+        "pyyaml>=6",
+    ],
+    extras_require={"test": ["pytest>=8", "ruff>=0.9"]},
+)
