@@ -1,0 +1,34 @@
+"""Fixtures of all tests: no network, fixed seeds, and the optional shared data."""
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+from pathlib import Path  # noqa: E402
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+SHARED = Path(__file__).resolve().parents[1].parent / "shared"
+
+
+@pytest.fixture(autouse=True)
+def _fixed_seed():
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real datasets beside the repository."""
+    if not (SHARED / "data").is_dir():
+        pytest.skip("the real datasets are not beside this repository (../shared/data)")
+    return SHARED / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_weights() -> Path:
+    """The folder of pretrained backbone weights beside the repository."""
+    if not (SHARED / "weights").is_dir():
+        pytest.skip("the pretrained weights are not beside this repository (../shared/weights)")
+    return SHARED / "weights"
