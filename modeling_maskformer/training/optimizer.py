@@ -1,0 +1,104 @@
+"""Parameter groups and learning-rate schedules of the paper's recipes (appendix; configurations of the public code)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.optim.lr_scheduler import LambdaLR
+
+BACKBONE_PREFIX = "model.pixel_level_module.encoder."
+
+# Tables that are added to features or attention scores: Swin, ViT and their relatives in timm and transformers.
+_POSITION_TABLES = ("pos_embed", "position_embedding", "position_bias", "rel_pos")
+
+
+def _is_norm(module: nn.Module) -> bool:
+    """True for every normalisation layer, also those that backbone libraries define for themselves."""
+    if isinstance(module, (nn.LayerNorm, nn.GroupNorm, _NormBase, nn.RMSNorm)):
+        return True
+    is_leaf = next(module.children(), None) is None
+    return is_leaf and "norm" in type(module).__name__.lower()
+
+
+def parameter_groups(
+    model: nn.Module,
+    learning_rate: float,
+    weight_decay: float,
+    backbone_lr_factor: float = 1.0,
+    decay_norms_and_embeddings: bool = False,
+) -> list[dict]:
+    """Optimizer groups of all trainable parameters: at most four, backbone or not x decayed or not.
+
+    Args:
+        model: the whole segmentation model; its backbone's parameters are those under `model.pixel_level_module.encoder`.
+        learning_rate: of everything but the backbone.
+        weight_decay: of all weights and biases of linear layers and convolutions.
+        backbone_lr_factor: the backbone's learning rate is `learning_rate` times this (0.1 for the paper's ResNets).
+        decay_norms_and_embeddings: whether `weight_decay` also holds for normalisation layers, embeddings and
+            position tables. The recipes leave these alone.
+
+    Returns:
+        Dictionaries with `name`, `params`, `lr`, `weight_decay`, as `torch.optim` takes them.
+    """
+    groups: dict[str, dict] = {}
+    seen: set[nn.Parameter] = set()
+    for module_name, module in model.named_modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if not parameter.requires_grad or parameter in seen:
+                continue
+            seen.add(parameter)
+            in_backbone = f"{module_name}.{name}".startswith(BACKBONE_PREFIX)
+            is_table = isinstance(module, nn.Embedding) or any(part in name for part in _POSITION_TABLES)
+            is_decayed = decay_norms_and_embeddings or not (_is_norm(module) or is_table)
+            key = ("backbone" if in_backbone else "head") + ("" if is_decayed else "_no_decay")
+            group = {
+                "name": key,
+                "params": [],
+                "lr": learning_rate * (backbone_lr_factor if in_backbone else 1.0),
+                "weight_decay": weight_decay if is_decayed else 0.0,
+            }
+            groups.setdefault(key, group)["params"].append(parameter)
+    return list(groups.values())
+
+
+def warmup_multiplier(step: int, warmup_steps: int, warmup_factor: float) -> float:
+    """What the learning rate is multiplied by at `step`: rises linearly from `warmup_factor` to 1."""
+    if step >= warmup_steps:
+        return 1.0
+    progress = step / warmup_steps
+    return warmup_factor * (1 - progress) + progress
+
+
+def poly_schedule(
+    optimizer: torch.optim.Optimizer,
+    num_training_steps: int,
+    power: float = 0.9,
+    warmup_steps: int = 0,
+    warmup_factor: float = 1e-6,
+) -> LambdaLR:
+    """Learning rates that fall as (1 - step / num_training_steps) ** power, to 0 after the last step."""
+
+    def multiplier(step: int) -> float:
+        decay = max(0.0, 1 - step / num_training_steps) ** power
+        return warmup_multiplier(step, warmup_steps, warmup_factor) * decay
+
+    return LambdaLR(optimizer, multiplier)
+
+
+def step_schedule(
+    optimizer: torch.optim.Optimizer,
+    milestones: Sequence[int],
+    gamma: float = 0.1,
+    warmup_steps: int = 0,
+    warmup_factor: float = 1e-6,
+) -> LambdaLR:
+    """Learning rates that are multiplied by `gamma` when a milestone, counted in optimizer steps, is reached."""
+
+    def multiplier(step: int) -> float:
+        decay = gamma ** sum(step >= milestone for milestone in milestones)
+        return warmup_multiplier(step, warmup_steps, warmup_factor) * decay
+
+    return LambdaLR(optimizer, multiplier)
