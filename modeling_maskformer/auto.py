@@ -1,0 +1,24 @@
+"""Registration with transformers' Auto classes."""
+
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForImageSegmentation,
+    AutoModelForInstanceSegmentation,
+    AutoModelForUniversalSegmentation,
+)
+
+from .configuration_maskformer import MaskFormerConfig
+from .modeling_maskformer import MaskFormerForInstanceSegmentation, MaskFormerModel
+
+
+def register() -> None:
+    """Makes the Auto classes and pipelines answer `model_type` "maskformer" with this package's classes."""
+    AutoConfig.register(MaskFormerConfig.model_type, MaskFormerConfig, exist_ok=True)
+    AutoModel.register(MaskFormerConfig, MaskFormerModel, exist_ok=True)
+    for auto_class in (
+        AutoModelForImageSegmentation,
+        AutoModelForInstanceSegmentation,
+        AutoModelForUniversalSegmentation,
+    ):
+        auto_class.register(MaskFormerConfig, MaskFormerForInstanceSegmentation, exist_ok=True)

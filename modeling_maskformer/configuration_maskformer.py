@@ -1,0 +1,76 @@
+"""MaskFormerConfig: the fields of transformers' config and the few of ours."""
+
+from __future__ import annotations
+
+from huggingface_hub.dataclasses import strict
+from transformers import MaskFormerConfig as TransformersMaskFormerConfig
+
+from .backbone import fill_timm_out_indices
+
+MASK_LOSSES = ("dense", "points")
+
+
+@strict
+class MaskFormerConfig(TransformersMaskFormerConfig):
+    """Configuration of `MaskFormerModel` and `MaskFormerForInstanceSegmentation`.
+
+    It has every field of `transformers.MaskFormerConfig` with the same meaning, so a config of either library loads
+    in the other, and the fields below. One default differs: deep supervision is on, as in the paper.
+
+    Args:
+        backbone_config: config of the backbone, as a config or a dict with `model_type`: `"swin"`, `"resnet"` (of
+            transformers) or `"timm_backbone"` with `backbone` = name of a timm model. For timm the feature maps at
+            strides 4, 8, 16 and 32 are found by themselves unless `out_indices` says otherwise.
+        decoder_config: a `DetrConfig` (or dict); read are `d_model`, `num_queries`, `decoder_layers`,
+            `decoder_attention_heads`, `decoder_ffn_dim`, `dropout`, `attention_dropout`, `activation_dropout`
+            and `activation_function`.
+        use_auxiliary_loss: whether every decoder layer's output is supervised (paper, section 3.4). Default True.
+        mask_loss: how the mask losses sum over pixels. `"dense"` visits every pixel of the target (the paper);
+            `"points"` samples `num_points` points per mask (Mask2Former), several times cheaper.
+        num_points: points per matched mask with `mask_loss="points"`.
+        oversample_ratio: random candidates per point, from which the uncertain ones are chosen.
+        importance_sample_ratio: share of the points chosen for their uncertainty, in [0, 1]; the rest is uniform.
+        freeze_backbone_batch_norm: whether the backbone's BatchNorm layers keep the weights and statistics they were
+            loaded with, as the paper does. Set to False to train a backbone from scratch.
+    """
+
+    model_type = "maskformer"
+    backbones_supported = ("swin", "maskformer-swin", "resnet", "timm_backbone")
+
+    use_auxiliary_loss: bool = True
+    mask_loss: str = "dense"
+    num_points: int = 12544
+    oversample_ratio: float = 3.0
+    importance_sample_ratio: float = 0.75
+    freeze_backbone_batch_norm: bool = True
+
+    def __post_init__(self, **kwargs):
+        deep_supervision = kwargs.pop("deep_supervision", None)
+        super().__post_init__(**kwargs)
+        if deep_supervision is not None:
+            self.use_auxiliary_loss = deep_supervision
+        fill_timm_out_indices(self.backbone_config)
+        if self.mask_loss not in MASK_LOSSES:
+            raise ValueError(f"mask_loss must be one of {', '.join(MASK_LOSSES)}, got {self.mask_loss!r}.")
+        if self.num_points < 1:
+            raise ValueError(f"num_points must be at least 1, got {self.num_points}.")
+        if self.oversample_ratio < 1:
+            raise ValueError(f"oversample_ratio must be at least 1, got {self.oversample_ratio}.")
+        if not 0 <= self.importance_sample_ratio <= 1:
+            raise ValueError(f"importance_sample_ratio must lie in [0, 1], got {self.importance_sample_ratio}.")
+        for name in ("fpn_feature_size", "mask_feature_size"):
+            if getattr(self, name) % 32:
+                raise ValueError(
+                    f"{name} must be a multiple of 32 (GroupNorm has 32 groups), got {getattr(self, name)}."
+                )
+
+    def to_dict(self) -> dict:
+        """The fields as plain values, in a form that plain transformers can run.
+
+        With `use_auxiliary_loss` on, transformers' model fails in every plain forward. So it is written as off there,
+        and as `deep_supervision` for this class, which reads it back.
+        """
+        fields = super().to_dict()
+        fields["deep_supervision"] = fields["use_auxiliary_loss"]
+        fields["use_auxiliary_loss"] = False
+        return fields

@@ -1,0 +1,350 @@
+"""MaskFormerModel and MaskFormerForInstanceSegmentation: assemble the parts, the heads and the outputs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers import initialization as init
+from transformers.utils import ModelOutput
+
+from .backbone import build_backbone, extract_features, freeze_batch_norm
+from .configuration_maskformer import MaskFormerConfig
+from .loss import MaskFormerLoss
+from .matching import HungarianMatcher
+from .pixel_decoder import PixelDecoder
+from .transformer_decoder import Attention, TransformerDecoder, TransformerDecoderLayer, TransformerModule
+
+
+@dataclass
+class MaskFormerModelOutput(ModelOutput):
+    """Output of `MaskFormerModel`.
+
+    Attributes:
+        encoder_last_hidden_state: `(B, C_32, H/32, W/32)`, the backbone's coarsest feature map.
+        pixel_decoder_last_hidden_state: `(B, C_E, H/4, W/4)`, the per-pixel embeddings.
+        transformer_decoder_last_hidden_state: `(B, Q, C)`, the per-segment embeddings.
+        encoder_hidden_states: the backbone's four feature maps, finest first (with `output_hidden_states`).
+        pixel_decoder_hidden_states: the FPN's maps, coarsest first (with `output_hidden_states`).
+        transformer_decoder_hidden_states: the decoder's input, each layer's output, the last one through the final
+            LayerNorm, `(B, Q, C)` each (with `output_hidden_states`).
+        hidden_states: the three above in one tuple (with `output_hidden_states`).
+        attentions: self-attention weights of each decoder layer, `(B, heads, Q, Q)` (with `output_attentions`).
+        intermediate_hidden_states: `(layers, B, Q, C)`, each decoder layer's output through the final LayerNorm.
+        image_sizes: `(B, 2)` int64, height and width of each image without its padding, in pixels of the input.
+    """
+
+    encoder_last_hidden_state: Tensor | None = None
+    pixel_decoder_last_hidden_state: Tensor | None = None
+    transformer_decoder_last_hidden_state: Tensor | None = None
+    encoder_hidden_states: tuple[Tensor, ...] | None = None
+    pixel_decoder_hidden_states: tuple[Tensor, ...] | None = None
+    transformer_decoder_hidden_states: tuple[Tensor, ...] | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
+    intermediate_hidden_states: Tensor | None = None
+    image_sizes: Tensor | None = None
+
+
+@dataclass
+class MaskFormerForInstanceSegmentationOutput(ModelOutput):
+    """Output of `MaskFormerForInstanceSegmentation`; the image processor's `post_process_*` methods take it.
+
+    Attributes:
+        loss: scalar, the sum of `loss_dict` (with targets).
+        class_queries_logits: `(B, Q, K+1)`, class logits of each query; the last is "no object".
+        masks_queries_logits: `(B, Q, H/4, W/4)`, mask logits of each query.
+        auxiliary_logits: for each decoder layer but the last a dict of the two above (with `output_auxiliary_logits`).
+        loss_dict: the weighted parts of the loss by name (with targets).
+
+    The other attributes are those of `MaskFormerModelOutput`.
+    """
+
+    loss: Tensor | None = None
+    class_queries_logits: Tensor | None = None
+    masks_queries_logits: Tensor | None = None
+    auxiliary_logits: list[dict[str, Tensor]] | None = None
+    encoder_last_hidden_state: Tensor | None = None
+    pixel_decoder_last_hidden_state: Tensor | None = None
+    transformer_decoder_last_hidden_state: Tensor | None = None
+    encoder_hidden_states: tuple[Tensor, ...] | None = None
+    pixel_decoder_hidden_states: tuple[Tensor, ...] | None = None
+    transformer_decoder_hidden_states: tuple[Tensor, ...] | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
+    image_sizes: Tensor | None = None
+    loss_dict: dict[str, Tensor] | None = None
+
+
+class PixelLevelModule(nn.Module):
+    """Backbone and pixel decoder: pixels `(B, 3, H, W)` -> features, per-pixel embeddings, decoder maps."""
+
+    def __init__(self, encoder: nn.Module, decoder: PixelDecoder):
+        super().__init__()
+        self.encoder = encoder
+        self.decoder = decoder
+
+    def forward(self, pixel_values: Tensor) -> tuple[list[Tensor], Tensor, list[Tensor]]:
+        features = extract_features(self.encoder, self.encoder.channels, pixel_values)
+        embeddings, decoded = self.decoder(features)
+        return features, embeddings, decoded
+
+
+class MaskEmbedder(nn.Sequential):
+    """The MLP from per-segment embeddings to mask embeddings: two hidden layers with ReLU (paper, section 3.3)."""
+
+    def __init__(self, channels: int, embedding_channels: int):
+        super().__init__(
+            nn.Sequential(nn.Linear(channels, channels), nn.ReLU()),
+            nn.Sequential(nn.Linear(channels, channels), nn.ReLU()),
+            nn.Sequential(nn.Linear(channels, embedding_channels)),
+        )
+
+
+class MaskFormerPreTrainedModel(PreTrainedModel):
+    """Initialisation (the original's, not transformers' N(0, 0.02)), loading and saving."""
+
+    config: MaskFormerConfig
+    config_class = MaskFormerConfig
+    base_model_prefix = "model"
+    main_input_name = "pixel_values"
+    input_modalities = ("image",)
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        # called children first: what a parent sets wins over the Linear default
+        if isinstance(module, nn.Linear):
+            _init_linear_default(module)
+        elif isinstance(module, nn.Conv2d):
+            init.kaiming_uniform_(module.weight, a=1)
+            if module.bias is not None:
+                init.zeros_(module.bias)
+        elif isinstance(module, (nn.GroupNorm, nn.LayerNorm)):
+            init.ones_(module.weight)
+            init.zeros_(module.bias)
+        elif isinstance(module, nn.Embedding):
+            init.normal_(module.weight, mean=0.0, std=1.0)
+        elif isinstance(module, Attention):
+            for projection in (module.q_proj, module.k_proj, module.v_proj):
+                # as one (3C, C) matrix the three have fan_in + fan_out = 4C, taken alone 2C
+                init.xavier_uniform_(projection.weight, gain=math.sqrt(0.5))
+                init.zeros_(projection.bias)
+            init.xavier_uniform_(module.out_proj.weight)
+            init.zeros_(module.out_proj.bias)
+        elif isinstance(module, TransformerDecoderLayer):
+            for linear in (module.fc1, module.fc2):
+                init.xavier_uniform_(linear.weight)
+                init.zeros_(linear.bias)
+        elif isinstance(module, MaskFormerLoss):
+            weights = torch.ones_like(module.empty_weight)
+            weights[-1] = self.config.no_object_weight
+            init.copy_(module.empty_weight, weights)
+
+    def train(self, mode: bool = True):
+        super().train(mode)
+        if self.config.freeze_backbone_batch_norm:
+            freeze_batch_norm(self.get_backbone())
+        return self
+
+    def get_backbone(self) -> nn.Module:
+        """The backbone module."""
+        return self.base_model.pixel_level_module.encoder
+
+
+def _init_linear_default(linear: nn.Linear) -> None:
+    """PyTorch's own default, said explicitly: loading creates modules without running their constructor's."""
+    init.kaiming_uniform_(linear.weight, a=math.sqrt(5))
+    if linear.bias is not None:
+        bound = 1 / math.sqrt(linear.in_features)
+        init.uniform_(linear.bias, -bound, bound)
+
+
+class MaskFormerModel(MaskFormerPreTrainedModel):
+    """Backbone, pixel decoder and transformer decoder: pixels -> per-pixel and per-segment embeddings."""
+
+    def __init__(self, config: MaskFormerConfig):
+        super().__init__(config)
+        encoder = build_backbone(config.backbone_config)
+        decoder_config = config.decoder_config
+        self.pixel_level_module = PixelLevelModule(
+            encoder, PixelDecoder(encoder.channels, config.fpn_feature_size, config.mask_feature_size)
+        )
+        self.transformer_module = TransformerModule(
+            encoder.channels[-1],
+            decoder_config.d_model,
+            decoder_config.num_queries,
+            TransformerDecoder(
+                channels=decoder_config.d_model,
+                num_layers=decoder_config.decoder_layers,
+                num_heads=decoder_config.decoder_attention_heads,
+                ffn_channels=decoder_config.decoder_ffn_dim,
+                dropout=decoder_config.dropout,
+                attention_dropout=decoder_config.attention_dropout,
+                activation_dropout=decoder_config.activation_dropout,
+                activation=decoder_config.activation_function,
+            ),
+        )
+        self.post_init()
+        if config.freeze_backbone_batch_norm:
+            freeze_batch_norm(encoder)
+
+    def forward(
+        self,
+        pixel_values: Tensor,
+        pixel_mask: Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> MaskFormerModelOutput | tuple:
+        """Embeddings of pixels and segments.
+
+        Args:
+            pixel_values: `(B, 3, H, W)` normalised pixels, any H and W.
+            pixel_mask: `(B, H, W)`, 1 at pixels of the image and 0 at padding, which is right of and below the image.
+            output_hidden_states, output_attentions: whether the output has these fields; default as the config says.
+            return_dict: False for a plain tuple.
+        """
+        check_pixels(pixel_values, pixel_mask)
+        output_hidden_states = (
+            self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
+        )
+        output_attentions = self.config.output_attentions if output_attentions is None else output_attentions
+        features, pixel_embeddings, decoded = self.pixel_level_module(pixel_values)
+        decoder = self.transformer_module(features[-1], bool(output_attentions))
+        output = MaskFormerModelOutput(
+            encoder_last_hidden_state=features[-1],
+            pixel_decoder_last_hidden_state=pixel_embeddings,
+            transformer_decoder_last_hidden_state=decoder.outputs[-1],
+            attentions=decoder.attentions,
+            intermediate_hidden_states=decoder.outputs,
+            image_sizes=image_sizes_of(pixel_values, pixel_mask),
+        )
+        if output_hidden_states:
+            output.encoder_hidden_states = tuple(features)
+            output.pixel_decoder_hidden_states = tuple(decoded)
+            output.transformer_decoder_hidden_states = (*decoder.hidden_states[:-1], decoder.outputs[-1])
+            output.hidden_states = (
+                output.encoder_hidden_states
+                + output.pixel_decoder_hidden_states
+                + output.transformer_decoder_hidden_states
+            )
+        return_dict = self.config.return_dict if return_dict is None else return_dict
+        return output if return_dict else output.to_tuple()
+
+
+class MaskFormerForInstanceSegmentation(MaskFormerPreTrainedModel):
+    """MaskFormer with its heads and its loss, for semantic, instance and panoptic segmentation alike."""
+
+    def __init__(self, config: MaskFormerConfig):
+        super().__init__(config)
+        self.model = MaskFormerModel(config)
+        channels = config.decoder_config.d_model
+        self.class_predictor = nn.Linear(channels, config.num_labels + 1)
+        self.mask_embedder = MaskEmbedder(channels, config.mask_feature_size)
+        self.criterion = MaskFormerLoss(
+            config.num_labels,
+            HungarianMatcher(mask_weight=config.mask_weight, dice_weight=config.dice_weight),
+            no_object_weight=config.no_object_weight,
+            cross_entropy_weight=config.cross_entropy_weight,
+            mask_weight=config.mask_weight,
+            dice_weight=config.dice_weight,
+            mask_loss=config.mask_loss,
+            num_points=config.num_points,
+            oversample_ratio=config.oversample_ratio,
+            importance_sample_ratio=config.importance_sample_ratio,
+        )
+        self.post_init()
+        if config.freeze_backbone_batch_norm:
+            freeze_batch_norm(self.get_backbone())
+
+    def forward(
+        self,
+        pixel_values: Tensor,
+        mask_labels: Sequence[Tensor] | None = None,
+        class_labels: Sequence[Tensor] | None = None,
+        pixel_mask: Tensor | None = None,
+        output_auxiliary_logits: bool | None = None,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+        return_dict: bool | None = None,
+        segment_ids: Tensor | None = None,
+    ) -> MaskFormerForInstanceSegmentationOutput | tuple:
+        """Class and mask logits of each query and, with targets, the loss.
+
+        Args:
+            pixel_values: `(B, 3, H, W)` normalised pixels, any H and W.
+            mask_labels: for each image its target masks `(S_b, H, W)`, booleans or numbers (transformers' form).
+            class_labels: for each image the class ids `(S_b,)` of its segments.
+            pixel_mask: `(B, H, W)`, 1 at pixels of the image and 0 at padding, which is right of and below the image.
+            output_auxiliary_logits, output_hidden_states, output_attentions: whether the output has these fields;
+                default as the config says.
+            return_dict: False for a plain tuple.
+            segment_ids: `(B, L, H, W)` integer id maps, the compact form of the target masks: see `Segments`.
+                Void pixels take part neither in matching nor in the mask losses.
+        """
+        outputs = self.model(
+            pixel_values, pixel_mask, output_hidden_states=output_hidden_states, output_attentions=output_attentions
+        )
+        if output_auxiliary_logits is None:
+            output_auxiliary_logits = bool(self.config.output_auxiliary_logits)
+        has_targets = class_labels is not None
+        if not has_targets and (mask_labels is not None or segment_ids is not None):
+            raise ValueError("Target masks were passed without class_labels: pass the class ids of the segments too.")
+        all_layers = output_auxiliary_logits or (has_targets and self.config.use_auxiliary_loss)
+        layers = outputs.intermediate_hidden_states if all_layers else outputs.intermediate_hidden_states[-1:]
+        class_logits, mask_logits = self.predict(layers, outputs.pixel_decoder_last_hidden_state)
+        result = MaskFormerForInstanceSegmentationOutput(
+            class_queries_logits=class_logits[-1],
+            masks_queries_logits=mask_logits[-1],
+            **{name: value for name, value in outputs.items() if name != "intermediate_hidden_states"},
+        )
+        if has_targets:
+            first = 0 if self.config.use_auxiliary_loss else -1
+            result.loss_dict = self.criterion(
+                class_logits[first:], mask_logits[first:], class_labels, segment_ids, mask_labels
+            )
+            result.loss = torch.stack(list(result.loss_dict.values())).sum()
+        if output_auxiliary_logits:
+            result.auxiliary_logits = [
+                {"class_queries_logits": classes, "masks_queries_logits": masks}
+                for classes, masks in zip(class_logits[:-1], mask_logits[:-1], strict=True)
+            ]
+        return_dict = self.config.return_dict if return_dict is None else return_dict
+        return result if return_dict else result.to_tuple()
+
+    def predict(self, segment_embeddings: Tensor, pixel_embeddings: Tensor) -> tuple[Tensor, Tensor]:
+        """Class logits `(layers, B, Q, K+1)` and mask logits `(layers, B, Q, H/4, W/4)` of embeddings.
+
+        Args:
+            segment_embeddings: `(layers, B, Q, C)`.
+            pixel_embeddings: `(B, C_E, H/4, W/4)`.
+        """
+        mask_embeddings = self.mask_embedder(segment_embeddings)  # (layers, B, Q, C_E)
+        mask_logits = torch.einsum("lbqc,bchw->lbqhw", mask_embeddings, pixel_embeddings)
+        return self.class_predictor(segment_embeddings), mask_logits
+
+
+def check_pixels(pixel_values: Tensor, pixel_mask: Tensor | None) -> None:
+    """Raises a ValueError where the pixels or their mask have not the expected shape."""
+    if pixel_values.ndim != 4:
+        raise ValueError(
+            f"pixel_values has shape {tuple(pixel_values.shape)}, expected (batch, channels, height, width)."
+        )
+    expected = (pixel_values.shape[0], *pixel_values.shape[-2:])
+    if pixel_mask is not None and tuple(pixel_mask.shape) != expected:
+        raise ValueError(f"pixel_mask has shape {tuple(pixel_mask.shape)}, expected {expected} as pixel_values has.")
+
+
+def image_sizes_of(pixel_values: Tensor, pixel_mask: Tensor | None) -> Tensor:
+    """`(B, 2)` int64 height and width of each image without its padding."""
+    if pixel_mask is None:
+        height, width = pixel_values.shape[-2:]
+        return torch.tensor([[height, width]], device=pixel_values.device).expand(len(pixel_values), 2)
+    inside = pixel_mask.bool()
+    return torch.stack((inside.any(2).sum(1), inside.any(1).sum(1)), dim=1)

@@ -1,0 +1,75 @@
+"""Backbone features -> per-pixel embeddings (paper, section 3.3: a lightweight FPN)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+NUM_GROUPS = 32
+
+
+class ConvNormAct(nn.Sequential):
+    """3x3 convolution without bias, GroupNorm, ReLU: `(B, C_in, H, W)` -> `(B, C_out, H, W)`."""
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__(
+            nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1, bias=False),
+            nn.GroupNorm(NUM_GROUPS, out_channels),
+            nn.ReLU(inplace=True),
+        )
+
+
+class FPNLayer(nn.Module):
+    """Adds one lateral feature map to the coarser map, enlarged by nearest, and smooths the sum."""
+
+    def __init__(self, lateral_channels: int, channels: int):
+        super().__init__()
+        self.proj = nn.Sequential(
+            nn.Conv2d(lateral_channels, channels, kernel_size=1, bias=False), nn.GroupNorm(NUM_GROUPS, channels)
+        )
+        self.block = ConvNormAct(channels, channels)
+
+    def forward(self, coarse: Tensor, lateral: Tensor) -> Tensor:
+        lateral = self.proj(lateral)  # (B, C, H, W)
+        return self.block(lateral + F.interpolate(coarse, size=lateral.shape[-2:], mode="nearest"))
+
+
+class FPN(nn.Module):
+    """Feature maps, finest first -> decoded maps of the same sizes but the coarsest, coarsest first."""
+
+    def __init__(self, in_channels: Sequence[int], channels: int):
+        super().__init__()
+        self.stem = ConvNormAct(in_channels[-1], channels)
+        self.layers = nn.Sequential(*[FPNLayer(lateral, channels) for lateral in reversed(in_channels[:-1])])
+
+    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
+        decoded = self.stem(features[-1])  # (B, C, H/32, W/32)
+        outputs = []
+        for layer, lateral in zip(self.layers, reversed(features[:-1]), strict=True):
+            decoded = layer(decoded, lateral)
+            outputs.append(decoded)
+        return outputs  # (B, C, H/16, W/16), (B, C, H/8, W/8), (B, C, H/4, W/4)
+
+
+class PixelDecoder(nn.Module):
+    """The FPN and the last convolution, which turns its finest map into per-pixel embeddings.
+
+    Args:
+        in_channels: channels of the backbone's feature maps, finest first.
+        channels: channels inside the FPN, a multiple of 32.
+        embedding_channels: channels of the per-pixel embeddings (the paper's C_E).
+    """
+
+    def __init__(self, in_channels: Sequence[int], channels: int = 256, embedding_channels: int = 256):
+        super().__init__()
+        if channels % NUM_GROUPS:
+            raise ValueError(f"channels must be a multiple of {NUM_GROUPS} (GroupNorm), got {channels}.")
+        self.fpn = FPN(in_channels, channels)
+        self.mask_projection = nn.Conv2d(channels, embedding_channels, kernel_size=3, padding=1)
+
+    def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """Pixel embeddings `(B, C_E, H/4, W/4)` and the FPN's maps, coarsest first."""
+        decoded = self.fpn(features)
+        return self.mask_projection(decoded[-1]), decoded
