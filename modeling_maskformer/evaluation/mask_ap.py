@@ -1,0 +1,146 @@
+"""COCO mask average precision, the metric of instance segmentation."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as mask_utils
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from ..targets import Segments
+from .base import SegmentationMetric, check_result, mean_of_defined
+
+# the order of COCOeval.stats
+STATISTICS = (
+    *("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large"),
+    *("ar1", "ar10", "ar100", "ar_small", "ar_medium", "ar_large"),
+)
+
+
+class MaskAP(SegmentationMetric):
+    """COCO's mask AP and AR, computed by pycocotools.
+
+    A crowd region of the reference is no object to find, and a detection inside one of its class is not counted. The
+    same holds for void pixels of the reference, for any class. Small, medium and large (under 32**2, 96**2, over)
+    are told by a mask's number of pixels. The 100 best detections of each image and class count.
+
+    Memory: run-length encoded masks, no pixels.
+
+    Args:
+        id2label: class id -> name, for ids 0..K-1.
+    """
+
+    def compute(self) -> dict[str, float | dict[str, dict[str, float]]]:
+        """COCO's twelve numbers (`ap` is the mean over IoU 0.50:0.05:0.95), and `per_class` `ap` and `ap50`.
+
+        `ap`, `ap50`, `ap75`, `ap_small`, `ap_medium`, `ap_large`; `ar1`, `ar10`, `ar100` (recall with that many
+        detections an image), `ar_small`, `ar_medium`, `ar_large`. What no reference object defines is NaN.
+        """
+        evaluation = self._evaluate()
+        precision = evaluation.eval["precision"][:, :, :, 0, -1]  # (IoUs, recalls, K), all areas, 100 detections
+        precision = np.where(precision > -1, precision, np.nan)
+        statistics = np.where(evaluation.stats > -1, evaluation.stats, np.nan).tolist()
+        return dict(zip(STATISTICS, statistics, strict=True)) | {
+            "per_class": self._per_class(
+                ap=np.array([mean_of_defined(values) for values in np.moveaxis(precision, 2, 0)]),
+                ap50=np.array([mean_of_defined(values) for values in precision[0].T]),
+            )
+        }
+
+    def _empty_state(self) -> dict[str, list]:
+        return {"images": []}  # an image: its size, its objects and its detections
+
+    def _update(self, prediction: Mapping[str, Any], reference: Segments) -> None:
+        """`prediction`: `segmentation`, N COCO RLEs, and `segments_info`, N dicts with `label_id` and `score`."""
+        detections = self._read_prediction(prediction, reference.size)
+        objects = [
+            {"category_id": int(class_id), "segmentation": rle, "iscrowd": int(crowd)}
+            for class_id, crowd, rle in zip(reference.class_ids, reference.is_crowd, _encode(reference), strict=True)
+        ]
+        if reference.void.any():
+            void = mask_utils.encode(np.asfortranarray(reference.void.cpu().numpy(), dtype=np.uint8))
+            objects += [
+                {"category_id": class_id, "segmentation": void, "iscrowd": 1}
+                for class_id in sorted({detection["category_id"] for detection in detections})
+            ]
+        self._state["images"].append({"size": reference.size, "objects": objects, "detections": detections})
+
+    def _read_prediction(self, prediction: Mapping[str, Any], size: tuple[int, int]) -> list[dict[str, Any]]:
+        check_result(prediction)
+        segments = prediction["segments_info"]
+        if not segments:
+            return []
+        rles = prediction["segmentation"]
+        if not isinstance(rles, list) or not all(isinstance(rle, Mapping) for rle in rles):
+            raise ValueError(
+                "the prediction's segmentation must be a list of COCO run-length encodings, dicts with size and "
+                "counts: post-process with return_coco_annotation=True."
+            )
+        if len(rles) != len(segments):
+            raise ValueError(f"the prediction has {len(rles)} masks but lists {len(segments)} in segments_info.")
+        self._check_class_ids("prediction", [segment["label_id"] for segment in segments])
+        for rle in rles:
+            if tuple(rle["size"]) != tuple(size):
+                raise ValueError(
+                    f"a predicted mask is {rle['size'][0]} high and {rle['size'][1]} wide, the reference "
+                    f"{size[0]} and {size[1]}."
+                )
+        return [
+            {
+                "category_id": int(segment["label_id"]),
+                "segmentation": compress_rle(rle),
+                "score": float(segment["score"]),
+            }
+            for segment, rle in zip(segments, rles, strict=True)
+        ]
+
+    def _evaluate(self) -> COCOeval:
+        """COCO's evaluation, run to its statistics; what it prints is swallowed."""
+        sizes, objects, detections = [], [], []
+        for image_id, image in enumerate(self._state["images"]):
+            height, width = image["size"]
+            sizes.append({"id": image_id, "height": height, "width": width})
+            for source, target in ((image["objects"], objects), (image["detections"], detections)):
+                for entry in source:
+                    # ids start at 1: pycocotools takes a match with id 0 for none
+                    target.append(entry | {"id": len(target) + 1, "image_id": image_id})
+                    target[-1]["area"] = float(mask_utils.area(entry["segmentation"]))
+        categories = [{"id": class_id} for class_id in range(self.num_labels)]
+        # an evaluation without any image or class fails in pycocotools; an image without segments changes no value
+        sizes = sizes or [{"id": 0, "height": 1, "width": 1}]
+        with contextlib.redirect_stdout(io.StringIO()):
+            evaluation = COCOeval(_index(sizes, categories, objects), _index(sizes, categories, detections), "segm")
+            evaluation.evaluate()
+            evaluation.accumulate()
+            evaluation.summarize()
+        return evaluation
+
+
+def _index(images: list[dict], categories: list[dict], annotations: list[dict]) -> COCO:
+    coco = COCO()
+    coco.dataset = {"images": images, "categories": categories, "annotations": annotations}
+    coco.createIndex()
+    return coco
+
+
+def _encode(reference: Segments) -> Iterator[dict[str, Any]]:
+    """The COCO RLE of each segment, one mask in memory at a time."""
+    layers = [np.asfortranarray(layer) for layer in reference.ids.cpu().numpy()]  # RLE runs along columns
+    layer_of = {number: layer for layer in layers for number in np.unique(layer).tolist()}
+    for number in range(1, len(reference) + 1):
+        mask = layer_of.get(number, layers[0]) == number
+        yield mask_utils.encode(mask.view(np.uint8))
+
+
+def compress_rle(rle: Mapping[str, Any]) -> dict[str, Any]:
+    """The same RLE with its counts as bytes; counts come as bytes, as text (from JSON) or as a list of runs."""
+    counts = rle["counts"]
+    if isinstance(counts, list):
+        return mask_utils.frPyObjects({"size": list(rle["size"]), "counts": counts}, *rle["size"])
+    counts = counts.encode("ascii") if isinstance(counts, str) else counts
+    return {"size": list(rle["size"]), "counts": counts}
