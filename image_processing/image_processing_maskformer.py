@@ -1,0 +1,281 @@
+"""MaskFormerImageProcessor: images and annotations -> a batch; a model's outputs -> results."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional as tvF
+from transformers.image_processing_backends import TorchvisionBackend
+from transformers.image_processing_utils import BatchFeature, get_size_dict
+from transformers.image_transforms import get_size_with_aspect_ratio
+from transformers.image_utils import (
+    IMAGENET_DEFAULT_MEAN,
+    IMAGENET_DEFAULT_STD,
+    ChannelDimension,
+    ImageInput,
+    PILImageResampling,
+    SizeDict,
+    get_image_size_for_max_height_width,
+)
+from transformers.processing_utils import ImagesKwargs
+from transformers.utils import TensorType, logging
+
+from .annotations import as_annotations, as_compact_targets, masks_and_classes, pad_segment_ids, resize_nearest
+from .post_processing import PostProcessingMixin
+
+logger = logging.get_logger(__name__)
+
+# Keys of saved processors that are no arguments of this one: written by every processor, or by old ones.
+SAVED_KEYS = ("image_processor_type", "feature_extractor_type", "processor_class", "_processor_class", "auto_map")
+RENAMED_KEYS = {"_max_size": "max_size", "reduce_labels": "do_reduce_labels", "size_divisibility": "size_divisor"}
+
+
+class MaskFormerImageProcessorKwargs(ImagesKwargs, total=False):
+    """Arguments beyond those of every image processor; `MaskFormerImageProcessor` explains them."""
+
+    size_divisor: int
+    ignore_index: int | None
+    do_reduce_labels: bool
+    num_labels: int | None
+    label_ids_to_fuse: list[int] | None
+
+
+class MaskFormerImageProcessor(PostProcessingMixin, TorchvisionBackend):
+    """Batches of `pixel_values` and `pixel_mask` (and targets) for MaskFormer, and results from what it puts out.
+
+    Arguments, defaults, pixel values and saved files are those of transformers' `MaskFormerImageProcessor`, with two
+    additions: compact targets (`segment_ids`), and `label_ids_to_fuse`.
+
+    Args:
+        do_resize: resize images (and targets with them).
+        size: {"shortest_edge", "longest_edge"}, {"height", "width"} or {"max_height", "max_width"}; or one number, the
+            shortest edge. {"shortest_edge"} alone does not bound the longest.
+        size_divisor: after resizing, height and width are raised to the next multiple (the image is stretched). 0: no.
+        resample: filter for images; targets are always resized to the nearest.
+        do_rescale, rescale_factor, do_normalize, image_mean, image_std: value = (pixel * factor - mean) / std.
+        do_convert_rgb: make images of other modes RGB.
+        pad_size: {"height", "width"} of the batch. None: the largest height and width in the batch.
+        ignore_index: this value in `segmentation_maps` is no segment.
+        do_reduce_labels: 0 in `segmentation_maps` becomes `ignore_index` (needed then), any other value one less.
+        num_labels: kept and saved for transformers.
+        label_ids_to_fuse: classes of stuff, which panoptic results show as one segment each. Saved.
+    """
+
+    valid_kwargs = MaskFormerImageProcessorKwargs
+    model_input_names = ["pixel_values", "pixel_mask"]  # noqa: RUF012
+
+    resample = PILImageResampling.BILINEAR
+    image_mean = IMAGENET_DEFAULT_MEAN
+    image_std = IMAGENET_DEFAULT_STD
+    size = {"shortest_edge": 800, "longest_edge": 1333}  # noqa: RUF012
+    default_to_square = False
+    do_resize = True
+    do_rescale = True
+    rescale_factor = 1 / 255
+    do_normalize = True
+    do_convert_rgb = True
+    size_divisor = 32
+    do_reduce_labels = False
+    ignore_index = None
+    label_ids_to_fuse = None
+
+    def __init__(
+        self,
+        size: int | Sequence[int] | Mapping[str, int] | None = None,
+        max_size: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        unknown = sorted(set(kwargs) - set(self.valid_kwargs.__annotations__))
+        if unknown:
+            known = ", ".join(sorted(self.valid_kwargs.__annotations__))
+            raise TypeError(f"MaskFormerImageProcessor has no argument {', '.join(unknown)}; it has: {known}.")
+        if size is None:
+            size = dict(self.size) if max_size is None else {**self.size, "longest_edge": max_size}
+        kwargs["size"] = get_size_dict(size, max_size=max_size, default_to_square=False)
+        if kwargs.get("label_ids_to_fuse") is not None:
+            kwargs["label_ids_to_fuse"] = sorted(int(label) for label in kwargs["label_ids_to_fuse"])
+        super().__init__(**kwargs)
+        if self.do_reduce_labels and self.ignore_index is None:
+            logger.warning_once("`do_reduce_labels` needs an `ignore_index` as soon as there are segmentation maps.")
+
+    @classmethod
+    def from_dict(cls, image_processor_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """A processor from the dictionary of a saved one; keys of older versions are translated."""
+        known = {}
+        for key, value in image_processor_dict.items():
+            name = RENAMED_KEYS.get(key, key)
+            if name in cls.valid_kwargs.__annotations__ or name == "max_size":
+                # A file may have both names of an argument: the present one holds.
+                if key == name or name not in image_processor_dict:
+                    known[name] = value
+            elif key not in SAVED_KEYS:
+                logger.warning_once(f"The saved image processor has `{key}`, which MaskFormer does not know: ignored.")
+        if isinstance(known.get("size"), Mapping):
+            known.pop("max_size", None)  # what an old processor kept beside its size says the same
+        return super().from_dict(known, **kwargs)
+
+    def preprocess(
+        self,
+        images: ImageInput,
+        segmentation_maps: ImageInput | None = None,
+        instance_id_to_semantic_id: list[dict[int, int]] | dict[int, int] | None = None,
+        segment_ids: Sequence[Tensor] | None = None,
+        class_labels: Sequence[Tensor] | None = None,
+        **kwargs: Any,
+    ) -> BatchFeature:
+        """`pixel_values` (B, 3, H, W), `pixel_mask` (B, H, W) int64 with 1 at pixels of the image, and targets.
+
+        Args:
+            images: one image or several: PIL, arrays or tensors, of any sizes.
+            segmentation_maps: one `(H, W)` integer map per image of classes, or of instances with
+                `instance_id_to_semantic_id`. Adds `mask_labels`, a list of (S, H, W) float32 masks, 0 in the padding,
+                and `class_labels`, a list of (S,) int64.
+            instance_id_to_semantic_id: the class of each value in the maps; one dict, or one per image.
+            segment_ids: one `(L, H, W)` id map per image (uint8, int16 or int32; k marks segment k, 0 none, -1 or 255
+                in uint8 void). Adds `segment_ids` (B, L, H, W), resized to the nearest, void in the padding, and
+                `class_labels` unchanged. Far smaller than masks, and pixels can be void.
+            class_labels: with `segment_ids`: the `(S,)` classes of the segments of each image.
+            **kwargs: any argument of the constructor, for this call, and `return_tensors`, `device`,
+                `input_data_format`, `disable_grouping`.
+
+        Raises:
+            ValueError: image and annotation do not fit, with the index of the image in the batch.
+        """
+        return super().preprocess(
+            images, segmentation_maps, instance_id_to_semantic_id, segment_ids, class_labels, **kwargs
+        )
+
+    def _preprocess_image_like_inputs(
+        self,
+        images: ImageInput,
+        segmentation_maps: ImageInput | None,
+        instance_id_to_semantic_id: list[dict[int, int]] | dict[int, int] | None,
+        segment_ids: Sequence[Tensor] | None,
+        class_labels: Sequence[Tensor] | None,
+        *,
+        do_convert_rgb: bool | None,
+        input_data_format: str | ChannelDimension | None,
+        do_resize: bool,
+        size: SizeDict,
+        size_divisor: int,
+        resample: Any,
+        do_rescale: bool,
+        rescale_factor: float,
+        do_normalize: bool,
+        image_mean: float | Sequence[float],
+        image_std: float | Sequence[float],
+        pad_size: SizeDict | None,
+        ignore_index: int | None,
+        do_reduce_labels: bool,
+        return_tensors: str | TensorType | None,
+        device: str | torch.device | None = None,
+        **_: Any,  # what the base class passes to every processor and this one has no use for
+    ) -> BatchFeature:
+        pictures = self._prepare_image_like_inputs(
+            images=images, do_convert_rgb=do_convert_rgb, input_data_format=input_data_format, device=device
+        )
+        sizes = [tuple(picture.shape[-2:]) for picture in pictures]
+        if segmentation_maps is not None and segment_ids is not None:
+            raise ValueError("Give either `segmentation_maps` or `segment_ids`, not both.")
+        maps = None if segmentation_maps is None else as_annotations(segmentation_maps, sizes)
+        compact = None if segment_ids is None else as_compact_targets(segment_ids, class_labels, sizes)
+        if segment_ids is None and class_labels is not None:
+            raise ValueError("`class_labels` are the classes of `segment_ids`, which are missing.")
+
+        if do_resize:
+            pictures = [self.resize(picture, size, size_divisor, resample) for picture in pictures]
+            sizes = [tuple(picture.shape[-2:]) for picture in pictures]
+        padded = _padded_size(sizes, pad_size)
+
+        batch: dict[str, list[Tensor]] = {"pixel_values": [], "pixel_mask": []}
+        for picture in pictures:
+            picture = self.rescale_and_normalize(
+                picture, do_rescale, rescale_factor, do_normalize, image_mean, image_std
+            )
+            values, pixel_mask, _ = self.pad(picture[None], padded)
+            batch["pixel_values"].append(values[0])
+            batch["pixel_mask"].append(pixel_mask[0])
+        features = BatchFeature(batch, tensor_type=return_tensors)
+        if maps is not None:
+            maps = [resize_nearest(label_map, shape) for label_map, shape in zip(maps, sizes, strict=True)]
+            targets = masks_and_classes(maps, instance_id_to_semantic_id, ignore_index, do_reduce_labels)
+            masks = [tvF.pad(mask, _padding(mask, padded)) for mask, _ in targets]
+            features.update(mask_labels=masks, class_labels=[classes for _, classes in targets])
+        if compact is not None:
+            maps = [resize_nearest(ids, shape) for ids, shape in zip(compact, sizes, strict=True)]
+            features.update(segment_ids=pad_segment_ids(maps, padded), class_labels=list(class_labels))
+        return features
+
+    def resize(
+        self,
+        image: Tensor,
+        size: SizeDict,
+        size_divisor: int = 0,
+        resample: Any = None,
+        **kwargs: Any,
+    ) -> Tensor:
+        """The image `(..., H, W)` resized to what `size` says for it, raised to multiples of `size_divisor`."""
+        height, width = image.shape[-2:]
+        if size.shortest_edge:
+            height, width = get_size_with_aspect_ratio((height, width), size.shortest_edge, size.longest_edge)
+        elif size.max_height and size.max_width:
+            height, width = get_image_size_for_max_height_width((height, width), size.max_height, size.max_width)
+        elif size.height and size.width:
+            height, width = size.height, size.width
+        else:
+            raise ValueError(
+                'Expected a `size` of {"shortest_edge"}, {"shortest_edge", "longest_edge"}, {"height", "width"} or '
+                f'{{"max_height", "max_width"}}, got {dict(size)}.'
+            )
+        if size_divisor > 0:
+            height, width = (math.ceil(length / size_divisor) * size_divisor for length in (height, width))
+        return super().resize(image, SizeDict(height=height, width=width), resample=resample, **kwargs)
+
+    def pad(
+        self,
+        images: Tensor,
+        padded_size: tuple[int, int],
+        segmentation_maps: list[Tensor] | None = None,
+        fill: int = 0,
+        ignore_index: int | None = 255,
+    ) -> tuple[Tensor, Tensor, list[Tensor] | None]:
+        """Images `(B, C, H, W)` of one size padded at the bottom and at the right, their pixel mask, and their maps.
+
+        The pixel mask (B, H, W) int64 is 1 at pixels of the image. Maps `(..., H, W)` are filled with `ignore_index`.
+        """
+        padding = _padding(images, padded_size)
+        pixel_mask = images.new_zeros((len(images), *padded_size), dtype=torch.int64)
+        pixel_mask[:, : images.shape[-2], : images.shape[-1]] = 1
+        if segmentation_maps is not None:
+            segmentation_maps = [
+                tvF.pad(label_map, _padding(label_map, padded_size), fill=ignore_index)
+                for label_map in segmentation_maps
+            ]
+        return tvF.pad(images, padding, fill=fill), pixel_mask, segmentation_maps
+
+
+def _padding(image: Tensor, padded_size: tuple[int, int]) -> list[int]:
+    """Left, top, right and bottom padding."""
+    bottom, right = padded_size[0] - image.shape[-2], padded_size[1] - image.shape[-1]
+    if bottom < 0 or right < 0:
+        raise ValueError(
+            f"An image of {image.shape[-2]}x{image.shape[-1]} pixels does not fit into the padded size of "
+            f"{padded_size[0]}x{padded_size[1]}."
+        )
+    return [0, 0, right, bottom]
+
+
+def _padded_size(sizes: Sequence[tuple[int, int]], pad_size: SizeDict | None) -> tuple[int, int]:
+    if pad_size is None:
+        return max(height for height, _ in sizes), max(width for _, width in sizes)
+    for index, (height, width) in enumerate(sizes):
+        if height > pad_size.height or width > pad_size.width:
+            raise ValueError(
+                f"Image {index} of the batch is {height}x{width} after resizing and does not fit into the `pad_size` "
+                f"of {pad_size.height}x{pad_size.width}."
+            )
+    return pad_size.height, pad_size.width

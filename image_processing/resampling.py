@@ -1,0 +1,116 @@
+"""From mask logits at stride 4 to pixels of the result: crop to the image, enlarge to the input, resize to the target.
+
+A batch is padded to its largest image, so an image's own mask logits are the top left part of the map. Only that part
+is used, whatever lies beside it: a result never depends on the other images of the batch.
+
+Bilinear resizing treats rows and columns alike and separately, and each pixel blends neighbours only. So enlarging and
+resizing together are one small list of taps per row and per column, which can be applied to any block of pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+STRIDE = 4  # input pixels per mask logit, in each direction
+
+
+@dataclass(frozen=True)
+class Taps:
+    """A resampling of one axis: `out[i] = sum over j of weights[i, j] * x[min(first[i] + j, len(x) - 1)]`.
+
+    Attributes:
+        first: `(T,)` int64, not decreasing.
+        weights: `(T, n)` float32, not negative, rows sum to 1.
+        length: number of samples of `x`.
+    """
+
+    first: Tensor
+    weights: Tensor
+    length: int
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    def matrix(self) -> Tensor:
+        """`(T, length)` float32: the resampling as a matrix."""
+        columns = (self.first[:, None] + torch.arange(self.weights.shape[1])).clamp(max=self.length - 1)
+        return torch.zeros(len(self), self.length).scatter_add_(1, columns, self.weights)
+
+
+def linear_taps(length: int, size: int) -> Taps:
+    """Two taps a sample: `length` samples resized to `size`, as `interpolate` with `align_corners=False` does.
+
+    Positions are computed in float32 as torch computes them, to blend with the same weights.
+    """
+    position = (torch.arange(size, dtype=torch.float32) + 0.5) * (torch.tensor(float(length)) / size) - 0.5
+    position = position.clamp(min=0)
+    first = position.floor().clamp(max=length - 1)
+    ahead = (position - first).clamp(max=1)
+    return Taps(first.to(torch.int64), torch.stack((1 - ahead, ahead), 1), length)
+
+
+def logits_taps(length: int, image: int, target: int) -> Taps:
+    """Three taps a sample: stride-4 logits enlarged to input pixels, cropped to `image`, resized to `target`."""
+    enlarge, resize = linear_taps(length, STRIDE * length), linear_taps(image, target)
+    first = enlarge.first[resize.first]  # (T,)
+    weights = torch.zeros(target, 3)
+    for tap in range(2):
+        pixel = (resize.first + tap).clamp(max=image - 1)  # (T,)
+        # Neighbouring input pixels start at the same logit or at the next one.
+        columns = (enlarge.first[pixel] - first)[:, None] + torch.arange(2)  # (T, 2)
+        weights.scatter_add_(1, columns, resize.weights[:, tap, None] * enlarge.weights[pixel])
+    return Taps(first, weights, length)
+
+
+def scores_taps(length: int, image: int, target: int) -> Taps:
+    """Two taps a sample: stride-4 values resized straight to the `target` pixels that the `image` pixels cover.
+
+    Where the image is no multiple of the stride it ends inside the last stride-4 cell.
+    """
+    position = (torch.arange(target, dtype=torch.float32) + 0.5) * (torch.tensor(image / STRIDE) / target) - 0.5
+    position = position.clamp(min=0, max=length - 1)
+    first = position.floor()
+    ahead = position - first
+    return Taps(first.to(torch.int64), torch.stack((1 - ahead, ahead), 1), length)
+
+
+def resize(maps: Tensor, rows: Taps, columns: Taps) -> Tensor:
+    """`(N, H, W)`: `(N, h, w)` maps with rows and columns resampled."""
+    return rows.matrix().to(maps.device) @ maps @ columns.matrix().to(maps.device).T
+
+
+def crop_to_image(mask_logits: Tensor, image_size: tuple[int, int] | None) -> tuple[Tensor, tuple[int, int]]:
+    """The valid part of one image's mask logits, float32, and the (height, width) of the image in input pixels.
+
+    Args:
+        mask_logits: `(Q, h, w)` of any floating dtype.
+        image_size: (height, width) of the image in pixels of the model's input, without padding. None: the whole map
+            is valid, and the input four times as large.
+
+    Raises:
+        ValueError: the logits are too small for an image of that size.
+    """
+    if image_size is None:
+        image_size = (STRIDE * mask_logits.shape[-2], STRIDE * mask_logits.shape[-1])
+    height, width = image_size
+    rows, columns = -(-height // STRIDE), -(-width // STRIDE)
+    if not (0 < rows <= mask_logits.shape[-2] and 0 < columns <= mask_logits.shape[-1]):
+        raise ValueError(
+            f"An image of {height}x{width} input pixels has mask logits of {rows}x{columns} at stride {STRIDE}, "
+            f"but the logits are {mask_logits.shape[-2]}x{mask_logits.shape[-1]}."
+        )
+    return mask_logits[:, :rows, :columns].float(), (height, width)
+
+
+def target_logits(
+    mask_logits: Tensor, image_size: tuple[int, int] | None, target_size: tuple[int, int] | None
+) -> Tensor:
+    """`(Q, H, W)` float32, the mask logits at the pixels of the result; without `target_size` cropped only."""
+    logits, image_size = crop_to_image(mask_logits, image_size)
+    if target_size is None:
+        return logits
+    rows, columns = (logits_taps(logits.shape[i + 1], image_size[i], target_size[i]) for i in range(2))
+    return resize(logits, rows, columns)

@@ -1,0 +1,213 @@
+"""The `post_process_*` methods: transformers' signatures and forms, whole batches, files that others can read."""
+
+import inspect
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from inference_cases import confident_case, random_case
+from pycocotools import mask as coco_mask
+from transformers.models.maskformer.image_processing_maskformer import MaskFormerImageProcessor as TheirProcessor
+from transformers.models.maskformer.modeling_maskformer import MaskFormerForInstanceSegmentationOutput
+
+from image_processing import (
+    MaskFormerImageProcessor,
+    decode_mask,
+    instance_segmentation,
+    panoptic_segmentation,
+    semantic_segmentation,
+)
+
+# pycocotools' own, when it decodes under numpy 2
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+METHODS = (
+    "post_process_semantic_segmentation",
+    "post_process_instance_segmentation",
+    "post_process_panoptic_segmentation",
+)
+IMAGE_SIZES = [(96, 120), (90, 61), (33, 118)]
+TARGET_SIZES = [(96, 120), (180, 122), (40, 50)]
+
+
+def batch_of(cases):
+    class_logits, mask_logits = zip(*cases, strict=True)
+    return torch.stack(class_logits), torch.stack(mask_logits)
+
+
+def outputs_of(cases, image_sizes=None):
+    class_logits, mask_logits = batch_of(cases)
+    image_sizes = None if image_sizes is None else torch.tensor(image_sizes)
+    return SimpleNamespace(
+        class_queries_logits=class_logits, masks_queries_logits=mask_logits, image_sizes=image_sizes
+    )
+
+
+def three_images():
+    return [confident_case(seed=seed) for seed in range(3)]
+
+
+def nothing():
+    class_logits, mask_logits = random_case()
+    class_logits[:, -1] = 50
+    return class_logits, mask_logits
+
+
+@pytest.fixture
+def processor():
+    return MaskFormerImageProcessor()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_signatures_begin_with_those_of_transformers(name):
+    ours = inspect.signature(getattr(MaskFormerImageProcessor, name)).parameters
+    theirs = inspect.signature(getattr(TheirProcessor, name)).parameters
+    assert list(ours)[: len(theirs)] == list(theirs)
+    for parameter in theirs:
+        assert ours[parameter].default == theirs[parameter].default
+
+
+def test_a_batch_gives_each_images_own_result(processor):
+    """Fault 3 of transformers: in a batch of mixed sizes, padding stretched every result."""
+    cases = three_images()
+    outputs = outputs_of(cases, IMAGE_SIZES)
+    semantic = processor.post_process_semantic_segmentation(outputs, TARGET_SIZES)
+    instance = processor.post_process_instance_segmentation(
+        outputs, target_sizes=TARGET_SIZES, return_binary_maps=True
+    )
+    panoptic = processor.post_process_panoptic_segmentation(outputs, target_sizes=torch.tensor(TARGET_SIZES))
+    for index, (class_logits, mask_logits) in enumerate(cases):
+        height, width = IMAGE_SIZES[index]
+        alone = (
+            class_logits,
+            mask_logits[:, : -(-height // 4), : -(-width // 4)],
+            (height, width),
+            TARGET_SIZES[index],
+        )
+        assert torch.equal(semantic[index], semantic_segmentation(*alone))
+        masks, info = instance_segmentation(*alone)
+        assert torch.equal(instance[index]["segmentation"], masks) and instance[index]["segments_info"] == info
+        ids, info = panoptic_segmentation(*alone, threshold=0.5)
+        assert torch.equal(panoptic[index]["segmentation"], ids) and panoptic[index]["segments_info"] == info
+
+
+def test_outputs_of_transformers_are_taken(processor):
+    class_logits, mask_logits = batch_of(three_images())
+    outputs = MaskFormerForInstanceSegmentationOutput(
+        class_queries_logits=class_logits, masks_queries_logits=mask_logits
+    )
+    for name in METHODS:
+        assert len(getattr(processor, name)(outputs)) == 3
+        assert len(getattr(processor, name)(outputs, target_sizes=TARGET_SIZES)) == 3
+
+
+def test_unfused_panoptic_results_of_sure_masks_equal_transformers(processor):
+    """Where none of the faults plays a part, the results are transformers' own."""
+    outputs = outputs_of(three_images())
+    outputs.class_queries_logits *= 4  # probabilities of nearly 1: weighting changes no area
+    sizes = [(96, 120)] * 3
+    ours = processor.post_process_panoptic_segmentation(outputs, label_ids_to_fuse=set(), target_sizes=sizes)
+    theirs = TheirProcessor().post_process_panoptic_segmentation(outputs, label_ids_to_fuse=set(), target_sizes=sizes)
+    for mine, other in zip(ours, theirs, strict=True):
+        assert len(mine["segments_info"]) > 2
+        assert [s["label_id"] for s in mine["segments_info"]] == [s["label_id"] for s in other["segments_info"]]
+        assert (mine["segmentation"] != other["segmentation"]).float().mean() < 0.01
+
+
+def test_semantic_scores_are_returned_on_request(processor):
+    outputs = outputs_of(three_images(), IMAGE_SIZES)
+    results = processor.post_process_semantic_segmentation(outputs, TARGET_SIZES, return_segmentation_scores=True)
+    maps = processor.post_process_semantic_segmentation(outputs, TARGET_SIZES)
+    for result, expected, size in zip(results, maps, TARGET_SIZES, strict=True):
+        assert result.segmentation_scores.shape == (12, *size)
+        assert torch.equal(result["segmentation"], result.segmentation_scores.argmax(0))
+        assert (result.segmentation != expected).sum() <= 1  # equal scores, but for rounding
+
+
+def test_scores_resized_as_transformers_does_equal_transformers(processor):
+    outputs = outputs_of(three_images())
+    ours = processor.post_process_semantic_segmentation(outputs, TARGET_SIZES, True, mask_resize="scores")
+    theirs = TheirProcessor().post_process_semantic_segmentation(outputs, TARGET_SIZES, True)
+    for mine, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine.segmentation_scores, other.segmentation_scores, atol=1e-5, rtol=1e-5)
+
+
+def test_instance_maps_binary_maps_and_rle_tell_the_same(processor):
+    outputs = outputs_of(three_images(), IMAGE_SIZES)
+    forms = [
+        processor.post_process_instance_segmentation(outputs, target_sizes=TARGET_SIZES, **form)
+        for form in ({}, {"return_binary_maps": True}, {"return_coco_annotation": True})
+    ]
+    for ids, maps, rle, size in zip(*forms, TARGET_SIZES, strict=True):
+        assert ids["segments_info"] == maps["segments_info"] == rle["segments_info"]
+        scores = [segment["score"] for segment in ids["segments_info"]]
+        assert scores == sorted(scores, reverse=True) and len(scores) > 1
+        masks = maps["segmentation"]
+        assert masks.dtype == torch.bool and masks.shape == (len(scores), *size)
+        expected = torch.full(size, -1)
+        for number in reversed(range(len(masks))):
+            expected[masks[number]] = number
+        assert ids["segmentation"].dtype == torch.int32 and torch.equal(ids["segmentation"].long(), expected)
+        decoded = coco_mask.decode(json.loads(json.dumps(rle["segmentation"])))  # (H, W, n)
+        np.testing.assert_array_equal(decoded.transpose(2, 0, 1).astype(bool), masks.numpy())
+        assert torch.equal(decode_mask(rle["segmentation"][0]), masks[0])
+
+
+def test_panoptic_maps_binary_maps_and_rle_tell_the_same(processor):
+    outputs = outputs_of(three_images(), IMAGE_SIZES)
+    forms = [
+        processor.post_process_panoptic_segmentation(outputs, target_sizes=TARGET_SIZES, **form)
+        for form in ({}, {"return_binary_maps": True}, {"return_coco_annotation": True})
+    ]
+    for ids, maps, rle in zip(*forms, strict=True):
+        assert ids["segments_info"] == maps["segments_info"] == rle["segments_info"] and ids["segments_info"]
+        numbers = torch.tensor([segment["id"] for segment in ids["segments_info"]])
+        assert torch.equal(maps["segmentation"], ids["segmentation"][None] == numbers[:, None, None])
+        decoded = coco_mask.decode(json.loads(json.dumps(rle["segmentation"])))
+        np.testing.assert_array_equal(decoded.transpose(2, 0, 1).astype(bool), maps["segmentation"].numpy())
+
+
+@pytest.mark.parametrize("method", METHODS[1:])
+def test_an_image_without_segments_has_empty_results(processor, method):
+    outputs = outputs_of([nothing()])
+    for target_sizes, size in ((None, (9, 12)), ([(30, 40)], (30, 40))):
+        call = lambda **form: getattr(processor, method)(outputs, target_sizes=target_sizes, **form)[0]  # noqa: B023, E731
+        assert call()["segments_info"] == []
+        void = 0 if "panoptic" in method else -1
+        assert (call()["segmentation"] == void).all() and call()["segmentation"].shape == size
+        assert call(return_binary_maps=True)["segmentation"].shape == (0, *size)
+        assert call(return_coco_annotation=True)["segmentation"] == []
+
+
+def test_the_saved_stuff_classes_are_used_unless_others_are_given(tmp_path):
+    class_logits, mask_logits = confident_case()
+    class_logits[:, 0] += torch.where(class_logits.argmax(1) < 12, 30.0, 0.0)  # all live queries are class 0
+    outputs = outputs_of([(class_logits, mask_logits)])
+    MaskFormerImageProcessor(label_ids_to_fuse=[0]).save_pretrained(tmp_path)
+    processor = MaskFormerImageProcessor.from_pretrained(tmp_path)
+    assert len(processor.post_process_panoptic_segmentation(outputs)[0]["segments_info"]) == 1
+    unfused = processor.post_process_panoptic_segmentation(outputs, label_ids_to_fuse=set())[0]
+    assert len(unfused["segments_info"]) > 1
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "sizes, message",
+    [
+        ([(8, 8)] * 2, "`target_sizes` has 2 entries for 3 images: image 2 has none"),
+        ([(8, 8)] * 4, "`target_sizes` has 4 entries for 3 images: there is no image 3"),
+        ([(8, 8), (8, 0), (8, 8)], r"`target_sizes\[1\]` must be .* got \(8, 0\)"),
+        ([(8, 8), (8, 8), (8, 8, 3)], r"`target_sizes\[2\]` must be .* got \(8, 8, 3\)"),
+    ],
+)
+def test_wrong_target_sizes_are_named(processor, method, sizes, message):
+    with pytest.raises(ValueError, match=message):
+        getattr(processor, method)(outputs_of(three_images()), target_sizes=sizes)
+
+
+@pytest.mark.parametrize("method", METHODS[1:])
+def test_two_forms_at_once_are_refused(processor, method):
+    with pytest.raises(ValueError, match="exclude each other"):
+        getattr(processor, method)(outputs_of([nothing()]), return_binary_maps=True, return_coco_annotation=True)
