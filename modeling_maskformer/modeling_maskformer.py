@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,7 +16,7 @@ from .configuration_maskformer import MaskFormerConfig
 from .loss import MaskFormerLoss
 from .matching import HungarianMatcher
 from .pixel_decoder import PixelDecoder
-from .transformer_decoder import Attention, TransformerDecoder, TransformerDecoderLayer, TransformerModule
+from .transformer_decoder import TransformerDecoder, TransformerModule
 
 
 @dataclass
@@ -118,29 +117,9 @@ class MaskFormerPreTrainedModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        # called children first: what a parent sets wins over the Linear default
-        if isinstance(module, nn.Linear):
-            _init_linear_default(module)
-        elif isinstance(module, nn.Conv2d):
-            init.kaiming_uniform_(module.weight, a=1)
-            if module.bias is not None:
-                init.zeros_(module.bias)
-        elif isinstance(module, (nn.GroupNorm, nn.LayerNorm)):
-            init.ones_(module.weight)
-            init.zeros_(module.bias)
-        elif isinstance(module, nn.Embedding):
-            init.normal_(module.weight, mean=0.0, std=1.0)
-        elif isinstance(module, Attention):
-            for projection in (module.q_proj, module.k_proj, module.v_proj):
-                # as one (3C, C) matrix the three have fan_in + fan_out = 4C, taken alone 2C
-                init.xavier_uniform_(projection.weight, gain=math.sqrt(0.5))
-                init.zeros_(projection.bias)
-            init.xavier_uniform_(module.out_proj.weight)
-            init.zeros_(module.out_proj.bias)
-        elif isinstance(module, TransformerDecoderLayer):
-            for linear in (module.fc1, module.fc2):
-                init.xavier_uniform_(linear.weight)
-                init.zeros_(linear.bias)
+        # every layer knows how it starts; transformers makes the nn.init functions spare loaded weights here
+        if isinstance(module, (nn.Linear, nn.Conv2d, nn.GroupNorm, nn.LayerNorm, nn.Embedding)):
+            module.reset_parameters()
         elif isinstance(module, MaskFormerLoss):
             weights = torch.ones_like(module.empty_weight)
             weights[-1] = self.config.no_object_weight
@@ -155,14 +134,6 @@ class MaskFormerPreTrainedModel(PreTrainedModel):
     def get_backbone(self) -> nn.Module:
         """The backbone module."""
         return self.base_model.pixel_level_module.encoder
-
-
-def _init_linear_default(linear: nn.Linear) -> None:
-    """PyTorch's own default, said explicitly: loading creates modules without running their constructor's."""
-    init.kaiming_uniform_(linear.weight, a=math.sqrt(5))
-    if linear.bias is not None:
-        bound = 1 / math.sqrt(linear.in_features)
-        init.uniform_(linear.bias, -bound, bound)
 
 
 class MaskFormerModel(MaskFormerPreTrainedModel):

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .layers import KaimingConv2d
+
 NUM_GROUPS = 32
 
 
@@ -15,7 +17,7 @@ class ConvNormAct(nn.Sequential):
 
     def __init__(self, in_channels: int, out_channels: int):
         super().__init__(
-            nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1, bias=False),
+            KaimingConv2d(in_channels, out_channels, kernel_size=3, padding=1, bias=False),
             nn.GroupNorm(NUM_GROUPS, out_channels),
             nn.ReLU(inplace=True),
         )
@@ -27,7 +29,7 @@ class FPNLayer(nn.Module):
     def __init__(self, lateral_channels: int, channels: int):
         super().__init__()
         self.proj = nn.Sequential(
-            nn.Conv2d(lateral_channels, channels, kernel_size=1, bias=False), nn.GroupNorm(NUM_GROUPS, channels)
+            KaimingConv2d(lateral_channels, channels, kernel_size=1, bias=False), nn.GroupNorm(NUM_GROUPS, channels)
         )
         self.block = ConvNormAct(channels, channels)
 
@@ -67,7 +69,7 @@ class PixelDecoder(nn.Module):
         if channels % NUM_GROUPS:
             raise ValueError(f"channels must be a multiple of {NUM_GROUPS} (GroupNorm), got {channels}.")
         self.fpn = FPN(in_channels, channels)
-        self.mask_projection = nn.Conv2d(channels, embedding_channels, kernel_size=3, padding=1)
+        self.mask_projection = KaimingConv2d(channels, embedding_channels, kernel_size=3, padding=1)
 
     def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Pixel embeddings `(B, C_E, H/4, W/4)` and the FPN's maps, coarsest first."""

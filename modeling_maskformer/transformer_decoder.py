@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from transformers.activations import ACT2FN
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from .layers import KaimingConv2d, XavierLinear
+
 
 def sine_position_embedding(
     height: int,
@@ -47,10 +49,11 @@ class Attention(nn.Module):
             raise ValueError(f"channels ({channels}) must be a multiple of num_heads ({num_heads}).")
         self.num_heads = num_heads
         self.dropout = dropout
-        self.q_proj = nn.Linear(channels, channels)
-        self.k_proj = nn.Linear(channels, channels)
-        self.v_proj = nn.Linear(channels, channels)
-        self.out_proj = nn.Linear(channels, channels)
+        # as one (3C, C) matrix the three have fan_in + fan_out = 4C, taken alone 2C
+        self.q_proj = XavierLinear(channels, channels, gain=math.sqrt(0.5))
+        self.k_proj = XavierLinear(channels, channels, gain=math.sqrt(0.5))
+        self.v_proj = XavierLinear(channels, channels, gain=math.sqrt(0.5))
+        self.out_proj = XavierLinear(channels, channels)
 
     def _split_heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, heads, length, C / heads)
@@ -90,8 +93,8 @@ class TransformerDecoderLayer(GradientCheckpointingLayer):
         self.self_attn_layer_norm = nn.LayerNorm(channels)
         self.encoder_attn = Attention(channels, num_heads, attention_dropout)
         self.encoder_attn_layer_norm = nn.LayerNorm(channels)
-        self.fc1 = nn.Linear(channels, ffn_channels)
-        self.fc2 = nn.Linear(ffn_channels, channels)
+        self.fc1 = XavierLinear(channels, ffn_channels)
+        self.fc2 = XavierLinear(ffn_channels, channels)
         self.final_layer_norm = nn.LayerNorm(channels)
         self.dropout = nn.Dropout(dropout)
         self.activation_dropout = nn.Dropout(activation_dropout)
@@ -183,7 +186,9 @@ class TransformerModule(nn.Module):
         super().__init__()
         self.queries_embedder = nn.Embedding(num_queries, channels)
         # a backbone that already has the decoder's width is not projected
-        self.input_projection = nn.Conv2d(in_channels, channels, kernel_size=1) if in_channels != channels else None
+        self.input_projection = (
+            KaimingConv2d(in_channels, channels, kernel_size=1) if in_channels != channels else None
+        )
         self.decoder = decoder
 
     def forward(self, features: Tensor, output_attentions: bool = False) -> TransformerDecoderOutput:

@@ -1,0 +1,31 @@
+"""Linear and convolution layers that start as the original's do."""
+
+from __future__ import annotations
+
+from torch import nn
+
+
+class XavierLinear(nn.Linear):
+    """A Linear layer with Xavier-uniform weights and zero biases, as in DETR's transformer.
+
+    Args:
+        in_features, out_features: widths.
+        gain: factor of the Xavier bound.
+    """
+
+    def __init__(self, in_features: int, out_features: int, gain: float = 1.0):
+        self.gain = gain
+        super().__init__(in_features, out_features)
+
+    def reset_parameters(self) -> None:
+        nn.init.xavier_uniform_(self.weight, gain=self.gain)
+        nn.init.zeros_(self.bias)
+
+
+class KaimingConv2d(nn.Conv2d):
+    """A convolution with Kaiming-uniform weights (a = 1) and zero bias, as in the original's pixel decoder."""
+
+    def reset_parameters(self) -> None:
+        nn.init.kaiming_uniform_(self.weight, a=1)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)

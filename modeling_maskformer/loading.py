@@ -1,0 +1,71 @@
+"""Saved checkpoints -> model and image processor, with errors that say what is missing."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig, AutoImageProcessor
+from transformers.image_processing_utils import BaseImageProcessor
+from transformers.trainer_utils import get_last_checkpoint
+from transformers.utils import CONFIG_NAME, IMAGE_PROCESSOR_NAME
+
+from .configuration_maskformer import MaskFormerConfig
+from .modeling_maskformer import MaskFormerForInstanceSegmentation
+
+TASKS = ("semantic", "instance", "panoptic")
+
+
+def load_model(checkpoint: str | os.PathLike, **settings: Any) -> MaskFormerForInstanceSegmentation:
+    """The model of a folder or Hub name, of this package or of transformers' MaskFormer.
+
+    Args:
+        checkpoint: folder or name.
+        settings: what `from_pretrained` takes: fields of the config to change, `ignore_mismatched_sizes`.
+
+    Raises:
+        ValueError: what is there is no MaskFormer checkpoint; says what was found and expected.
+    """
+    check_folder(checkpoint, CONFIG_NAME, "the model's configuration")
+    config = _from_hub_or_folder(AutoConfig, checkpoint)
+    if not isinstance(config, MaskFormerConfig):
+        raise ValueError(f"{checkpoint} holds a model of type {config.model_type!r}, expected 'maskformer'.")
+    return _from_hub_or_folder(MaskFormerForInstanceSegmentation, checkpoint, **settings)
+
+
+def load_image_processor(checkpoint: str | os.PathLike) -> BaseImageProcessor:
+    """The image processor saved with a checkpoint.
+
+    Raises:
+        ValueError: there is none.
+    """
+    check_folder(checkpoint, IMAGE_PROCESSOR_NAME, "the image processor")
+    return _from_hub_or_folder(AutoImageProcessor, checkpoint)
+
+
+def task_of(config: MaskFormerConfig) -> str | None:
+    """The task a checkpoint was trained for, None where it does not say (as those of transformers)."""
+    return getattr(config, "segmentation_task", None)
+
+
+def check_folder(checkpoint: str | os.PathLike, file_name: str, holds: str) -> None:
+    """Raises a ValueError if `checkpoint` is a folder without `file_name`, or a path that does not exist."""
+    folder = Path(checkpoint)
+    if (folder / file_name).is_file():
+        return
+    if folder.is_dir():
+        newest = get_last_checkpoint(str(folder))
+        found = ", ".join(sorted(entry.name for entry in folder.iterdir())[:8]) or "nothing"
+        hint = f" Did you mean {newest}?" if newest else ""
+        raise ValueError(f"The checkpoint {folder} has no {file_name} ({holds}); it holds {found}.{hint}")
+    if folder.is_absolute() or str(checkpoint).startswith(".") or str(checkpoint).count("/") > 1:
+        raise ValueError(f"There is no checkpoint folder {folder}.")
+
+
+def _from_hub_or_folder(loader: type, checkpoint: str | os.PathLike, **settings: Any) -> Any:
+    try:
+        return loader.from_pretrained(checkpoint, **settings)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(f"The checkpoint {checkpoint} cannot be loaded: {reason}") from error

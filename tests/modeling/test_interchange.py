@@ -1,0 +1,108 @@
+"""Checkpoints of this package and of transformers load in each other and give the same numbers."""
+
+import pytest
+import torch
+import transformers
+from tiny import BACKBONES, tiny_config, tiny_model
+
+import modeling_maskformer
+from modeling_maskformer import MaskFormerConfig, MaskFormerForInstanceSegmentation
+
+PIXELS = (2, 3, 96, 130)
+
+
+def _spread_weights(model):
+    """Every weight random, norms and statistics too: a mixed-up pair would show."""
+    with torch.no_grad():
+        for name, tensor in model.state_dict().items():
+            if name.endswith("running_var"):
+                tensor.uniform_(0.5, 1.5)
+            elif tensor.is_floating_point() and "empty_weight" not in name:
+                tensor.add_(torch.randn_like(tensor) * 0.05)
+    return model
+
+
+def _assert_nothing_left(info):
+    assert not any(info.values()), info
+
+
+def _targets(size):
+    masks = [(torch.rand(3, *size) > 0.6).float(), (torch.rand(1, *size) > 0.5).float()]
+    return {"mask_labels": masks, "class_labels": [torch.tensor([0, 1, 1]), torch.tensor([4])]}
+
+
+def _assert_same_numbers(ours, theirs):
+    pixels = torch.randn(*PIXELS)
+    targets = _targets(PIXELS[-2:])
+    ours.config.use_auxiliary_loss = False
+    with torch.no_grad():
+        mine, other = ours(pixels, **targets), theirs(pixels, **targets)
+    torch.testing.assert_close(mine.class_queries_logits, other.class_queries_logits, atol=1e-4, rtol=0)
+    torch.testing.assert_close(mine.masks_queries_logits, other.masks_queries_logits, atol=1e-4, rtol=0)
+    torch.testing.assert_close(mine.loss, other.loss, rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_transformers_loads_our_checkpoint(backbone, tmp_path):
+    ours = _spread_weights(tiny_model(backbone)).eval()
+    ours.save_pretrained(tmp_path)
+    theirs, info = transformers.MaskFormerForInstanceSegmentation.from_pretrained(tmp_path, output_loading_info=True)
+    _assert_nothing_left(info)
+    _assert_same_numbers(ours, theirs.eval())
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_we_load_the_checkpoint_of_transformers(backbone, tmp_path):
+    fields = tiny_config(backbone).to_dict()
+    theirs = _spread_weights(
+        transformers.MaskFormerForInstanceSegmentation(transformers.MaskFormerConfig.from_dict(fields))
+    ).eval()
+    theirs.save_pretrained(tmp_path)
+    ours, info = MaskFormerForInstanceSegmentation.from_pretrained(tmp_path, output_loading_info=True)
+    _assert_nothing_left(info)
+    assert ours.config.mask_loss == "dense"
+    _assert_same_numbers(ours.eval(), theirs)
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_our_own_round_trip_keeps_every_weight_and_field(backbone, tmp_path):
+    ours = _spread_weights(tiny_model(backbone, mask_loss="points", num_points=77, freeze_backbone_batch_norm=False))
+    ours.save_pretrained(tmp_path)
+    again, info = MaskFormerForInstanceSegmentation.from_pretrained(tmp_path, output_loading_info=True)
+    _assert_nothing_left(info)
+    assert again.config.use_auxiliary_loss is True
+    assert (again.config.mask_loss, again.config.num_points) == ("points", 77)
+    assert again.config.freeze_backbone_batch_norm is False
+    for name, tensor in ours.state_dict().items():
+        torch.testing.assert_close(again.state_dict()[name], tensor, rtol=0, atol=0)
+
+
+def test_deep_supervision_switched_off_stays_off(tmp_path):
+    tiny_model(use_auxiliary_loss=False).save_pretrained(tmp_path)
+    assert MaskFormerConfig.from_pretrained(tmp_path).use_auxiliary_loss is False
+
+
+def test_auto_classes_give_this_package(tmp_path):
+    tiny_model().save_pretrained(tmp_path)
+    assert type(transformers.AutoConfig.from_pretrained(tmp_path)) is MaskFormerConfig
+    assert type(transformers.AutoModel.from_pretrained(tmp_path)) is modeling_maskformer.MaskFormerModel
+    for auto_class in (
+        transformers.AutoModelForInstanceSegmentation,
+        transformers.AutoModelForUniversalSegmentation,
+        transformers.AutoModelForImageSegmentation,
+    ):
+        assert type(auto_class.from_pretrained(tmp_path)) is MaskFormerForInstanceSegmentation
+
+
+def test_another_label_set_replaces_only_the_classifier(tmp_path):
+    ours = tiny_model(num_labels=5)
+    ours.save_pretrained(tmp_path)
+    again, info = MaskFormerForInstanceSegmentation.from_pretrained(
+        tmp_path, num_labels=9, ignore_mismatched_sizes=True, output_loading_info=True
+    )
+    assert again.class_predictor.weight.shape == (10, 32)
+    changed = {key[0] for key in info["mismatched_keys"]}
+    assert changed == {"class_predictor.weight", "class_predictor.bias", "criterion.empty_weight"}
+    assert again.criterion.empty_weight.tolist() == pytest.approx([1.0] * 9 + [0.1])
+    # the new classifier starts as a fresh one does
+    assert 0 < again.class_predictor.weight.abs().max() <= 1 / 32**0.5
