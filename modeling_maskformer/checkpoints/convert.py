@@ -1,0 +1,160 @@
+"""Weights and architecture of the original -> this package's model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from ..configuration_maskformer import MaskFormerConfig
+from ..modeling_maskformer import MaskFormerForInstanceSegmentation
+from .architecture import Architecture, Kind, ResNetArchitecture, SwinArchitecture, infer_architecture
+from .errors import LayoutError, UnsupportedArchitectureError
+from .names import name_table
+from .unpickle import read_checkpoint
+
+# No shape tells these; every model of the original has them.
+NUM_HEADS = 8
+DROPOUT = 0.1
+DROP_PATH_RATE = 0.3
+
+
+def convert_weights(weights: Mapping[str, Tensor], architecture: Architecture) -> dict[str, Tensor]:
+    """The weights under this package's names. Every weight of the file is used, and none is made up but constants.
+
+    Args:
+        weights: names and tensors as `read_checkpoint` gives them.
+        architecture: as `infer_architecture` gives it for them.
+
+    Raises:
+        LayoutError: names are missing or unknown (all are listed), or a tensor cannot be split into its parts.
+    """
+    table = name_table(architecture)
+    missing = [name for name in table.targets if name not in weights]
+    unknown = [name for name in weights if name not in table.targets]
+    if missing or unknown:
+        raise LayoutError(
+            f"The checkpoint does not fit the {architecture.kind.value} that its other names describe. "
+            f"Missing: {', '.join(missing) or 'none'}. Unknown: {', '.join(unknown) or 'none'}."
+        )
+    converted = dict(table.constants)
+    for name, tensor in weights.items():
+        targets = table.targets[name]
+        if len(targets) == 1:
+            converted[targets[0]] = tensor
+            continue
+        if tensor.ndim == 0 or len(tensor) % len(targets):
+            raise LayoutError(f"{name} has shape {tuple(tensor.shape)}, expected {len(targets)} equal parts of rows.")
+        parts = (part.clone() for part in tensor.chunk(len(targets)))
+        converted.update(zip(targets, parts, strict=True))
+    return converted
+
+
+def build_config(
+    architecture: Architecture, no_object_weight: float, labels: Sequence[str] | None = None
+) -> MaskFormerConfig:
+    """The config of a model of this architecture.
+
+    Args:
+        architecture: as `infer_architecture` gives it.
+        no_object_weight: weight of "no object" in the classification loss.
+        labels: the names of its classes, in order; default class_0, class_1, ...
+
+    Raises:
+        ValueError: not as many labels as the model has classes.
+        UnsupportedArchitectureError: no class of this package computes what this model does.
+    """
+    check_supported(architecture)
+    if labels is None:
+        labels = [f"class_{number}" for number in range(architecture.num_labels)]
+    if len(labels) != architecture.num_labels:
+        raise ValueError(
+            f"There are {len(labels)} label names, but the checkpoint has {architecture.num_labels} classes."
+        )
+    decoder = architecture.decoder
+    return MaskFormerConfig(
+        backbone_config=_backbone_config(architecture.backbone),
+        decoder_config={
+            "model_type": "detr",
+            "d_model": decoder.channels,
+            "decoder_layers": decoder.num_layers,
+            "decoder_ffn_dim": decoder.ffn_channels,
+            "decoder_attention_heads": NUM_HEADS,
+            "num_queries": decoder.num_queries,
+            "dropout": DROPOUT,
+        },
+        fpn_feature_size=architecture.fpn_channels,
+        mask_feature_size=architecture.mask_channels,
+        no_object_weight=no_object_weight,
+        id2label=dict(enumerate(labels)),
+        label2id={label: number for number, label in enumerate(labels)},
+    )
+
+
+def load_original(path: str | Path, labels: Sequence[str] | None = None) -> MaskFormerForInstanceSegmentation:
+    """The model in a `.pkl` file of the original's model zoo, in evaluation mode.
+
+    Args:
+        path: the file.
+        labels: the names of its classes, in order; default class_0, class_1, ...
+
+    Raises:
+        FileNotFoundError, CheckpointError: see `read_checkpoint`, `infer_architecture` and `load_weights`.
+    """
+    weights = read_checkpoint(path)
+    return load_weights(weights, infer_architecture(weights), labels)
+
+
+def load_weights(
+    weights: Mapping[str, Tensor], architecture: Architecture, labels: Sequence[str] | None = None
+) -> MaskFormerForInstanceSegmentation:
+    """The model of this architecture with these weights of the original, in evaluation mode.
+
+    Raises:
+        CheckpointError: see `convert_weights` and `build_config`; or a weight has not the shape that the others lead
+            to expect.
+        ValueError: not as many labels as the model has classes.
+    """
+    converted = convert_weights(weights, architecture)
+    check_supported(architecture)
+    no_object_weight = round(converted["criterion.empty_weight"][-1].item(), 6)  # 0.1, which float32 has not exactly
+    model = MaskFormerForInstanceSegmentation(build_config(architecture, no_object_weight, labels))
+    try:
+        model.load_state_dict(converted)
+    except RuntimeError as error:
+        raise LayoutError(f"The weights do not fit the model that they describe: {error}") from error
+    return model.eval()
+
+
+def check_supported(architecture: Architecture) -> None:
+    """Raises an UnsupportedArchitectureError where no class of this package computes what the original does."""
+    backbone, decoder = architecture.backbone, architecture.decoder
+    dilations = backbone.last_stage_dilations if isinstance(backbone, ResNetArchitecture) else ()
+    if architecture.kind is not Kind.MASKFORMER:
+        lacking = f"a model class for {architecture.kind.value}"
+    elif architecture.num_encoder_layers:
+        lacking = f"the pixel decoder with {architecture.num_encoder_layers} transformer encoder layers"
+    elif any(dilation > 1 for dilation in dilations):
+        lacking = f"a ResNet whose last stage is dilated by {', '.join(map(str, dilations))} (R101c)"
+    elif decoder.has_input_projection and decoder.channels == backbone.last_channels:
+        lacking = "an input projection between equal widths (ENFORCE_INPUT_PROJ)"
+    else:
+        return
+    raise UnsupportedArchitectureError(f"The checkpoint was read, but this package has not yet {lacking}.")
+
+
+def _backbone_config(backbone: ResNetArchitecture | SwinArchitecture) -> dict:
+    if isinstance(backbone, ResNetArchitecture):
+        return {"model_type": "timm_backbone", "backbone": backbone.timm_name, "use_pretrained_backbone": False}
+    return {
+        "model_type": "swin",
+        "image_size": 32 * backbone.window_size,  # the size it was pretrained with: 224 or 384
+        "embed_dim": backbone.embed_dim,
+        "depths": list(backbone.depths),
+        "num_heads": list(backbone.num_heads),
+        "window_size": backbone.window_size,
+        "mlp_ratio": backbone.mlp_ratio,
+        "drop_path_rate": DROP_PATH_RATE,
+        "out_features": [f"stage{stage}" for stage in range(1, len(backbone.depths) + 1)],
+    }
