@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +12,7 @@ from transformers import initialization as init
 from transformers.utils import ModelOutput
 
 from .backbone import build_backbone, extract_features, freeze_batch_norm
+from .batching import image_sizes_of, run_by_size
 from .configuration_maskformer import MaskFormerConfig
 from .loss import MaskFormerLoss
 from .matching import HungarianMatcher
@@ -33,7 +34,7 @@ class MaskFormerModelOutput(ModelOutput):
             LayerNorm, `(B, Q, C)` each (with `output_hidden_states`).
         hidden_states: the three above in one tuple (with `output_hidden_states`).
         attentions: self-attention weights of each decoder layer, `(B, heads, Q, Q)` (with `output_attentions`).
-        intermediate_hidden_states: `(layers, B, Q, C)`, each decoder layer's output through the final LayerNorm.
+        intermediate_hidden_states: each decoder layer's output through the final LayerNorm, `(B, Q, C)` each.
         image_sizes: `(B, 2)` int64, height and width of each image without its padding, in pixels of the input.
     """
 
@@ -45,7 +46,7 @@ class MaskFormerModelOutput(ModelOutput):
     transformer_decoder_hidden_states: tuple[Tensor, ...] | None = None
     hidden_states: tuple[Tensor, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None
-    intermediate_hidden_states: Tensor | None = None
+    intermediate_hidden_states: tuple[Tensor, ...] | None = None
     image_sizes: Tensor | None = None
 
 
@@ -58,6 +59,8 @@ class MaskFormerForInstanceSegmentationOutput(ModelOutput):
         class_queries_logits: `(B, Q, K+1)`, class logits of each query; the last is "no object".
         masks_queries_logits: `(B, Q, H/4, W/4)`, mask logits of each query.
         auxiliary_logits: for each decoder layer but the last a dict of the two above (with `output_auxiliary_logits`).
+        pixel_decoder_last_hidden_state: `(B, C_E, H/4, W/4)`, the per-pixel embeddings. For plain inference the model
+            needs them not and skips them: None then, unless `output_hidden_states` asks for them.
         loss_dict: the weighted parts of the loss by name (with targets).
 
     The other attributes are those of `MaskFormerModelOutput`.
@@ -66,7 +69,7 @@ class MaskFormerForInstanceSegmentationOutput(ModelOutput):
     loss: Tensor | None = None
     class_queries_logits: Tensor | None = None
     masks_queries_logits: Tensor | None = None
-    auxiliary_logits: list[dict[str, Tensor]] | None = None
+    auxiliary_logits: tuple[dict[str, Tensor], ...] | None = None
     encoder_last_hidden_state: Tensor | None = None
     pixel_decoder_last_hidden_state: Tensor | None = None
     transformer_decoder_last_hidden_state: Tensor | None = None
@@ -80,17 +83,16 @@ class MaskFormerForInstanceSegmentationOutput(ModelOutput):
 
 
 class PixelLevelModule(nn.Module):
-    """Backbone and pixel decoder: pixels `(B, 3, H, W)` -> features, per-pixel embeddings, decoder maps."""
+    """Backbone and pixel decoder: pixels `(B, 3, H, W)` -> features, finest first, and maps, coarsest first."""
 
     def __init__(self, encoder: nn.Module, decoder: PixelDecoder):
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
 
-    def forward(self, pixel_values: Tensor) -> tuple[list[Tensor], Tensor, list[Tensor]]:
+    def forward(self, pixel_values: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         features = extract_features(self.encoder, self.encoder.channels, pixel_values)
-        embeddings, decoded = self.decoder(features)
-        return features, embeddings, decoded
+        return features, self.decoder(features)
 
 
 class MaskEmbedder(nn.Sequential):
@@ -186,16 +188,33 @@ class MaskFormerModel(MaskFormerPreTrainedModel):
             self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
         )
         output_attentions = self.config.output_attentions if output_attentions is None else output_attentions
-        features, pixel_embeddings, decoded = self.pixel_level_module(pixel_values)
-        decoder = self.transformer_module(features[-1], bool(output_attentions))
+
+        def forward_one_size(pixels: Tensor) -> MaskFormerModelOutput:
+            output, _ = self.decode(pixels, output_hidden_states, output_attentions)
+            return output
+
+        output = for_each_size(self, forward_one_size, pixel_values, pixel_mask)
+        return_dict = self.config.return_dict if return_dict is None else return_dict
+        return output if return_dict else output.to_tuple()
+
+    def decode(
+        self,
+        pixel_values: Tensor,
+        output_hidden_states: bool = False,
+        output_attentions: bool = False,
+        output_pixel_embeddings: bool = True,
+    ) -> tuple[MaskFormerModelOutput, Tensor]:
+        """The output for images of one size, and the pixel decoder's finest map `(B, C, H/4, W/4)`."""
+        features, decoded = self.pixel_level_module(pixel_values)
+        decoder = self.transformer_module(features[-1], output_attentions)
         output = MaskFormerModelOutput(
             encoder_last_hidden_state=features[-1],
-            pixel_decoder_last_hidden_state=pixel_embeddings,
             transformer_decoder_last_hidden_state=decoder.outputs[-1],
             attentions=decoder.attentions,
-            intermediate_hidden_states=decoder.outputs,
-            image_sizes=image_sizes_of(pixel_values, pixel_mask),
+            intermediate_hidden_states=tuple(decoder.outputs),
         )
+        if output_pixel_embeddings:
+            output.pixel_decoder_last_hidden_state = self.pixel_level_module.decoder.pixel_embeddings(decoded[-1])
         if output_hidden_states:
             output.encoder_hidden_states = tuple(features)
             output.pixel_decoder_hidden_states = tuple(decoded)
@@ -205,8 +224,7 @@ class MaskFormerModel(MaskFormerPreTrainedModel):
                 + output.pixel_decoder_hidden_states
                 + output.transformer_decoder_hidden_states
             )
-        return_dict = self.config.return_dict if return_dict is None else return_dict
-        return output if return_dict else output.to_tuple()
+        return output, decoded[-1]
 
 
 class MaskFormerForInstanceSegmentation(MaskFormerPreTrainedModel):
@@ -259,46 +277,71 @@ class MaskFormerForInstanceSegmentation(MaskFormerPreTrainedModel):
             segment_ids: `(B, L, H, W)` integer id maps, the compact form of the target masks: see `Segments`.
                 Void pixels take part neither in matching nor in the mask losses.
         """
-        outputs = self.model(
-            pixel_values, pixel_mask, output_hidden_states=output_hidden_states, output_attentions=output_attentions
-        )
-        if output_auxiliary_logits is None:
-            output_auxiliary_logits = bool(self.config.output_auxiliary_logits)
-        has_targets = class_labels is not None
-        if not has_targets and (mask_labels is not None or segment_ids is not None):
+        check_pixels(pixel_values, pixel_mask)
+        if class_labels is None and (mask_labels is not None or segment_ids is not None):
             raise ValueError("Target masks were passed without class_labels: pass the class ids of the segments too.")
-        all_layers = output_auxiliary_logits or (has_targets and self.config.use_auxiliary_loss)
-        layers = outputs.intermediate_hidden_states if all_layers else outputs.intermediate_hidden_states[-1:]
-        class_logits, mask_logits = self.predict(layers, outputs.pixel_decoder_last_hidden_state)
-        result = MaskFormerForInstanceSegmentationOutput(
-            class_queries_logits=class_logits[-1],
-            masks_queries_logits=mask_logits[-1],
+        config = self.config
+        output_hidden_states = config.output_hidden_states if output_hidden_states is None else output_hidden_states
+        output_attentions = config.output_attentions if output_attentions is None else output_attentions
+        if output_auxiliary_logits is None:
+            output_auxiliary_logits = bool(config.output_auxiliary_logits)
+        deep_supervision = class_labels is not None and config.use_auxiliary_loss
+
+        def forward_one_size(pixels: Tensor) -> MaskFormerForInstanceSegmentationOutput:
+            return self.predict(
+                pixels,
+                all_layers=output_auxiliary_logits or deep_supervision,
+                output_hidden_states=output_hidden_states,
+                output_attentions=output_attentions,
+            )
+
+        output = for_each_size(self, forward_one_size, pixel_values, pixel_mask)
+        if class_labels is not None:
+            layers = [*(output.auxiliary_logits if deep_supervision else ()), output]
+            output.loss_dict = self.criterion(
+                torch.stack([layer["class_queries_logits"] for layer in layers]),
+                torch.stack([layer["masks_queries_logits"] for layer in layers]),
+                class_labels,
+                segment_ids,
+                mask_labels,
+            )
+            output.loss = torch.stack(list(output.loss_dict.values())).sum()
+        if not output_auxiliary_logits:
+            output.auxiliary_logits = None
+        return_dict = config.return_dict if return_dict is None else return_dict
+        return output if return_dict else output.to_tuple()
+
+    def predict(
+        self,
+        pixel_values: Tensor,
+        all_layers: bool = False,
+        output_hidden_states: bool = False,
+        output_attentions: bool = False,
+    ) -> MaskFormerForInstanceSegmentationOutput:
+        """The output without loss for images `(B, 3, H, W)` of one size.
+
+        With `all_layers` it has the `auxiliary_logits` of every decoder layer but the last. The pixel embeddings are
+        computed only where they are used or asked for (in training, for all layers, or with the hidden states).
+        """
+        embed_pixels = self.training or all_layers or output_hidden_states
+        outputs, decoded = self.model.decode(pixel_values, output_hidden_states, output_attentions, embed_pixels)
+        pixel_embeddings = outputs.pixel_decoder_last_hidden_state
+        states = outputs.intermediate_hidden_states
+        predictions = []
+        for state in states if all_layers else states[-1:]:
+            mask_embeddings = self.mask_embedder(state)  # (B, Q, C_E)
+            if embed_pixels:
+                mask_logits = torch.einsum("bqc,bchw->bqhw", mask_embeddings, pixel_embeddings)
+            else:
+                mask_logits = self.model.pixel_level_module.decoder.mask_logits(decoded, mask_embeddings)
+            predictions.append(
+                {"class_queries_logits": self.class_predictor(state), "masks_queries_logits": mask_logits}
+            )
+        return MaskFormerForInstanceSegmentationOutput(
+            **predictions[-1],
+            auxiliary_logits=tuple(predictions[:-1]) if all_layers else None,
             **{name: value for name, value in outputs.items() if name != "intermediate_hidden_states"},
         )
-        if has_targets:
-            first = 0 if self.config.use_auxiliary_loss else -1
-            result.loss_dict = self.criterion(
-                class_logits[first:], mask_logits[first:], class_labels, segment_ids, mask_labels
-            )
-            result.loss = torch.stack(list(result.loss_dict.values())).sum()
-        if output_auxiliary_logits:
-            result.auxiliary_logits = [
-                {"class_queries_logits": classes, "masks_queries_logits": masks}
-                for classes, masks in zip(class_logits[:-1], mask_logits[:-1], strict=True)
-            ]
-        return_dict = self.config.return_dict if return_dict is None else return_dict
-        return result if return_dict else result.to_tuple()
-
-    def predict(self, segment_embeddings: Tensor, pixel_embeddings: Tensor) -> tuple[Tensor, Tensor]:
-        """Class logits `(layers, B, Q, K+1)` and mask logits `(layers, B, Q, H/4, W/4)` of embeddings.
-
-        Args:
-            segment_embeddings: `(layers, B, Q, C)`.
-            pixel_embeddings: `(B, C_E, H/4, W/4)`.
-        """
-        mask_embeddings = self.mask_embedder(segment_embeddings)  # (layers, B, Q, C_E)
-        mask_logits = torch.einsum("lbqc,bchw->lbqhw", mask_embeddings, pixel_embeddings)
-        return self.class_predictor(segment_embeddings), mask_logits
 
 
 def check_pixels(pixel_values: Tensor, pixel_mask: Tensor | None) -> None:
@@ -312,10 +355,17 @@ def check_pixels(pixel_values: Tensor, pixel_mask: Tensor | None) -> None:
         raise ValueError(f"pixel_mask has shape {tuple(pixel_mask.shape)}, expected {expected} as pixel_values has.")
 
 
-def image_sizes_of(pixel_values: Tensor, pixel_mask: Tensor | None) -> Tensor:
-    """`(B, 2)` int64 height and width of each image without its padding."""
-    if pixel_mask is None:
-        height, width = pixel_values.shape[-2:]
-        return torch.tensor([[height, width]], device=pixel_values.device).expand(len(pixel_values), 2)
-    inside = pixel_mask.bool()
-    return torch.stack((inside.any(2).sum(1), inside.any(1).sum(1)), dim=1)
+def for_each_size(
+    model: PreTrainedModel,
+    forward: Callable[[Tensor], ModelOutput],
+    pixel_values: Tensor,
+    pixel_mask: Tensor | None,
+) -> ModelOutput:
+    """The output of `forward` with `image_sizes` set; outside training no image feels another's padding."""
+    image_sizes = image_sizes_of(pixel_values, pixel_mask)
+    if model.training or pixel_mask is None:
+        output = forward(pixel_values)
+    else:
+        output = run_by_size(forward, pixel_values, image_sizes)
+    output.image_sizes = image_sizes
+    return output

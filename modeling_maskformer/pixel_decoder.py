@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -71,7 +72,31 @@ class PixelDecoder(nn.Module):
         self.fpn = FPN(in_channels, channels)
         self.mask_projection = KaimingConv2d(channels, embedding_channels, kernel_size=3, padding=1)
 
-    def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """Pixel embeddings `(B, C_E, H/4, W/4)` and the FPN's maps, coarsest first."""
-        decoded = self.fpn(features)
-        return self.mask_projection(decoded[-1]), decoded
+    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """The FPN's maps, coarsest first; the last has stride 4: `(B, C, H/4, W/4)`."""
+        return self.fpn(features)
+
+    def pixel_embeddings(self, decoded: Tensor) -> Tensor:
+        """Per-pixel embeddings `(B, C_E, H/4, W/4)` of the finest map."""
+        return self.mask_projection(decoded)
+
+    def mask_logits(self, decoded: Tensor, mask_embeddings: Tensor) -> Tensor:
+        """Mask logits `(B, Q, H/4, W/4)`, without the pixel embeddings where that is less work.
+
+        The last convolution and the dot product with the mask embeddings `(B, Q, C_E)` are both linear: together they
+        are one convolution with Q output channels for each image.
+        """
+        weight, bias = self.mask_projection.weight, self.mask_projection.bias
+        embedding_channels, channels, height, width = weight.shape
+        num_queries = mask_embeddings.shape[1]
+        taps = channels * height * width
+        if taps * num_queries >= taps * embedding_channels + num_queries * embedding_channels:
+            return torch.einsum("bqc,bchw->bqhw", mask_embeddings, self.pixel_embeddings(decoded))
+        weights = (mask_embeddings @ weight.flatten(1)).unflatten(-1, (channels, height, width))  # (B, Q, C, 3, 3)
+        biases = mask_embeddings @ bias  # (B, Q)
+        return torch.cat(
+            [
+                F.conv2d(image[None], image_weight, image_bias, padding=self.mask_projection.padding)
+                for image, image_weight, image_bias in zip(decoded, weights, biases, strict=True)
+            ]
+        )

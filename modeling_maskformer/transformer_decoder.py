@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -35,6 +36,20 @@ def sine_position_embedding(
     rows = encode(height)[:, None].expand(height, width, channels // 2)
     columns = encode(width)[None].expand(height, width, channels // 2)
     return torch.cat((rows, columns), dim=2).reshape(height * width, channels).to(dtype)
+
+
+@lru_cache(maxsize=64)
+def _sine_position_embedding(*arguments) -> Tensor:
+    # a tensor made under inference_mode could not serve a later training step
+    with torch.inference_mode(False):
+        return sine_position_embedding(*arguments)
+
+
+def _cached_position_embedding(*arguments) -> Tensor:
+    # a compiled graph holds the computation itself: it must follow the input's size
+    return (
+        sine_position_embedding(*arguments) if torch.compiler.is_compiling() else _sine_position_embedding(*arguments)
+    )
 
 
 class Attention(nn.Module):
@@ -196,6 +211,6 @@ class TransformerModule(nn.Module):
         if self.input_projection is not None:
             features = self.input_projection(features)
         channels, height, width = features.shape[1:]
-        positions = sine_position_embedding(height, width, channels, features.device, features.dtype)
+        positions = _cached_position_embedding(height, width, channels, features.device, features.dtype)
         memory = features.flatten(2).transpose(1, 2)  # (B, H*W, C)
         return self.decoder(self.queries_embedder.weight, memory, positions, output_attentions)

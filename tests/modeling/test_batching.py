@@ -1,0 +1,97 @@
+"""An image's result does not depend on the images beside it, nor on their order."""
+
+import pytest
+import torch
+from tiny import BACKBONES, tiny_model
+from torch.nn import functional as F
+
+SIZES = [(64, 96), (96, 64), (64, 96), (50, 70)]
+
+
+def _batch(images):
+    height, width = max(i.shape[1] for i in images), max(i.shape[2] for i in images)
+    pixels = torch.stack([F.pad(i, (0, width - i.shape[2], 0, height - i.shape[1]), value=3.0) for i in images])
+    mask = torch.zeros(len(images), height, width, dtype=torch.int64)
+    for target, image in zip(mask, images, strict=True):
+        target[: image.shape[1], : image.shape[2]] = 1
+    return {"pixel_values": pixels, "pixel_mask": mask}
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_an_image_gives_the_same_in_any_batch_and_order(backbone):
+    model = tiny_model(backbone).eval()
+    images = [torch.randn(3, *size) for size in SIZES]
+    for order in ([0, 1, 2, 3], [3, 1, 0, 2]):
+        with torch.no_grad():
+            together = model(**_batch([images[i] for i in order]))
+        assert together.image_sizes.tolist() == [list(SIZES[i]) for i in order]
+        assert together.masks_queries_logits.shape[-2:] == (24, 24)
+        for position, i in enumerate(order):
+            with torch.no_grad():
+                alone = model(images[i][None])
+            height, width = alone.masks_queries_logits.shape[-2:]
+            torch.testing.assert_close(
+                together.class_queries_logits[position], alone.class_queries_logits[0], atol=1e-4, rtol=1e-4
+            )
+            torch.testing.assert_close(
+                together.masks_queries_logits[position, :, :height, :width],
+                alone.masks_queries_logits[0],
+                atol=1e-4,
+                rtol=1e-4,
+            )
+            assert not together.masks_queries_logits[position, :, height:].any()
+
+
+def test_every_field_comes_in_the_order_of_the_batch():
+    model = tiny_model().eval()
+    images = [torch.randn(3, *size) for size in SIZES]
+    wanted = {"output_hidden_states": True, "output_attentions": True, "output_auxiliary_logits": True}
+    with torch.no_grad():
+        together = model(**_batch(images), **wanted)
+        alone = model(images[1][None], **wanted)
+    assert len(together.attentions) == 3 and together.attentions[0].shape == (4, 4, 10, 10)
+    assert len(together.encoder_hidden_states) == 4
+    torch.testing.assert_close(together.attentions[2][1], alone.attentions[2][0], atol=1e-4, rtol=1e-4)
+    for mine, other in zip(together.hidden_states, alone.hidden_states, strict=True):
+        mine = mine[1] if mine.ndim == 3 else mine[1, :, : other.shape[2], : other.shape[3]]
+        torch.testing.assert_close(mine, other[0], atol=1e-4, rtol=1e-4)
+    assert len(together.auxiliary_logits) == 2
+
+
+def test_padding_beyond_the_largest_image_is_cut_as_well():
+    model = tiny_model().eval()
+    image = torch.randn(3, 64, 64)
+    batch = {"pixel_values": F.pad(image[None], (0, 32, 0, 64)), "pixel_mask": torch.zeros(1, 128, 96)}
+    batch["pixel_mask"][:, :64, :64] = 1
+    with torch.no_grad():
+        padded, alone = model(**batch), model(image[None])
+    assert padded.masks_queries_logits.shape == (1, 10, 32, 24)
+    torch.testing.assert_close(padded.masks_queries_logits[..., :16, :16], alone.masks_queries_logits)
+
+
+@pytest.mark.parametrize("queries", [4, 10, 40])
+def test_mask_logits_are_the_same_with_and_without_pixel_embeddings(queries):
+    model = tiny_model(decoder_config={"num_queries": queries}).eval()
+    pixels = torch.randn(2, 3, 64, 80)
+    with torch.no_grad():
+        folded, plain = model(pixels), model(pixels, output_hidden_states=True)
+    assert folded.pixel_decoder_last_hidden_state is None
+    assert plain.pixel_decoder_last_hidden_state.shape == (2, 32, 16, 20)
+    torch.testing.assert_close(folded.masks_queries_logits, plain.masks_queries_logits, atol=1e-4, rtol=1e-4)
+
+
+def test_the_loss_of_mixed_sizes_ignores_the_void_padding():
+    model = tiny_model(use_auxiliary_loss=False).eval()
+    image = torch.randn(3, 64, 64)
+    ids = torch.randint(0, 3, (1, 1, 64, 64), dtype=torch.uint8)
+    labels = [torch.tensor([0, 3])]
+    batch = {"pixel_values": F.pad(image[None], (0, 64, 0, 0)), "pixel_mask": torch.zeros(1, 64, 128)}
+    batch["pixel_mask"][:, :, :64] = 1
+    with torch.no_grad():
+        alone = model(image[None], segment_ids=ids, class_labels=labels)
+        padded = model(**batch, segment_ids=F.pad(ids, (0, 64), value=255), class_labels=labels)
+    assert alone.loss_dict["loss_cross_entropy"].item() == pytest.approx(
+        padded.loss_dict["loss_cross_entropy"].item(), rel=1e-5
+    )
+    # enlarging mixes the zeros of the padding into one column of pixels
+    assert alone.loss.item() == pytest.approx(padded.loss.item(), rel=0.02)
