@@ -1,4 +1,4 @@
-"""Parameter groups and learning-rate schedules of the paper's recipes (appendix; configurations of the public code)."""
+"""Parameter groups and learning-rate schedules of the paper's recipes (its appendix and published configurations)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def parameter_groups(
     """Optimizer groups of all trainable parameters: at most four, backbone or not x decayed or not.
 
     Args:
-        model: the whole segmentation model; its backbone's parameters are those under `model.pixel_level_module.encoder`.
+        model: the whole segmentation model; its backbone is what lies under `model.pixel_level_module.encoder`.
         learning_rate: of everything but the backbone.
         weight_decay: of all weights and biases of linear layers and convolutions.
         backbone_lr_factor: the backbone's learning rate is `learning_rate` times this (0.1 for the paper's ResNets).

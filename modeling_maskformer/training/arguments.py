@@ -1,0 +1,108 @@
+"""MaskFormerTrainingArguments: transformers' training arguments and the few that MaskFormer's recipes need besides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from transformers import TrainingArguments
+from transformers.trainer_utils import SchedulerType
+
+# what transformers' evaluation loop would read; ours gathers states of metrics, no predictions
+_WITHOUT_EFFECT = (
+    "batch_eval_metrics",
+    "bf16_full_eval",
+    "fp16_full_eval",
+    "eval_accumulation_steps",
+    "eval_use_gather_object",
+    "include_for_metrics",
+    "label_smoothing_factor",
+    "prediction_loss_only",
+)
+
+
+@dataclass
+class MaskFormerTrainingArguments(TrainingArguments):
+    """Arguments of `MaskFormerTrainer`. The defaults are the paper's recipe for ResNet backbones.
+
+    Learning rate, weight decay, warm-up, clip and precision are called as in `transformers.TrainingArguments`; only
+    their defaults differ. `metric_for_best_model` is by default the task's own (mean IoU, mask AP or PQ).
+
+    Raises:
+        ValueError: on a value out of range, or milestones with a schedule that has none.
+    """
+
+    learning_rate: float = field(default=1e-4, metadata={"help": "Highest learning rate, of all but the backbone."})
+    weight_decay: float = field(default=1e-4, metadata={"help": "Weight decay of AdamW."})
+    max_grad_norm: float = field(
+        default=0.01, metadata={"help": "The gradient of the whole model is scaled down to this norm; 0 turns it off."}
+    )
+    lr_scheduler_type: SchedulerType | str = field(
+        default="polynomial",
+        metadata={
+            "help": "How the learning rate falls. polynomial: as (1 - step / steps) ** poly_power, to 0. "
+            "constant_with_warmup: in steps, see --lr_milestones. The others are those of transformers."
+        },
+    )
+    metric_for_best_model: str | None = field(
+        default=None,
+        metadata={"help": "What the best checkpoint has most of. Default: the task's (mean_iou, ap or pq)."},
+    )
+    remove_unused_columns: bool = field(
+        default=False, metadata={"help": "Must stay off: the collator reads more than the model."}
+    )
+
+    backbone_lr_factor: float = field(
+        default=0.1, metadata={"help": "The backbone's learning rate is --learning_rate times this."}
+    )
+    decay_norms_and_embeddings: bool = field(
+        default=False,
+        metadata={"help": "Let weight decay also act on normalisation layers, embeddings and position tables."},
+    )
+    poly_power: float = field(default=0.9, metadata={"help": "Exponent of the polynomial schedule."})
+    warmup_factor: float = field(
+        default=1e-6,
+        metadata={"help": "Warm-up (--warmup_steps) starts at this part of the learning rate, and rises linearly."},
+    )
+    lr_milestones: list[float] = field(
+        default_factory=list,
+        metadata={
+            "help": "With --lr_scheduler_type constant_with_warmup: the steps (below 1: the parts of the training) "
+            "after which the learning rate is multiplied by --lr_gamma. Default: none."
+        },
+    )
+    lr_gamma: float = field(default=0.1, metadata={"help": "Factor of the learning rate at each of --lr_milestones."})
+    eval_loss: bool = field(
+        default=False, metadata={"help": "Compute the loss on the evaluation images too, which takes longer."}
+    )
+
+    def __post_init__(self) -> None:
+        metric_is_chosen = self.metric_for_best_model is not None
+        super().__post_init__()
+        if not metric_is_chosen:  # transformers would take the loss; the trainer knows the task's metric
+            self.metric_for_best_model = None
+            self.greater_is_better = None
+        if self.remove_unused_columns:
+            raise ValueError(
+                "remove_unused_columns must be False: the collator reads columns that the model does not."
+            )
+        for name in _WITHOUT_EFFECT:
+            if getattr(self, name):
+                raise ValueError(f"{name} has no effect in MaskFormerTrainer: leave it out.")
+        if self.backbone_lr_factor < 0:
+            raise ValueError(f"backbone_lr_factor must be at least 0, got {self.backbone_lr_factor}.")
+        if not 0 <= self.warmup_factor <= 1:
+            raise ValueError(f"warmup_factor must lie in [0, 1], got {self.warmup_factor}.")
+        if self.poly_power <= 0:
+            raise ValueError(f"poly_power must be above 0, got {self.poly_power}.")
+        if any(milestone <= 0 for milestone in self.lr_milestones):
+            raise ValueError(f"lr_milestones must be above 0, got {self.lr_milestones}.")
+        if self.lr_milestones and self.lr_scheduler_type != SchedulerType.CONSTANT_WITH_WARMUP:
+            raise ValueError(
+                f"lr_milestones need lr_scheduler_type=constant_with_warmup, got {self.lr_scheduler_type.value}."
+            )
+
+    def milestones_in_steps(self, num_training_steps: int) -> list[int]:
+        """`lr_milestones` as optimizer steps."""
+        return [
+            int(milestone if milestone >= 1 else milestone * num_training_steps) for milestone in self.lr_milestones
+        ]

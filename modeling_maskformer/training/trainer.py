@@ -1,0 +1,213 @@
+"""MaskFormerTrainer: transformers' Trainer with MaskFormer's loss, optimizer, schedule and streamed evaluation."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from transformers import PreTrainedModel, Trainer, TrainerCallback
+from transformers.image_processing_utils import BaseImageProcessor
+from transformers.trainer_utils import EvalLoopOutput, SchedulerType
+
+from .arguments import MaskFormerTrainingArguments
+from .evaluator import Evaluator
+from .optimizer import parameter_groups, poly_schedule, step_schedule
+
+_AUXILIARY_LOSS = re.compile(r"_\d+$")  # the loss parts of intermediate decoder layers end in the layer's number
+_INPUTS, _TARGETS = ("pixel_values", "pixel_mask"), ("segment_ids", "class_labels")
+
+
+class MaskFormerTrainer(Trainer):
+    """Trains and evaluates a MaskFormer for any of the three tasks: only the evaluator knows which one it is.
+
+    Training batches hold what `model.forward` takes. Evaluation batches hold `pixel_values`, `pixel_mask` and
+    `references`, the list of each image's `Segments` at its original size; with `args.eval_loss` also the targets
+    `segment_ids` and `class_labels`.
+
+    Args:
+        model: the model to train.
+        args: see `MaskFormerTrainingArguments`. Where `metric_for_best_model` is not set, it becomes the evaluator's.
+        train_dataset: rows for `data_collator`.
+        eval_dataset: rows for `eval_data_collator`.
+        data_collator: list of rows -> training batch.
+        eval_data_collator: list of rows -> evaluation batch.
+        image_processor: saved with every checkpoint, so that each can be loaded by `pipeline`.
+        evaluator: turns outputs into predictions and measures them. Needed only to evaluate.
+        callbacks: as in `transformers.Trainer`.
+    """
+
+    args: MaskFormerTrainingArguments
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        args: MaskFormerTrainingArguments,
+        *,
+        image_processor: BaseImageProcessor,
+        train_dataset: Dataset | None = None,
+        eval_dataset: Dataset | None = None,
+        data_collator: Callable[[list[Any]], dict[str, Any]] | None = None,
+        eval_data_collator: Callable[[list[Any]], dict[str, Any]] | None = None,
+        evaluator: Evaluator | None = None,
+        callbacks: list[TrainerCallback] | None = None,
+    ) -> None:
+        if args.metric_for_best_model is None and evaluator is not None:
+            args.metric_for_best_model = evaluator.main_metric
+            args.greater_is_better = True
+        super().__init__(
+            model=model,
+            args=args,
+            data_collator=data_collator,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            processing_class=image_processor,
+            callbacks=callbacks,
+        )
+        self.eval_data_collator = eval_data_collator
+        self.evaluator = evaluator
+        self.loss_is_scaled_for_ga = False  # the model's loss is a mean over its batch
+        self._loss_parts: dict[str, Tensor] = {}  # sums since the last log
+        self._num_loss_parts = 0
+
+    # Optimizer and schedule
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """The optimizer that `args.optim` names (AdamW by default) on the parameter groups of the recipes."""
+        if self.optimizer is None:
+            model = self.model if model is None else model
+            groups = parameter_groups(
+                model,
+                learning_rate=self.args.learning_rate,
+                weight_decay=self.args.weight_decay,
+                backbone_lr_factor=self.args.backbone_lr_factor,
+                decay_norms_and_embeddings=self.args.decay_norms_and_embeddings,
+            )
+            optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args, model)
+            self.optimizer = optimizer_class(groups, **options)
+        return self.optimizer
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> torch.optim.lr_scheduler.LRScheduler:
+        """The poly schedule, the step schedule, or one of transformers': see `args.lr_scheduler_type`."""
+        if self.lr_scheduler is None:
+            optimizer = self.optimizer if optimizer is None else optimizer
+            args = self.args
+            warmup = {"warmup_steps": args.get_warmup_steps(num_training_steps), "warmup_factor": args.warmup_factor}
+            if args.lr_scheduler_type == SchedulerType.POLYNOMIAL:
+                self.lr_scheduler = poly_schedule(optimizer, num_training_steps, args.poly_power, **warmup)
+            elif args.lr_scheduler_type == SchedulerType.CONSTANT_WITH_WARMUP:
+                milestones = args.milestones_in_steps(num_training_steps)
+                self.lr_scheduler = step_schedule(optimizer, milestones, args.lr_gamma, **warmup)
+            else:
+                return super().create_scheduler(num_training_steps, optimizer)
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
+
+    # Loss
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor | tuple[Tensor, Any]:
+        """The model's own loss; its parts are kept, summed, for the next log."""
+        outputs = model(**inputs)
+        loss = outputs["loss"]
+        if loss is None:
+            raise ValueError(f"The model returned no loss for a training batch of {sorted(inputs)}.")
+        if model.training:
+            for name, value in (outputs["loss_dict"] or {}).items():
+                if _AUXILIARY_LOSS.search(name):
+                    name = _AUXILIARY_LOSS.sub("_auxiliary", name)
+                value = value.detach().float().mean()
+                self._loss_parts[name] = self._loss_parts.get(name, torch.zeros_like(value)) + value
+            self._num_loss_parts += 1
+        return (loss, outputs) if return_outputs else loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Logs `logs` and, beside a training loss, the mean of each loss part since the last one."""
+        if "loss" in logs and self._num_loss_parts:
+            names = sorted(self._loss_parts)
+            means = torch.stack([self._loss_parts[name] for name in names]) / self._num_loss_parts
+            means = self.accelerator.reduce(means, reduction="mean")
+            logs.update(zip(names, means.tolist(), strict=True))
+            self._loss_parts, self._num_loss_parts = {}, 0
+        super().log(logs, start_time)
+
+    # Evaluation
+
+    def get_eval_dataloader(self, eval_dataset: str | Dataset | None = None) -> DataLoader:
+        """Batches of the whole evaluation set, made by `eval_data_collator`; none is dropped for being small."""
+        with self._evaluation_batches():
+            return super().get_eval_dataloader(eval_dataset)
+
+    @contextmanager
+    def _evaluation_batches(self) -> Iterator[None]:
+        kept = self.data_collator, self.args.dataloader_drop_last
+        self.data_collator, self.args.dataloader_drop_last = self.eval_data_collator, False
+        try:
+            yield
+        finally:
+            self.data_collator, self.args.dataloader_drop_last = kept
+
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """Metrics of the whole dataset, in memory that does not grow with it.
+
+        Each batch is predicted, measured against its references and dropped. At the end the metrics' states, not the
+        predictions, are gathered over processes. With `args.eval_loss` the mean loss is among the metrics.
+        """
+        if self.evaluator is None:
+            raise ValueError("MaskFormerTrainer needs an `evaluator` to evaluate.")
+        model = self._model_for_evaluation()
+        self.callback_handler.eval_dataloader = dataloader
+        self.evaluator.reset()
+        losses = torch.zeros(2)  # sum over images, number of images
+        for batch in dataloader:
+            references = batch["references"]
+            names = (*_INPUTS, *_TARGETS) if self.args.eval_loss else _INPUTS
+            inputs = self._prepare_inputs({name: batch[name] for name in names if name in batch})
+            with torch.no_grad(), self.compute_loss_context_manager():
+                outputs = model(**inputs)
+            self.evaluator.update(outputs, references, self._num_unseen(len(references)))
+            if self.args.eval_loss:
+                losses += torch.tensor([outputs["loss"].mean().item() * len(references), len(references)])
+            self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
+        self.evaluator.gather(self.accelerator)
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in self.evaluator.compute().items()}
+        if self.args.eval_loss:
+            losses = self.accelerator.reduce(losses.to(self.args.device), reduction="sum")
+            metrics[f"{metric_key_prefix}_loss"] = (losses[0] / losses[1]).item()
+        return EvalLoopOutput(None, None, metrics, num_samples=self.evaluator.num_images)
+
+    def _model_for_evaluation(self) -> nn.Module:
+        """The model in eval mode, on its device and under mixed precision also where no training has prepared it."""
+        model = self._wrap_model(self.model, training=False)
+        if not self.accelerator._models and model is self.model:
+            model = self.accelerator.prepare_model(model, evaluation_mode=True)
+        return model.eval()
+
+    def _num_unseen(self, batch_size: int) -> int:
+        """How many images of this process's batch were not yet seen by any.
+
+        With several processes Accelerate fills the last round of batches up with images from the start, so that all
+        processes take the same number of steps. These must not count twice.
+        """
+        state = self.accelerator.gradient_state
+        if not state.end_of_dataloader or state.remainder <= 0:
+            return batch_size
+        return min(max(state.remainder - self.accelerator.process_index * batch_size, 0), batch_size)

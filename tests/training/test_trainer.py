@@ -1,0 +1,293 @@
+"""The trainer around a small stub model: what it optimizes, logs, measures, saves and resumes."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.image_processing_utils import BaseImageProcessor
+from transformers.trainer_callback import TrainerCallback
+from transformers.utils import ModelOutput
+
+from modeling_maskformer.targets import Segments, segments_from_class_map
+from modeling_maskformer.training.arguments import MaskFormerTrainingArguments
+from modeling_maskformer.training.evaluator import Evaluator
+from modeling_maskformer.training.trainer import MaskFormerTrainer
+
+ID2LABEL = {0: "dark", 1: "bright"}
+
+
+class StubConfig(PreTrainedConfig):
+    model_type = "stub_segmenter"
+
+
+class StubSegmenter(PreTrainedModel):
+    """A 1x1 convolution with the inputs and outputs of MaskFormer: enough to learn "bright pixels are class 1"."""
+
+    config_class = StubConfig
+    main_input_name = "pixel_values"
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.classifier = nn.Conv2d(1, 2, 1)
+        self.post_init()
+
+    def forward(self, pixel_values, pixel_mask=None, segment_ids=None, class_labels=None):
+        logits = self.classifier(pixel_values)  # (B, 2, H, W)
+        loss = loss_dict = None
+        if segment_ids is not None:
+            target = torch.stack(
+                [labels[ids[0].long() - 1] for ids, labels in zip(segment_ids, class_labels, strict=True)]
+            )
+            cross_entropy = nn.functional.cross_entropy(logits, target)
+            loss_dict = {
+                "loss_cross_entropy": cross_entropy,
+                "loss_cross_entropy_0": 2 * cross_entropy,
+                "loss_cross_entropy_1": 3 * cross_entropy,
+            }
+            loss = sum(loss_dict.values())
+        return ModelOutput(loss=loss, loss_dict=loss_dict, masks_queries_logits=logits)
+
+
+class StubProcessor(BaseImageProcessor):
+    label_ids_to_fuse = None
+
+    def post_process_semantic_segmentation(self, outputs, target_sizes):
+        assert all(size == tuple(outputs.masks_queries_logits.shape[-2:]) for size in target_sizes)
+        return list(outputs.masks_queries_logits.argmax(1))
+
+
+class Squares(torch.utils.data.Dataset):
+    """Pictures 4x4 with a bright top half; `noise` is drawn anew each time, as augmentation is."""
+
+    def __init__(self, length, noise=0.0):
+        self.length, self.noise = length, noise
+
+    def __len__(self):
+        return self.length
+
+    def __getitem__(self, index):
+        class_map = torch.tensor([1, 1, 0, 0])[:, None].expand(4, 4)
+        image = class_map + index / 100 + self.noise * torch.randn(4, 4)
+        return image[None].float(), segments_from_class_map(class_map)
+
+
+def collate(rows):
+    return {
+        "pixel_values": torch.stack([image for image, _ in rows]),
+        "segment_ids": torch.stack([segments.ids for _, segments in rows]),
+        "class_labels": [segments.class_ids for _, segments in rows],
+    }
+
+
+def collate_for_evaluation(rows):
+    return collate(rows) | {"references": [segments for _, segments in rows], "names": ["unused"] * len(rows)}
+
+
+def make_trainer(output_dir, train=8, evaluation=5, callbacks=None, noise=0.0, **arguments):
+    defaults = {
+        "per_device_train_batch_size": 2,
+        "per_device_eval_batch_size": 2,
+        "learning_rate": 0.1,
+        "weight_decay": 0.0,
+        "max_grad_norm": 1.0,
+        "report_to": "none",
+        "use_cpu": True,
+        "disable_tqdm": True,
+        "save_strategy": "no",
+        "logging_strategy": "no",
+    }
+    processor = StubProcessor()
+    torch.manual_seed(0)  # every trainer starts from the same weights
+    return MaskFormerTrainer(
+        StubSegmenter(StubConfig()),
+        MaskFormerTrainingArguments(output_dir=str(output_dir), **(defaults | arguments)),
+        image_processor=processor,
+        train_dataset=Squares(train, noise),
+        eval_dataset=Squares(evaluation),
+        data_collator=collate,
+        eval_data_collator=collate_for_evaluation,
+        evaluator=Evaluator("semantic", processor, ID2LABEL),
+        callbacks=callbacks,
+    )
+
+
+def test_training_learns_and_evaluation_measures_it(tmp_path):
+    trainer = make_trainer(tmp_path, num_train_epochs=15)
+    before = trainer.evaluate()["eval_mean_iou"]
+    trainer.train()
+    metrics = trainer.evaluate()
+    assert metrics["eval_mean_iou"] == 1.0 > before
+    assert "eval_loss" not in metrics
+    assert trainer.evaluator.results["per_class"]["bright"]["iou"] == 1.0
+
+
+def test_evaluation_measures_every_image_once_and_keeps_none(tmp_path):
+    seen = []
+
+    class Recorder(Evaluator):
+        def update(self, outputs, references, count=None):
+            seen.append(len(references[:count]))
+            super().update(outputs, references, count)
+
+    trainer = make_trainer(tmp_path, evaluation=5, dataloader_drop_last=True)
+    trainer.evaluator = Recorder("semantic", trainer.processing_class, ID2LABEL)
+    output = trainer.evaluation_loop(trainer.get_eval_dataloader(), "Evaluation")
+    assert seen == [2, 2, 1]
+    assert output.num_samples == trainer.evaluator.num_images == 5
+    assert output.predictions is None and output.label_ids is None
+    assert trainer.args.dataloader_drop_last and trainer.data_collator is collate
+
+
+def test_metrics_equal_those_of_one_batch(tmp_path):
+    by_two = make_trainer(tmp_path, evaluation=7)
+    at_once = make_trainer(tmp_path, evaluation=7, per_device_eval_batch_size=7)
+    assert by_two.evaluate()["eval_mean_iou"] == at_once.evaluate()["eval_mean_iou"]
+
+
+def test_evaluation_gives_the_mean_loss_on_request(tmp_path):
+    trainer = make_trainer(tmp_path, evaluation=3, eval_loss=True)
+    losses = [trainer.model(**collate([trainer.eval_dataset[i]])).loss.item() for i in range(3)]
+    assert trainer.evaluate()["eval_loss"] == pytest.approx(sum(losses) / 3, rel=1e-5)
+
+
+def test_each_log_holds_the_mean_of_each_loss_part_since_the_last(tmp_path):
+    losses = []
+
+    class Spy(MaskFormerTrainer):
+        def compute_loss(self, *args, **kwargs):
+            loss = super().compute_loss(*args, **kwargs)
+            losses.append(loss.item())
+            return loss
+
+    trainer = make_trainer(tmp_path, max_steps=4, logging_strategy="steps", logging_steps=2)
+    trainer.__class__ = Spy
+    trainer.train()
+    logs = [entry for entry in trainer.state.log_history if "loss" in entry]
+    assert len(logs) == 2
+    for entry, total in zip(logs, (sum(losses[:2]) / 2, sum(losses[2:]) / 2), strict=True):
+        assert entry["loss"] == pytest.approx(total, rel=1e-5)
+        assert entry["loss_cross_entropy"] == pytest.approx(total / 6, rel=1e-5)
+        assert entry["loss_cross_entropy_auxiliary"] == pytest.approx(total * 5 / 6, rel=1e-5)
+
+
+def test_learning_rate_warms_up_and_falls_to_zero(tmp_path):
+    rates = []
+
+    class Recorder(TrainerCallback):
+        def on_pre_optimizer_step(self, args, state, control, optimizer, **kwargs):
+            rates.append(optimizer.param_groups[0]["lr"])
+
+    trainer = make_trainer(tmp_path, max_steps=5, warmup_steps=2, warmup_factor=0.5, callbacks=[Recorder()])
+    trainer.train()
+    expected = [0.1 * min(1, 0.5 + step / 4) * (1 - step / 5) ** 0.9 for step in range(5)]
+    assert rates == pytest.approx(expected)
+    assert trainer.lr_scheduler.get_last_lr()[0] == 0
+
+
+def test_step_schedule_takes_milestones_as_parts_of_the_training(tmp_path):
+    arguments = {"lr_scheduler_type": "constant_with_warmup", "lr_milestones": [0.5, 3]}
+    trainer = make_trainer(tmp_path, max_steps=4, **arguments)
+    trainer.train()
+    assert trainer.lr_scheduler.get_last_lr()[0] == pytest.approx(0.1 * 0.1 * 0.1)
+
+
+def test_gradient_accumulation_equals_the_larger_batch(tmp_path):
+    weights = []
+    for arguments in ({"per_device_train_batch_size": 4}, {"gradient_accumulation_steps": 2}):
+        trainer = make_trainer(tmp_path, max_steps=2, train_sampling_strategy="sequential", **arguments)
+        nn.init.zeros_(trainer.model.classifier.weight)
+        nn.init.zeros_(trainer.model.classifier.bias)
+        trainer.train()
+        weights.append(trainer.model.classifier.weight.detach())
+    torch.testing.assert_close(*weights)
+
+
+@pytest.mark.parametrize(
+    ("stop", "noise"),
+    [(4, 0.5), (2, 0.0)],  # within an epoch transformers has drawn the augmentation of a batch ahead
+    ids=["after an epoch, with augmentation", "within an epoch"],
+)
+def test_resuming_gives_the_weights_of_an_uninterrupted_run(tmp_path, stop, noise):
+    class Stop(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            control.should_training_stop = state.global_step >= stop
+            return control
+
+    arguments = {"max_steps": 7, "save_strategy": "steps", "save_steps": stop, "noise": noise}
+    whole = make_trainer(tmp_path / "whole", **arguments)
+    whole.train()
+    interrupted = make_trainer(tmp_path / "parts", callbacks=[Stop()], **arguments)
+    interrupted.train()
+    resumed = make_trainer(tmp_path / "parts", **arguments)
+    resumed.train(resume_from_checkpoint=True)
+    assert interrupted.state.global_step == stop and resumed.state.global_step == 7
+    assert not torch.equal(whole.model.classifier.weight, interrupted.model.classifier.weight)
+    torch.testing.assert_close(resumed.model.state_dict(), whole.model.state_dict(), rtol=0, atol=0)
+    assert resumed.lr_scheduler.get_last_lr() == whole.lr_scheduler.get_last_lr()
+
+
+def test_the_checkpoint_with_the_best_task_metric_is_kept_and_loaded(tmp_path):
+    scores = iter([0.2, 0.9, 0.4])
+
+    class Scripted(Evaluator):
+        def compute(self):
+            return super().compute() | {"mean_iou": next(scores)}
+
+    trainer = make_trainer(
+        tmp_path,
+        max_steps=3,
+        eval_strategy="steps",
+        eval_steps=1,
+        save_strategy="steps",
+        save_steps=1,
+        save_total_limit=1,
+        load_best_model_at_end=True,
+    )
+    trainer.evaluator = Scripted("semantic", trainer.processing_class, ID2LABEL)
+    trainer.train()
+    assert trainer.args.metric_for_best_model == "mean_iou" and trainer.args.greater_is_better
+    assert trainer.state.best_metric == 0.9
+    best = Path(trainer.state.best_model_checkpoint)
+    assert best.name == "checkpoint-2"
+    saved = StubSegmenter.from_pretrained(best).state_dict()
+    torch.testing.assert_close(trainer.model.state_dict(), saved, rtol=0, atol=0)
+    assert (best / "preprocessor_config.json").is_file()
+
+
+def test_images_that_fill_up_the_last_round_of_batches_do_not_count(tmp_path):
+    # 7 images, 2 processes with batches of 2: the last round holds 3 new images and the first one again
+    end = SimpleNamespace(end_of_dataloader=True, remainder=3)
+    middle = SimpleNamespace(end_of_dataloader=False, remainder=3)
+    trainer = make_trainer(tmp_path)
+
+    def num_unseen(process_index, gradient_state):
+        trainer.accelerator = SimpleNamespace(process_index=process_index, gradient_state=gradient_state)
+        return trainer._num_unseen(batch_size=2)
+
+    assert [num_unseen(0, end), num_unseen(1, end)] == [2, 1]
+    assert [num_unseen(0, middle), num_unseen(1, middle)] == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"lr_milestones": [0.5]}, "lr_scheduler_type=constant_with_warmup, got polynomial"),
+        ({"warmup_factor": 2.0}, "warmup_factor must lie in"),
+        ({"poly_power": 0.0}, "poly_power must be above 0"),
+        ({"backbone_lr_factor": -1.0}, "backbone_lr_factor must be at least 0"),
+        ({"remove_unused_columns": True}, "remove_unused_columns must be False"),
+        ({"bf16_full_eval": True, "use_cpu": True}, "bf16_full_eval has no effect"),
+    ],
+)
+def test_wrong_arguments_are_named(tmp_path, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        MaskFormerTrainingArguments(output_dir=str(tmp_path), report_to="none", **arguments)
+
+
+def test_the_compact_targets_of_the_tests_are_what_they_should_be():
+    image, segments = Squares(1)[0]
+    assert isinstance(segments, Segments) and segments.class_ids.tolist() == [0, 1]
+    assert torch.equal(segments.masks()[1], image[0] > 0.5)
