@@ -74,7 +74,7 @@ def build_config(
         )
     decoder = architecture.decoder
     return MaskFormerConfig(
-        backbone_config=_backbone_config(architecture.backbone),
+        backbone_config=build_backbone_config(architecture.backbone),
         decoder_config={
             "model_type": "detr",
             "d_model": decoder.channels,
@@ -144,7 +144,8 @@ def check_supported(architecture: Architecture) -> None:
     raise UnsupportedArchitectureError(f"The checkpoint was read, but this package has not yet {lacking}.")
 
 
-def _backbone_config(backbone: ResNetArchitecture | SwinArchitecture) -> dict:
+def build_backbone_config(backbone: ResNetArchitecture | SwinArchitecture) -> dict:
+    """The `backbone_config` of this backbone: a timm ResNet or transformers' Swin, without pretrained weights."""
     if isinstance(backbone, ResNetArchitecture):
         return {"model_type": "timm_backbone", "backbone": backbone.timm_name, "use_pretrained_backbone": False}
     return {

@@ -1,0 +1,337 @@
+"""Converted weights give the logits that the original's modules give."""
+
+import re
+from dataclasses import replace
+
+import pytest
+import torch
+import transformers
+from original_backbones import ResNet, Swin
+from original_models import OriginalModel, randomize, write_checkpoint, zoo_names
+from torch import nn
+
+from modeling_maskformer import MaskFormerConfig, MaskFormerForInstanceSegmentation
+from modeling_maskformer.backbone import build_backbone
+from modeling_maskformer.checkpoints import (
+    DecoderArchitecture,
+    Kind,
+    LayoutError,
+    UnsupportedArchitectureError,
+    build_config,
+    convert_weights,
+    infer_architecture,
+    load_original,
+    load_weights,
+)
+from modeling_maskformer.checkpoints.convert import build_backbone_config
+from modeling_maskformer.modeling_maskformer import MaskEmbedder
+from modeling_maskformer.pixel_decoder import PixelDecoder
+from modeling_maskformer.transformer_decoder import (
+    Attention,
+    TransformerDecoder,
+    TransformerModule,
+    sine_position_embedding,
+)
+
+SMALL = {"num_classes": 5, "num_queries": 7, "channels": 64, "mask_channels": 32, "hidden": 48, "decoder_layers": 2}
+TOLERANCE = 1e-4
+
+
+def tiny_swin():
+    return Swin(32, (2, 1, 2, 2), (2, 4, 4, 8), window=3)
+
+
+def tiny_original(**fields):
+    return randomize(OriginalModel(tiny_swin(), **SMALL | fields))
+
+
+@pytest.fixture
+def pixels():
+    return torch.randn(2, 3, 75, 102)  # no multiple of anything: windows, patches and merging all need padding
+
+
+def assert_same(found, expected):
+    assert expected.std() > 0.1  # else closeness would say nothing
+    torch.testing.assert_close(found, expected, atol=TOLERANCE, rtol=0)
+
+
+@pytest.mark.parametrize("backbone", [tiny_swin, ResNet], ids=["swin", "R50"])
+def test_a_loaded_checkpoint_gives_the_originals_logits(tmp_path, pixels, backbone):
+    original = randomize(OriginalModel(backbone(), **SMALL))
+    model = load_original(write_checkpoint(tmp_path / "model_final.pkl", zoo_names(original.state_dict())))
+    with torch.no_grad():
+        output = model(pixels)
+    classes, masks = original(pixels)
+    assert_same(output.class_queries_logits, classes)
+    assert_same(output.masks_queries_logits, masks)
+
+
+def test_transformers_own_model_gives_the_originals_logits_too(tmp_path, pixels):
+    original = tiny_original()
+    weights = zoo_names(original.state_dict())
+    load_weights(weights, infer_architecture(weights)).save_pretrained(tmp_path)
+    plain, info = transformers.MaskFormerForInstanceSegmentation.from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(info.values()), info
+    with torch.no_grad():
+        output = plain.eval()(pixels)
+    classes, masks = original(pixels)
+    assert_same(output.class_queries_logits, classes)
+    assert_same(output.masks_queries_logits, masks)
+
+
+def test_both_of_the_originals_names_for_the_pixel_decoder_are_read():
+    state = tiny_original().state_dict()
+    assert zoo_names(state).keys() != state.keys()
+    new, old = (convert_weights(names, infer_architecture(names)) for names in (state, zoo_names(state)))
+    assert new.keys() == old.keys()
+    assert all(torch.equal(new[name], old[name]) for name in new)
+
+
+def test_an_original_of_the_decoders_width_has_no_input_projection(pixels):
+    original = randomize(OriginalModel(Swin(32, (1, 1, 1, 1), (2, 2, 2, 2), window=3), **SMALL | {"channels": 256}))
+    weights = original.state_dict()
+    assert not any("input_proj" in name for name in weights)
+    with torch.no_grad():
+        output = load_weights(weights, infer_architecture(weights))(pixels)
+    assert_same(output.class_queries_logits, original(pixels)[0])
+
+
+def test_a_needless_input_projection_is_refused_until_the_model_has_it():
+    weights = OriginalModel(Swin(32, (1, 1, 1, 1), (2, 2, 2, 2), 3), **SMALL | {"channels": 256}).state_dict()
+    projection = nn.Conv2d(256, 256, kernel_size=1).state_dict()
+    weights |= {f"sem_seg_head.predictor.input_proj.{name}": value for name, value in projection.items()}
+    with pytest.raises(UnsupportedArchitectureError, match="ENFORCE_INPUT_PROJ"):
+        load_weights(weights, infer_architecture(weights))
+
+
+def backbone_of(architecture):
+    """The package's backbone for this architecture, not loaded."""
+    config = MaskFormerConfig(backbone_config=build_backbone_config(architecture.backbone))
+    return build_backbone(config.backbone_config)
+
+
+def load_part(module, converted, prefix=""):
+    """Loads the weights under `prefix` into a part of the model, whole."""
+    part = {name.removeprefix(prefix): value for name, value in converted.items() if name.startswith(prefix)}
+    module.load_state_dict(part)
+    return module.eval()
+
+
+# What follows has no model class in the package yet: the parts that exist are put together here.
+
+
+def test_r101cs_deep_stem_and_dilated_last_stage(pixels):
+    """With the blocks of R50, which is the same and smaller."""
+    original = randomize(OriginalModel(ResNet(deep_stem=True), **SMALL))
+    weights = zoo_names(original.state_dict())
+    architecture = infer_architecture(weights)
+    assert architecture.backbone.timm_name == "resnet50s"
+    assert architecture.backbone.last_stage_dilations == (1, 2, 4)
+    with pytest.raises(UnsupportedArchitectureError, match="R101c"):
+        load_weights(weights, architecture)
+
+    backbone = build_backbone(
+        MaskFormerConfig(backbone_config=build_backbone_config(architecture.backbone)).backbone_config
+    )
+    load_part(backbone, convert_weights(weights, architecture), "model.pixel_level_module.encoder.")
+    with torch.no_grad():
+        expected = original.backbone(pixels)
+        undilated = backbone(pixels).feature_maps
+        for block, dilation in zip(backbone._backbone.layer4, (1, 2, 4), strict=True):
+            block.conv2.dilation = block.conv2.padding = (dilation, dilation)
+        dilated = backbone(pixels).feature_maps
+    for found, value in zip(dilated, expected, strict=True):
+        assert_same(found, value)
+    assert (undilated[-1] - expected[-1]).abs().max() > 0.01  # so plain timm would give other results, silently
+
+
+def maskformer_around(converted, architecture):
+    """A MaskFormer of this architecture with these weights; the parts that they do not have stay random."""
+    decoder = architecture.decoder or DecoderArchitecture(64, 48, 2, num_queries=3, has_input_projection=True)
+    as_maskformer = replace(architecture, kind=Kind.MASKFORMER, decoder=decoder)
+    model = MaskFormerForInstanceSegmentation(build_config(as_maskformer, no_object_weight=0.1))
+    left_over = model.load_state_dict(converted, strict=False)
+    return model.eval(), left_over
+
+
+def test_per_pixel_baseline(pixels):
+    original = tiny_original(kind="per_pixel")
+    weights = zoo_names(original.state_dict())
+    architecture = infer_architecture(weights)
+    assert (architecture.kind, architecture.num_labels, architecture.decoder) == (Kind.PER_PIXEL, 5, None)
+    with pytest.raises(UnsupportedArchitectureError, match="PerPixelBaseline"):
+        load_weights(weights, architecture)
+
+    converted = convert_weights(weights, architecture)
+    model, left_over = maskformer_around(converted, architecture)
+    assert left_over.unexpected_keys == ["classifier.weight", "classifier.bias"]
+    assert not any("pixel_level_module" in name for name in left_over.missing_keys)
+    classifier = load_part(nn.Conv2d(32, 5, kernel_size=1), converted, "classifier.")
+    with torch.no_grad():
+        found = classifier(model.model(pixels).pixel_decoder_last_hidden_state)
+    assert_same(found, original(pixels)[1])
+
+
+def test_per_pixel_baseline_plus(pixels):
+    original = tiny_original(kind="per_pixel_plus")
+    weights = zoo_names(original.state_dict())
+    architecture = infer_architecture(weights)
+    assert (architecture.kind, architecture.num_labels) == (Kind.PER_PIXEL_PLUS, 5)
+    assert architecture.decoder.num_queries == 5
+    with pytest.raises(UnsupportedArchitectureError, match=re.escape("PerPixelBaseline+")):
+        load_weights(weights, architecture)
+
+    model, left_over = maskformer_around(convert_weights(weights, architecture), architecture)
+    assert not left_over.unexpected_keys
+    assert left_over.missing_keys == ["class_predictor.weight", "class_predictor.bias", "criterion.empty_weight"]
+    with torch.no_grad():
+        found = model(pixels).masks_queries_logits
+    assert_same(found, original(pixels)[1])
+
+
+class EncoderLayer(nn.Module):
+    """A post-norm encoder layer under the names that the conversion gives."""
+
+    def __init__(self, channels, hidden):
+        super().__init__()
+        self.self_attn = Attention(channels, 8)
+        self.self_attn_layer_norm = nn.LayerNorm(channels)
+        self.fc1, self.fc2 = nn.Linear(channels, hidden), nn.Linear(hidden, channels)
+        self.final_layer_norm = nn.LayerNorm(channels)
+
+    def forward(self, x, positions):
+        x = self.self_attn_layer_norm(x + self.self_attn(x + positions, x + positions, x)[0])
+        return self.final_layer_norm(x + self.fc2(self.fc1(x).relu()))
+
+
+def test_the_pixel_decoder_with_transformer_encoder_layers(pixels):
+    original = tiny_original(encoder_layers=2)
+    weights = zoo_names(original.state_dict())
+    architecture = infer_architecture(weights)
+    assert (architecture.num_encoder_layers, architecture.encoder_ffn_channels) == (2, 48)
+    assert not architecture.decoder.has_input_projection
+    with pytest.raises(UnsupportedArchitectureError, match="2 transformer encoder layers"):
+        load_weights(weights, architecture)
+
+    converted = convert_weights(weights, architecture)
+    encoder = load_part(backbone_of(architecture), converted, "model.pixel_level_module.encoder.")
+    decoder = PixelDecoder([*encoder.channels[:-1], 64], 64, 32)
+    decoder.input_projection = nn.Conv2d(256, 64, kernel_size=1)
+    decoder.encoder = nn.Module()
+    decoder.encoder.layers = nn.ModuleList(EncoderLayer(64, 48) for _ in range(2))
+    load_part(decoder, converted, "model.pixel_level_module.decoder.")
+    transformer = TransformerModule(64, 64, 7, TransformerDecoder(64, num_layers=2, num_heads=8, ffn_channels=48))
+    load_part(transformer, converted, "model.transformer_module.")
+    classifier = load_part(nn.Linear(64, 6), converted, "class_predictor.")
+    embedder = load_part(MaskEmbedder(64, 32), converted, "mask_embedder.")
+    with torch.no_grad():
+        features = list(encoder(pixels).feature_maps)
+        top = decoder.input_projection(features[-1])
+        positions = sine_position_embedding(*top.shape[-2:], 64)
+        tokens = top.flatten(2).transpose(1, 2)
+        for layer in decoder.encoder.layers:
+            tokens = layer(tokens, positions)
+        features[-1] = tokens.transpose(1, 2).reshape(top.shape)
+        embeddings = decoder.mask_projection(decoder.fpn(features)[-1])
+        queries = transformer(features[-1]).outputs[-1]
+        masks = torch.einsum("bqc,bchw->bqhw", embedder(queries), embeddings)
+        classes = classifier(queries)
+    expected_classes, expected_masks = original(pixels)
+    assert_same(classes, expected_classes)
+    assert_same(masks, expected_masks)
+
+
+def test_what_the_weights_do_not_say_is_as_in_the_original():
+    original = tiny_original()
+    original.criterion.empty_weight[-1] = 0.25
+    weights = original.state_dict()
+    model = load_weights(weights, infer_architecture(weights))
+    config = model.config
+    assert not model.training
+    assert config.use_auxiliary_loss
+    assert config.mask_loss == "dense"
+    assert config.freeze_backbone_batch_norm
+    assert config.no_object_weight == 0.25
+    assert config.id2label == {number: f"class_{number}" for number in range(5)}
+    assert config.decoder_config.decoder_attention_heads == 8
+    assert config.decoder_config.dropout == 0.1
+    assert config.backbone_config.drop_path_rate == 0.3
+    assert config.backbone_config.window_size == 3
+
+
+def test_label_names_are_kept_and_counted():
+    weights = tiny_original().state_dict()
+    architecture = infer_architecture(weights)
+    names = ["wall", "sky", "tree", "road", "person"]
+    config = load_weights(weights, architecture, names).config
+    assert [config.id2label[number] for number in range(5)] == names
+    assert config.label2id["tree"] == 2
+    with pytest.raises(ValueError, match="There are 4 label names, but the checkpoint has 5 classes"):
+        load_weights(weights, architecture, names[:4])
+
+
+def change(weights, removed=(), **added):
+    kept = {name: value for name, value in weights.items() if name not in removed}
+    return kept | {name.replace("__", "."): value for name, value in added.items()}
+
+
+def test_every_missing_and_every_unknown_name_is_listed():
+    weights = zoo_names(tiny_original().state_dict())
+    removed = (
+        "backbone.layers.2.blocks.1.attn.qkv.bias",
+        "sem_seg_head.adapter_2.norm.weight",
+        "sem_seg_head.predictor.transformer.decoder.layers.1.norm3.weight",
+        "criterion.empty_weight",
+    )
+    broken = change(
+        weights, removed, sem_seg_head__predictor__box_embed__weight=torch.zeros(2), backbone__norm4__weight=None
+    )
+    with pytest.raises(LayoutError) as raised:
+        convert_weights(broken, infer_architecture(broken))
+    missing, unknown = str(raised.value).split("Missing: ")[1].split(". Unknown: ")
+    assert sorted(missing.split(", ")) == sorted(removed)
+    assert sorted(unknown.rstrip(".").split(", ")) == [
+        "backbone.norm4.weight",
+        "sem_seg_head.predictor.box_embed.weight",
+    ]
+
+
+def test_a_gap_in_the_layers_is_missing_names_not_a_smaller_model():
+    weights = zoo_names(tiny_original().state_dict())
+    gap = [name for name in weights if ".decoder.layers.0.multihead_attn." in name]
+    broken = change(weights, gap)
+    with pytest.raises(LayoutError, match="Missing: " + re.escape(", ".join(gap))):
+        convert_weights(broken, infer_architecture(broken))
+
+
+@pytest.mark.parametrize(
+    ("removed", "reason"),
+    [
+        (r"sem_seg_head\.predictor\.", "no weights under sem_seg_head.predictor. Its names begin with backbone, cr"),
+        (r"backbone\.", "neither a ResNet of detectron2"),
+        (r"sem_seg_head\.predictor\.class_embed\.weight", "no weight sem_seg_head.predictor.class_embed.weight"),
+        (r"backbone\.patch_embed\.proj\.weight", "no weight backbone.patch_embed.proj.weight"),
+    ],
+)
+def test_what_the_architecture_is_told_from_is_named_where_it_is_missing(removed, reason):
+    weights = zoo_names(tiny_original().state_dict())
+    broken = {name: value for name, value in weights.items() if not re.match(removed, name)}
+    with pytest.raises(LayoutError, match=re.escape(reason)):
+        infer_architecture(broken)
+
+
+def test_a_weight_of_another_shape_is_named():
+    weights = zoo_names(tiny_original().state_dict())
+    architecture = infer_architecture(weights)
+    query_bias = "sem_seg_head.predictor.transformer.decoder.layers.0.self_attn.in_proj_bias"
+    with pytest.raises(LayoutError, match=re.escape(f"{query_bias} has shape (191,), expected 3 equal parts")):
+        load_weights(weights | {query_bias: torch.zeros(191)}, architecture)
+    mask_bias = "sem_seg_head.mask_features.bias"
+    with pytest.raises(LayoutError, match=r"decoder\.mask_projection\.bias"):
+        load_weights(weights | {mask_bias: torch.zeros(31)}, architecture)
+
+
+def test_a_resnet_that_timm_does_not_have_is_named():
+    weights = zoo_names(OriginalModel(ResNet((3, 4, 5, 3)), **SMALL).state_dict())
+    with pytest.raises(LayoutError, match=re.escape("[3, 4, 5, 3] blocks")):
+        load_weights(weights, infer_architecture(weights))
