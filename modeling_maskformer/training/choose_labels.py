@@ -1,0 +1,118 @@
+"""The label set of an opened dataset, from the first source that knows it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from datasets import Dataset
+from transformers.utils import logging
+
+from .columns import Columns, class_names
+from .errors import DataError
+from .labels import LabelSet, NamedIds, make_label_set, match_by_name, read_named_ids
+from .samples import AnnotationFormat
+from .scan import scan_class_ids
+from .sources import Tables
+
+logger = logging.get_logger(__name__)
+
+LABEL_COLUMNS = ("id2label", "label2id", "semantic_class_to_id", "class_to_id")
+
+
+def choose_labels(
+    tables: Tables,
+    columns: Columns,
+    reader: AnnotationFormat,
+    task: str,
+    id2label: str | Path | Mapping | list | None,
+    reduce_labels: bool,
+    ignore_index: int | None,
+) -> LabelSet:
+    """The classes of a dataset: from the caller, its files, its features, a column, or the ids in its annotations.
+
+    Args:
+        tables: the splits, and the names that the dataset's files tell.
+        columns: of the tables.
+        reader: the annotation format.
+        task: "semantic", "instance" or "panoptic"; instance segmentation leaves stuff out.
+        id2label, reduce_labels, ignore_index: as in `open_dataset`.
+    """
+    if reader.has_categories and reduce_labels:
+        raise DataError("reduce_labels is for class ids in pixels; these annotations have COCO categories.")
+    given = None if id2label is None else read_named_ids(id2label)
+    if tables.coco_format is not None and given is not None:
+        labels = match_by_name(
+            tables.named, given, ignored=_stuff_names(tables.named) if task == "instance" else frozenset()
+        )
+    else:
+        named = given or tables.named or _names_in_table(next(iter(tables.splits.values())), columns)
+        void_ids, background_ids = set(), set()
+        if not reader.has_categories:
+            void_ids = set() if ignore_index is None else {ignore_index}
+            if task == "instance":
+                reduce_labels, background_ids = True, {0}
+            elif reduce_labels:
+                void_ids.add(0)
+        if named is None:
+            named = _names_of_found_ids(_scan(tables, columns, reader), void_ids | background_ids, reduce_labels)
+        labels = make_label_set(named, void_ids, background_ids, reduce_labels)
+    if labels.is_thing is None:
+        labels = _tell_things_from_stuff(labels, tables, columns, reader, task)
+    if task == "instance":
+        labels = labels.things()
+    return labels
+
+
+def _stuff_names(named: NamedIds) -> frozenset[str]:
+    return frozenset(name for raw, name in named.names.items() if named.things is not None and not named.things[raw])
+
+
+def _names_in_table(rows: Dataset, columns: Columns) -> NamedIds | None:
+    annotations = [name for name in (columns.map, columns.info, columns.objects) if name is not None]
+    names = class_names(rows.features, annotations)
+    if names is not None:
+        return NamedIds(dict(enumerate(names)))
+    column = next((name for name in LABEL_COLUMNS if name in rows.column_names), None)
+    return None if column is None else read_named_ids(rows.select_columns([column])[0][column])
+
+
+def _scan(tables: Tables, columns: Columns, reader: AnnotationFormat) -> dict[int, bool]:
+    """Ids in the annotations of all splits but test splits, which often have none."""
+    splits = {name: rows for name, rows in tables.splits.items() if not name.lower().startswith("test")}
+    return scan_class_ids(splits or tables.splits, reader, columns.image)
+
+
+def _names_of_found_ids(found: Mapping[int, bool], special: set[int], reduce_labels: bool) -> NamedIds:
+    """ "class_<id>" for every id from 0 (or 1) to the highest: so a label stands for the id it has in the pixels."""
+    ids = sorted(found.keys() - special)
+    if not ids:
+        raise DataError(
+            f"The annotations have no class id but {', '.join(map(str, sorted(found)))}, which mean void or "
+            "background: check ignore_index and reduce_labels."
+        )
+    lowest = 1 if reduce_labels else 0
+    names = {raw: f"class_{raw}" for raw in range(lowest, ids[-1] + 1)}
+    logger.warning(
+        f"The dataset does not name its classes: the {len(ids)} ids found, {ids[0]} to {ids[-1]}, become {len(names)} "
+        f"classes 'class_{lowest}' to 'class_{ids[-1]}'. A label file (id2label) names them."
+    )
+    return NamedIds(names)
+
+
+def _tell_things_from_stuff(
+    labels: LabelSet, tables: Tables, columns: Columns, reader: AnnotationFormat, task: str
+) -> LabelSet:
+    if task == "instance":
+        return replace(labels, is_thing=(True,) * len(labels))
+    if task == "semantic":
+        return labels
+    if reader.has_categories:
+        logger.warning(
+            "Nothing tells which classes are stuff, so no segments are fused in panoptic results. "
+            "A label file of COCO categories with 'isthing' tells it."
+        )
+        return labels
+    found = _scan(tables, columns, reader)
+    return replace(labels, is_thing=tuple(found.get(raw, False) for raw in labels.dataset_ids))

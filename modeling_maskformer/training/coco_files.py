@@ -1,0 +1,159 @@
+"""COCO's official files: one JSON per split and a folder of images (and one of PNGs for panoptic)."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset, Image
+
+from .errors import DataError
+from .labels import NamedIds, read_named_ids
+
+OFFICIAL_PREFIX = {"coco_panoptic": "panoptic_", "coco_instance": "instances_"}
+PEEK = 1 << 16  # bytes at each end of a JSON file by which it is recognised
+
+
+def find_coco_files(root: Path, preferred: str | None) -> dict[str, Path]:
+    """Split -> COCO JSON file: `root` itself, or those in it, its `annotations/` or its folders of splits.
+
+    Args:
+        root: a folder, or a JSON file.
+        preferred: "coco_panoptic" or "coco_instance": which to take where there are files of both official names.
+    """
+    if root.is_file():
+        return {split_of(root): root} if _looks_like_coco(root) else {}
+    files = [*root.glob("*.json"), *root.glob("*/*.json")]
+    files = sorted(file for file in files if _looks_like_coco(file))
+    for format_name in [preferred, *OFFICIAL_PREFIX] if preferred else OFFICIAL_PREFIX:
+        official = [file for file in files if file.name.startswith(OFFICIAL_PREFIX[format_name])]
+        if official:
+            files = official
+            break
+    splits: dict[str, Path] = {}
+    for file in files:
+        split = split_of(file)
+        if split in splits:
+            raise DataError(
+                f"In '{root}' both '{splits[split].name}' and '{file.name}' hold COCO annotations of split '{split}': "
+                "give the path of the one to use as the dataset."
+            )
+        splits[split] = file
+    return splits
+
+
+def split_of(file: Path) -> str:
+    """The split that the name of a file or its folder tells, else 'train'."""
+    for name in (file.stem.lower(), file.parent.name.lower()):
+        found = re.search(r"(?:^|[^a-z])(train|val|test)", name)
+        if found:
+            return {"train": "train", "val": "validation", "test": "test"}[found.group(1)]
+    return "train"
+
+
+def _looks_like_coco(file: Path) -> bool:
+    if file.suffix.lower() != ".json":
+        return False
+    with file.open("rb") as stream:
+        ends = stream.read(PEEK)
+        stream.seek(max(0, file.stat().st_size - PEEK))
+        ends += stream.read()
+    return b'"images"' in ends and (b'"categories"' in ends or b'"annotations"' in ends)
+
+
+def read_coco_tables(root: Path, files: Mapping[str, Path]) -> tuple[dict[str, Dataset], NamedIds, str]:
+    """The tables of splits, the categories, and "coco_panoptic" or "coco_instance".
+
+    Rows hold paths of pictures and JSON of the annotations, so a table is small and nothing is decoded.
+    """
+    splits, categories, formats = {}, None, set()
+    for split, file in files.items():
+        content = _read(file)
+        if content is None:
+            continue
+        if categories is not None and content["categories"] != categories:
+            raise DataError(f"The categories of '{file}' are not those of the other split: the same are expected.")
+        categories = content["categories"]
+        folders = list(_folders_near(root, file))
+        panoptic = "segments_info" in content["annotations"][0]
+        formats.add("coco_panoptic" if panoptic else "coco_instance")
+        splits[split] = (
+            _panoptic_table(file, content, folders) if panoptic else _instance_table(file, content, folders)
+        )
+    if not splits:
+        raise DataError(f"In '{root}' no COCO JSON has images, annotations and categories.")
+    if len(formats) > 1:
+        raise DataError(f"In '{root}' one split has panoptic and another instance annotations: one form is expected.")
+    return splits, read_named_ids(categories), formats.pop()
+
+
+def _read(file: Path) -> dict[str, Any] | None:
+    """The content of a COCO file, None where it has no annotations (image lists of test splits)."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise DataError(f"'{file}' is not JSON: {error}.") from error
+    if not isinstance(content, dict) or not content.get("annotations") or not content.get("categories"):
+        return None
+    if not any(key in content["annotations"][0] for key in ("segments_info", "segmentation")):
+        return None
+    return content
+
+
+def _folders_near(root: Path, file: Path) -> Iterator[Path]:
+    """Folders in which the pictures of a JSON file may lie, likely ones first."""
+    root = file.parent if root.is_file() else root
+    yield file.with_suffix("")  # COCO's place for panoptic PNGs
+    yield file.parent
+    above = root.parent if root.name == "annotations" else root
+    for folder in dict.fromkeys((root, above)):
+        yield folder
+        for child in sorted(entry for entry in folder.iterdir() if entry.is_dir()):
+            yield child
+            yield from sorted(entry for entry in child.iterdir() if entry.is_dir())
+
+
+def _folder_with(names: list[str], folders: list[Path], file: Path, what: str) -> Path:
+    for folder in folders:
+        if (folder / names[0]).is_file():
+            return folder
+    raise DataError(f"No folder near '{file}' has '{names[0]}', the first of its {len(names)} {what}.")
+
+
+def _panoptic_table(file: Path, content: dict[str, Any], folders: list[Path]) -> Dataset:
+    annotations = content["annotations"]
+    file_names = {image["id"]: image["file_name"] for image in content["images"]}
+    maps = _folder_with([item["file_name"] for item in annotations], folders, file, "annotations")
+    other_folders = [folder for folder in folders if folder != maps]
+    images = _folder_with([file_names[item["image_id"]] for item in annotations], other_folders, file, "images")
+    infos = [
+        [{key: info[key] for key in ("id", "category_id", "iscrowd") if key in info} for info in item["segments_info"]]
+        for item in annotations
+    ]
+    table = {
+        "image": [str(images / file_names[item["image_id"]]) for item in annotations],
+        "annotation": [str(maps / item["file_name"]) for item in annotations],
+        "segments_info": [json.dumps(info) for info in infos],
+        "image_id": [item["image_id"] for item in annotations],
+    }
+    return Dataset.from_dict(table).cast_column("image", Image()).cast_column("annotation", Image())
+
+
+def _instance_table(file: Path, content: dict[str, Any], folders: list[Path]) -> Dataset:
+    images = content["images"]
+    folder = _folder_with([image["file_name"] for image in images], folders, file, "images")
+    objects = defaultdict(list)
+    for item in content["annotations"]:
+        objects[item["image_id"]].append(
+            {key: item[key] for key in ("category_id", "segmentation", "iscrowd") if key in item}
+        )
+    table = {
+        "image": [str(folder / image["file_name"]) for image in images],
+        "objects": [json.dumps(objects[image["id"]]) for image in images],
+        "image_id": [image["id"] for image in images],
+    }
+    return Dataset.from_dict(table).cast_column("image", Image())

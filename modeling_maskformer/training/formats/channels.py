@@ -1,0 +1,53 @@
+"""Class ids in the red channel, ids of instances in the green one: the form of transformers' instance example."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ...targets import Segments
+from ..errors import DataError
+from .id_maps import read_colour_ids, segments_of_ids, unique_ids
+from ..labels import NO_LABEL, LabelSet
+
+
+@dataclass
+class ChannelsFormat:
+    """Row -> segments; R is the class of a pixel, G the number of its instance in the image, 0 for no instance.
+
+    Semantic: one segment per class. Panoptic: one per instance, and one per class for pixels of no instance.
+    Instance: one per instance; class 0 is background.
+    """
+
+    column: str
+    tasks = ("semantic", "instance", "panoptic")
+    has_categories = False
+    why = ""
+
+    def read(self, row: Mapping[str, Any], labels: LabelSet, task: str, size: tuple[int, int]) -> Segments:
+        pairs, index = self._pairs(row)
+        classes, instances = pairs & 0xFF, pairs >> 8
+        region_labels = labels.labels_of(classes)
+        if task == "instance":
+            region_labels[(instances == 0) & (region_labels >= 0)] = NO_LABEL
+        return segments_of_ids(index, region_labels, np.zeros(len(pairs), dtype=bool), merge=task == "semantic")
+
+    def class_ids(self, row: Mapping[str, Any]) -> dict[int, bool]:
+        """The ids of the row's classes, True for those with instances."""
+        pairs, _ = self._pairs(row)
+        found: dict[int, bool] = {}
+        for pair in pairs.tolist():
+            found[pair & 0xFF] = found.get(pair & 0xFF, False) or pair >> 8 > 0
+        return found
+
+    def _pairs(self, row: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+        pairs, index = unique_ids(read_colour_ids(row[self.column], self.column))
+        if len(pairs) and pairs[-1] >= 1 << 16:
+            raise DataError(
+                f"the picture in column '{self.column}' has a blue channel that is not 0: class ids in red and "
+                "instance ids in green are expected"
+            )
+        return pairs, index

@@ -1,0 +1,83 @@
+"""Finds out how the segments of a table are written."""
+
+from __future__ import annotations
+
+import numpy as np
+from datasets import Dataset
+
+from ..columns import Columns, describe
+from ..errors import DataError
+from .channels import ChannelsFormat
+from .class_map import ClassMapFormat
+from .coco_instance import CocoInstanceFormat
+from .coco_panoptic import CocoPanopticFormat
+from .id_maps import INTEGER_MODES
+from ..samples import AnnotationFormat, decode_image, with_encoded_images
+
+FORMATS = ("class_map", "channels", "coco_panoptic", "coco_instance")
+NUM_PEEKED = 8  # pictures looked at to tell class maps from channels
+
+
+def choose_format(name: str | None, rows: Dataset, columns: Columns, task: str) -> AnnotationFormat:
+    """The reader of a table's annotations.
+
+    Args:
+        name: one of FORMATS; None finds it from columns and the first pictures.
+        rows: the table.
+        columns: its columns.
+        task: must be one that the format's annotations can serve.
+
+    Raises:
+        DataError: a column is missing, the pictures fit no format, or the format does not serve the task.
+    """
+    name = name or _detect(rows, columns, task)
+    needed = {"coco_panoptic": ("map", "info"), "coco_instance": ("objects",)}.get(name, ("map",))
+    missing = [kind for kind in needed if getattr(columns, kind) is None]
+    if missing:
+        what = {"map": "a picture of ids", "info": "segments_info", "objects": "a list of objects"}[missing[0]]
+        raise DataError(
+            f"Annotations in the form {name} need a column with {what}. The dataset has: {describe(rows.features)}. "
+            "Name the column with annotation_column."
+        )
+    reader = {
+        "class_map": lambda: ClassMapFormat(columns.map),
+        "channels": lambda: ChannelsFormat(columns.map),
+        "coco_panoptic": lambda: CocoPanopticFormat(columns.map, columns.info),
+        "coco_instance": lambda: CocoInstanceFormat(columns.objects),
+    }[name]()
+    if task not in reader.tasks:
+        raise DataError(
+            f"Annotations in the form {name} serve {' and '.join(reader.tasks)} segmentation, not {task}: "
+            f"{reader.why}."
+        )
+    return reader
+
+
+def _detect(rows: Dataset, columns: Columns, task: str) -> str:
+    if columns.map is not None and columns.info is not None:
+        return "coco_panoptic"
+    if columns.objects is not None and (columns.map is None or task == "instance"):
+        return "coco_instance"
+    if columns.map is None:
+        raise DataError(
+            "The dataset has no column of annotations under a usual name (annotation, label, mask, segmentation, "
+            f"objects, ...). It has: {describe(rows.features)}. Name the column with annotation_column."
+        )
+    peeked = with_encoded_images(rows.select_columns([columns.map]))
+    values = [peeked[index][columns.map] for index in range(min(NUM_PEEKED, len(rows)))]
+    if isinstance(values[0], (list, np.ndarray)):
+        return "class_map"
+    try:
+        pictures = [decode_image(value, columns.map) for value in values]
+    except DataError as error:
+        raise DataError(f"While looking at the first annotations: {error}.") from error.__cause__
+    if all(picture.mode in INTEGER_MODES for picture in pictures):
+        return "class_map"
+    if all(picture.mode in ("RGB", "RGBA") and picture.getextrema()[2][1] == 0 for picture in pictures):
+        return "channels"
+    modes = ", ".join(sorted({picture.mode for picture in pictures}))
+    raise DataError(
+        f"The pictures in column '{columns.map}' have mode {modes}. Expected are single-channel maps of class ids "
+        "(mode L, P or I), RGB with class ids in red, instance ids in green and nothing in blue, or RGB with a "
+        "segments_info column beside it (COCO panoptic). Colours have to be translated to class ids first."
+    )

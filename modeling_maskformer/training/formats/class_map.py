@@ -1,0 +1,31 @@
+"""Class-id maps: each pixel of a single-channel picture is the id of its class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ...targets import Segments
+from .id_maps import read_id_map, segments_of_ids, unique_ids
+from ..labels import LabelSet
+
+
+@dataclass
+class ClassMapFormat:
+    """Row -> one segment per class, for semantic segmentation, and for panoptic with every class as stuff."""
+
+    column: str
+    tasks = ("semantic", "panoptic")
+    has_categories = False
+    why = "a class id per pixel does not tell objects of one class apart"
+
+    def read(self, row: Mapping[str, Any], labels: LabelSet, task: str, size: tuple[int, int]) -> Segments:
+        raw_ids, index = unique_ids(read_id_map(row[self.column], self.column))
+        return segments_of_ids(index, labels.labels_of(raw_ids), np.zeros(len(raw_ids), dtype=bool), merge=True)
+
+    def class_ids(self, row: Mapping[str, Any]) -> dict[int, bool]:
+        """The ids of the row's classes; none of them is a thing."""
+        return dict.fromkeys(unique_ids(read_id_map(row[self.column], self.column))[0].tolist(), False)

@@ -1,0 +1,83 @@
+"""COCO's panoptic form: a colour per segment (id = R + 256 G + 65536 B) and a list that gives each id a category."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ...targets import Segments
+from ..errors import DataError
+from .id_maps import (
+    INTEGER_MODES,
+    read_colour_ids,
+    read_id_map,
+    segments_of_ids,
+    unique_ids,
+)
+from ..labels import NO_LABEL, VOID_LABEL, LabelSet
+from ..samples import decode_image
+
+
+@dataclass
+class CocoPanopticFormat:
+    """Row -> segments; id 0 is void.
+
+    Semantic: one segment per class. Instance: the things. Panoptic: all; crowd regions keep their flag.
+    """
+
+    column: str
+    info_column: str
+    tasks = ("semantic", "instance", "panoptic")
+    has_categories = True
+    why = ""
+
+    def read(self, row: Mapping[str, Any], labels: LabelSet, task: str, size: tuple[int, int]) -> Segments:
+        infos = self._infos(row)
+        ids, index = unique_ids(self._id_map(row))
+        unknown = [raw for raw in ids.tolist() if raw != 0 and raw not in infos]
+        if unknown:
+            raise DataError(
+                f"the picture in column '{self.column}' has pixels of segment id {unknown[0]}, which "
+                f"'{self.info_column}' does not list ({len(infos)} segments)"
+            )
+        present = [infos.get(raw) for raw in ids.tolist()]
+        region_labels = np.full(len(ids), VOID_LABEL, dtype=np.int64)
+        listed = [position for position, info in enumerate(present) if info is not None]
+        region_labels[listed] = labels.labels_of(present[position][0] for position in listed)
+        is_crowd = np.array([info is not None and info[1] for info in present], dtype=bool)
+        if task == "semantic":  # a crowd of persons is of class person
+            is_crowd[:] = False
+        return segments_of_ids(index, region_labels, is_crowd & (region_labels != NO_LABEL), merge=task == "semantic")
+
+    def class_ids(self, row: Mapping[str, Any]) -> dict[int, bool]:
+        """The ids of the row's categories; the form itself does not tell things from stuff."""
+        return dict.fromkeys((category for category, _ in self._infos(row).values()), True)
+
+    def _id_map(self, row: Mapping[str, Any]) -> np.ndarray:
+        value = row[self.column]
+        if isinstance(value, (list, np.ndarray)):
+            return read_id_map(value, self.column)
+        picture = decode_image(value, self.column)
+        if picture.mode in INTEGER_MODES:  # up to 255 or 65535 segments fit in one channel
+            return read_id_map(picture, self.column)
+        return read_colour_ids(picture, self.column)
+
+    def _infos(self, row: Mapping[str, Any]) -> dict[int, tuple[int, bool]]:
+        """Segment id -> (category id, crowd)."""
+        infos = row[self.info_column]
+        if isinstance(infos, str):
+            infos = json.loads(infos)
+        if isinstance(infos, Mapping):  # a dict of lists, as older tables store lists of dicts
+            infos = [dict(zip(infos, values, strict=True)) for values in zip(*infos.values(), strict=True)]
+        try:
+            return {
+                int(info["id"]): (int(info["category_id"]), bool(info.get("iscrowd") or False)) for info in infos or ()
+            }
+        except (KeyError, TypeError, AttributeError):
+            raise DataError(
+                f"column '{self.info_column}' has no list of segments with 'id' and 'category_id'"
+            ) from None

@@ -1,0 +1,143 @@
+"""What every source of data yields: a `Sample`, an RGB image with its segments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any, Protocol
+
+import PIL.Image
+from datasets import Dataset, Image
+
+from ..targets import Segments
+from .errors import DataError
+from .labels import LabelSet
+
+
+@dataclass
+class Sample:
+    """One annotated image.
+
+    Attributes:
+        image: RGB picture, H x W.
+        segments: its segments, `(L, H, W)` ids.
+        name: unique within its split as far as file names are; without folder and extension.
+        image_id: the dataset's own id of the image, else its position in the split.
+    """
+
+    image: PIL.Image.Image
+    segments: Segments
+    name: str
+    image_id: int | str | None = None
+
+
+class SampleSource(Protocol):
+    """Random access to samples: what datasets read from disk and generated ones have in common."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Sample: ...
+
+
+class AnnotationFormat(Protocol):
+    """A way to write segments down. Errors are DataErrors that do not name the sample."""
+
+    tasks: tuple[str, ...]  # that it can serve
+    why: str  # it cannot serve the others
+    has_categories: bool  # ids are categories of segments, so no value of a pixel means void or background
+
+    def read(self, row: Mapping[str, Any], labels: LabelSet, task: str, size: tuple[int, int]) -> Segments:
+        """The segments of a row whose image has `size` (H, W), as `task` needs them."""
+
+    def class_ids(self, row: Mapping[str, Any]) -> dict[int, bool]:
+        """Ids of the classes in a row's annotation, True for those that have instances."""
+
+
+class RowSamples:
+    """The samples of a `datasets.Dataset`, each row read and decoded when it is asked for.
+
+    Args:
+        rows: table with an image column and the columns that `annotation_format` reads.
+        image_column: its image column.
+        annotation_format: how its segments are written.
+        labels: the classes and their ids in the annotations.
+        task: "semantic", "instance" or "panoptic".
+        id_column: column with the image's id, if there is one.
+        split: name of the split, for messages.
+    """
+
+    def __init__(
+        self,
+        rows: Dataset,
+        image_column: str,
+        annotation_format: AnnotationFormat,
+        labels: LabelSet,
+        task: str,
+        id_column: str | None = None,
+        split: str = "train",
+    ) -> None:
+        self.rows = with_encoded_images(rows)
+        self.image_column = image_column
+        self.annotation_format = annotation_format
+        self.labels = labels
+        self.task = task
+        self.id_column = id_column
+        self.split = split
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Sample:
+        row = self.rows[index]
+        name = file_stem(row[self.image_column]) or f"{self.split}_{index:06d}"
+        try:
+            image = decode_rgb(row[self.image_column], self.image_column)
+            size = (image.height, image.width)
+            segments = self.annotation_format.read(row, self.labels, self.task, size)
+            if segments.size != size:
+                raise DataError(
+                    f"the annotation is {segments.size[1]} x {segments.size[0]} pixels (width x height) but the image "
+                    f"is {image.width} x {image.height}: they must have the same size"
+                )
+        except DataError as error:
+            raise DataError(f"Sample {index} of split '{self.split}' ({name}): {error}.") from error.__cause__
+        image_id = row[self.id_column] if self.id_column is not None else index
+        return Sample(image, segments, name, image_id)
+
+
+def with_encoded_images(rows: Dataset) -> Dataset:
+    """The same rows with pictures left encoded, so that they are decoded one by one, with errors that name them."""
+    for column, feature in rows.features.items():
+        if isinstance(feature, Image) and feature.decode:
+            rows = rows.cast_column(column, Image(mode=feature.mode, decode=False))
+    return rows
+
+
+def file_stem(encoded: Any) -> str | None:
+    """File name of an encoded image without folder and extension, None where it has none."""
+    path = encoded.get("path") if isinstance(encoded, Mapping) else None
+    return PurePath(path).stem if path else None
+
+
+def decode_image(encoded: Any, column: str) -> PIL.Image.Image:
+    """The picture of an encoded `datasets.Image` value, in its own mode."""
+    if isinstance(encoded, PIL.Image.Image):
+        return encoded
+    if encoded is None:
+        raise DataError(f"column '{column}' is empty, a picture is expected")
+    try:
+        return Image().decode_example(encoded)
+    except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
+        raise DataError(f"the picture in column '{column}' cannot be read: {error}") from error
+
+
+def decode_rgb(encoded: Any, column: str) -> PIL.Image.Image:
+    """The picture of an encoded `datasets.Image` value as 8-bit RGB."""
+    image = decode_image(encoded, column)
+    if image.mode.startswith(("I", "F")):
+        raise DataError(
+            f"the image in column '{column}' has more than 8 bits a channel (mode {image.mode}): "
+            "8-bit grey or RGB is expected"
+        )
+    return image if image.mode == "RGB" else image.convert("RGB")
