@@ -11,7 +11,7 @@ from transformers.utils import logging
 
 from .columns import Columns, class_names
 from .errors import DataError
-from .labels import LabelSet, NamedIds, make_label_set, match_by_name, read_named_ids
+from .labels import LabelSet, NamedIds, make_label_set, read_named_ids
 from .samples import AnnotationFormat
 from .scan import scan_class_ids
 from .sources import Tables
@@ -41,23 +41,17 @@ def choose_labels(
     """
     if reader.has_categories and reduce_labels:
         raise DataError("reduce_labels is for class ids in pixels; these annotations have COCO categories.")
-    given = None if id2label is None else read_named_ids(id2label)
-    if tables.coco_format is not None and given is not None:
-        labels = match_by_name(
-            tables.named, given, ignored=_stuff_names(tables.named) if task == "instance" else frozenset()
-        )
-    else:
-        named = given or tables.named or _names_in_table(next(iter(tables.splits.values())), columns)
-        void_ids, background_ids = set(), set()
-        if not reader.has_categories:
-            void_ids = set() if ignore_index is None else {ignore_index}
-            if task == "instance":
-                reduce_labels, background_ids = True, {0}
-            elif reduce_labels:
-                void_ids.add(0)
-        if named is None:
-            named = _names_of_found_ids(_scan(tables, columns, reader), void_ids | background_ids, reduce_labels)
-        labels = make_label_set(named, void_ids, background_ids, reduce_labels)
+    named = _names(tables, columns, id2label)
+    void_ids, background_ids = set(), set()
+    if not reader.has_categories:
+        void_ids = set() if ignore_index is None else {ignore_index}
+        if task == "instance":
+            reduce_labels, background_ids = True, {0}
+        elif reduce_labels:
+            void_ids.add(0)
+    if named is None:
+        named = _names_of_found_ids(_scan(tables, columns, reader), void_ids | background_ids, reduce_labels)
+    labels = make_label_set(named, void_ids, background_ids, reduce_labels)
     if labels.is_thing is None:
         labels = _tell_things_from_stuff(labels, tables, columns, reader, task)
     if task == "instance":
@@ -65,8 +59,13 @@ def choose_labels(
     return labels
 
 
-def _stuff_names(named: NamedIds) -> frozenset[str]:
-    return frozenset(name for raw, name in named.names.items() if named.things is not None and not named.things[raw])
+def _names(tables: Tables, columns: Columns, id2label: str | Path | Mapping | list | None) -> NamedIds | None:
+    if id2label is None:
+        return tables.named or _names_in_table(next(iter(tables.splits.values())), columns)
+    given = read_named_ids(id2label)
+    if given.things is None and tables.named is not None and tables.named.things is not None:
+        return NamedIds(given.names, {raw: tables.named.things.get(raw, True) for raw in given.names})
+    return given
 
 
 def _names_in_table(rows: Dataset, columns: Columns) -> NamedIds | None:

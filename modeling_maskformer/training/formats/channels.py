@@ -10,8 +10,8 @@ import numpy as np
 
 from ...targets import Segments
 from ..errors import DataError
-from .id_maps import read_colour_ids, segments_of_ids, unique_ids
 from ..labels import NO_LABEL, LabelSet
+from .id_maps import read_colour_ids, segments_of_ids, unique_ids
 
 
 @dataclass

@@ -7,12 +7,12 @@ from datasets import Dataset
 
 from ..columns import Columns, describe
 from ..errors import DataError
+from ..samples import AnnotationFormat, decode_image, with_encoded_images
 from .channels import ChannelsFormat
 from .class_map import ClassMapFormat
 from .coco_instance import CocoInstanceFormat
 from .coco_panoptic import CocoPanopticFormat
 from .id_maps import INTEGER_MODES
-from ..samples import AnnotationFormat, decode_image, with_encoded_images
 
 FORMATS = ("class_map", "channels", "coco_panoptic", "coco_instance")
 NUM_PEEKED = 8  # pictures looked at to tell class maps from channels

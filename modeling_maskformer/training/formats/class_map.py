@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from ...targets import Segments
-from .id_maps import read_id_map, segments_of_ids, unique_ids
 from ..labels import LabelSet
+from .id_maps import read_id_map, segments_of_ids, unique_ids
 
 
 @dataclass

@@ -11,6 +11,8 @@ import numpy as np
 
 from ...targets import Segments
 from ..errors import DataError
+from ..labels import NO_LABEL, VOID_LABEL, LabelSet
+from ..samples import decode_image
 from .id_maps import (
     INTEGER_MODES,
     read_colour_ids,
@@ -18,8 +20,6 @@ from .id_maps import (
     segments_of_ids,
     unique_ids,
 )
-from ..labels import NO_LABEL, VOID_LABEL, LabelSet
-from ..samples import decode_image
 
 
 @dataclass
