@@ -1,17 +1,30 @@
 """Images to batches, and what the model puts out to segments, pictures and files. Independent of the model."""
 
 from .image_processing_maskformer import MaskFormerImageProcessor
-from .instance import instance_segmentation
+from .instance import Instances, instance_segmentation
 from .panoptic import panoptic_segmentation
+from .results import coco_instances, ids_to_rgb, rgb_to_ids, save_class_map, save_panoptic
 from .rle import decode_mask, encode_mask
 from .semantic import semantic_scores, semantic_segmentation
+from .visualization import draw_annotation, draw_instances, draw_panoptic, draw_semantic, side_by_side
 
 __all__ = [
+    "Instances",
     "MaskFormerImageProcessor",
+    "coco_instances",
     "decode_mask",
+    "draw_annotation",
+    "draw_instances",
+    "draw_panoptic",
+    "draw_semantic",
     "encode_mask",
+    "ids_to_rgb",
     "instance_segmentation",
     "panoptic_segmentation",
+    "rgb_to_ids",
+    "save_class_map",
+    "save_panoptic",
     "semantic_scores",
     "semantic_segmentation",
+    "side_by_side",
 ]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from .panoptic import probability_to_logit
-from .resampling import target_logits
+from .resampling import Taps, crop_to_image, target_taps
+from .tiles import Grid, rounds, strips
 
 NO_INSTANCE_ID = -1  # pixels of no instance; instance ids start at 0
 
@@ -18,8 +21,8 @@ def instance_segmentation(
     target_size: tuple[int, int] | None = None,
     threshold: float = 0.5,
     mask_threshold: float = 0.5,
-) -> tuple[Tensor, list[dict]]:
-    """`(n, H, W)` bool masks, best first, and one entry per mask of what it is.
+) -> Instances:
+    """The instances of one image, best first.
 
     Of all pairs of a query and a class, the Q most probable are considered. A pair's mask are the pixels where the
     query's resized mask logits are above the threshold; its score is the class probability times the mean mask
@@ -32,35 +35,110 @@ def instance_segmentation(
         target_size: (H, W) of the result. None: the resolution of the (cropped) logits.
         threshold: the least score.
         mask_threshold: pixels of a mask have a probability above this; 0.5 is a logit above 0.
-
-    Returns:
-        The masks, and a list of {"id" (0, 1, ...), "label_id", "was_fused" (False), "score"}.
     """
     probs = class_logits.float().softmax(-1)[:, :-1]  # (Q, K)
-    class_scores, pairs = probs.flatten().topk(probs.shape[0])  # (Q,)
+    class_scores, pairs = probs.flatten().topk(len(probs))  # (Q,)
     possible = class_scores >= threshold  # a mean of probabilities is at most 1
     class_scores, pairs = class_scores[possible], pairs[possible]
-    queries, labels = pairs // probs.shape[1], pairs % probs.shape[1]
-    logits = target_logits(mask_logits[queries], image_size, target_size)  # (n, H, W)
-    masks = logits > probability_to_logit(mask_threshold)
-    areas = masks.flatten(1).sum(1)
-    scores = class_scores * (logits.sigmoid() * masks).flatten(1).sum(1) / areas.clamp(min=1)
+    labels = pairs % probs.shape[1]
+    queries, query_of = (pairs // probs.shape[1]).unique(return_inverse=True)  # each mask once
+    logits, image_size = crop_to_image(mask_logits[queries], image_size)  # (S, h, w)
+    rows, columns = target_taps(logits, image_size, target_size)
+    parts, areas, sums = _find_masks(logits, rows, columns, probability_to_logit(mask_threshold))
+    scores = class_scores * (sums / areas.clamp(min=1)).float()[query_of]
     order = scores.argsort(descending=True, stable=True)
-    order = order[(areas[order] > 0) & (scores[order] >= threshold)]
-    return masks[order], instance_entries(scores[order], labels[order])
-
-
-def instance_entries(scores: Tensor, labels: Tensor) -> list[dict]:
-    """One {"id", "label_id", "was_fused", "score"} per instance, ids 0, 1, ..."""
-    return [
+    order = order[(areas[query_of[order]] > 0) & (scores[order] >= threshold)]
+    entries = zip(labels[order].tolist(), scores[order].tolist(), strict=True)
+    segments_info = [
         {"id": number, "label_id": label, "was_fused": False, "score": round(score, 6)}
-        for number, (score, label) in enumerate(zip(scores.tolist(), labels.tolist(), strict=True))
+        for number, (label, score) in enumerate(entries)
     ]
+    return Instances(segments_info, (len(rows), len(columns)), query_of[order], parts)
 
 
-def instance_id_map(masks: Tensor) -> Tensor:
-    """`(H, W)` int32: at each pixel the id of the best instance there (masks come best first), -1 where none is."""
-    ids = torch.full(masks.shape[1:], NO_INSTANCE_ID, dtype=torch.int32, device=masks.device)
-    for number in reversed(range(len(masks))):
-        ids[masks[number]] = number
-    return ids
+@dataclass(frozen=True)
+class MaskPart:
+    """Masks in one strip of tiles: pair i is the tile `tiles[i]` of the mask `masks[i]`, `pixels[i]` its pixels.
+
+    Attributes:
+        grid: the tiles.
+        tiles: `(n,)` int64, ascending; tiles without a pixel of the mask may be missing.
+        masks: `(n,)` int64.
+        pixels: `(n, P)` bool.
+    """
+
+    grid: Grid
+    tiles: Tensor
+    masks: Tensor
+    pixels: Tensor
+
+
+@dataclass(frozen=True)
+class Instances:
+    """The instances of an image, best first; masks are kept as tiles and drawn on demand.
+
+    Attributes:
+        segments_info: n entries {"id" (0, 1, ...), "label_id", "was_fused" (False), "score"}.
+        size: (H, W).
+        mask_of: `(n,)` int64, the mask of each instance; two instances share one where a query has two classes.
+        parts: the masks, strip by strip.
+    """
+
+    segments_info: list[dict]
+    size: tuple[int, int]
+    mask_of: Tensor
+    parts: list[MaskPart]
+
+    def __len__(self) -> int:
+        return len(self.segments_info)
+
+    def mask(self, number: int) -> Tensor:
+        """`(H, W)` bool, the whole mask of an instance."""
+        mask = torch.empty(self.size, dtype=torch.bool, device=self.mask_of.device)
+        for part in self.parts:
+            own = part.masks == self.mask_of[number]
+            pixels = torch.zeros(part.grid.shape, dtype=torch.bool, device=mask.device)
+            pixels[part.tiles[own]] = part.pixels[own]
+            mask[part.grid.target_rows] = part.grid.untile(pixels)
+        return mask
+
+    def masks(self) -> Tensor:
+        """`(n, H, W)` bool, all masks; they may overlap."""
+        masks = torch.empty(len(self), *self.size, dtype=torch.bool, device=self.mask_of.device)
+        for number in range(len(self)):
+            masks[number] = self.mask(number)
+        return masks
+
+    def id_map(self) -> Tensor:
+        """`(H, W)` int32, the id of the best instance at each pixel, -1 where there is none."""
+        none = len(self)
+        numbers = torch.arange(none, device=self.mask_of.device)
+        best = torch.full((max([0, *self.mask_of.tolist()]) + 1,), none, device=self.mask_of.device)
+        best.scatter_reduce_(0, self.mask_of, numbers, "amin")  # (masks,), the best instance that has the mask
+        ids = torch.empty(self.size, dtype=torch.int32, device=self.mask_of.device)
+        for part in self.parts:
+            used = (part.masks < len(best)).nonzero().flatten()
+            pixels = torch.full(part.grid.shape, none, dtype=torch.int32, device=ids.device)
+            for pairs in rounds(part.tiles[used]):
+                tiles, number = part.tiles[used[pairs]], best[part.masks[used[pairs]]].to(torch.int32)
+                found = torch.where(part.pixels[used[pairs]], number[:, None], none)
+                pixels[tiles] = torch.minimum(pixels[tiles], found)
+            ids[part.grid.target_rows] = part.grid.untile(pixels)
+        ids[ids == none] = NO_INSTANCE_ID
+        return ids
+
+
+def _find_masks(logits: Tensor, rows: Taps, columns: Taps, least: float) -> tuple[list[MaskPart], Tensor, Tensor]:
+    """Where each resampled `(S, h, w)` map is above `least`: parts, areas (S,) and summed probabilities (S,)."""
+    areas = torch.zeros(len(logits), dtype=torch.int64, device=logits.device)
+    sums = torch.zeros(len(logits), dtype=torch.float64, device=logits.device)
+    parts = []
+    for strip in strips(logits, rows, columns):
+        _, high = strip.bounds()  # (T, S)
+        tiles, masks = (high > least).nonzero(as_tuple=True)  # (n,), (n,)
+        values = strip.pair_values(tiles, masks)  # (n, P)
+        pixels = (values > least) & strip.grid.exists()[tiles]
+        areas.index_add_(0, masks, pixels.sum(1))
+        sums.index_add_(0, masks, (values.sigmoid_() * pixels).sum(1).double())
+        parts.append(MaskPart(strip.grid, tiles, masks, pixels))
+    return parts, areas, sums

@@ -8,7 +8,8 @@ from collections.abc import Collection
 import torch
 from torch import Tensor
 
-from .resampling import target_logits
+from .resampling import Taps, crop_to_image, target_taps
+from .tiles import ROUNDING, rounds, strips
 
 VOID_ID = 0  # pixels of no segment; segment ids start at 1
 
@@ -44,12 +45,12 @@ def panoptic_segmentation(
     scores, labels = class_logits.float().softmax(-1).max(-1)  # (Q,), (Q,)
     kept = (labels != class_logits.shape[-1] - 1) & (scores > threshold)
     scores, labels = scores[kept], labels[kept]
-    logits = target_logits(mask_logits[kept], image_size, target_size)  # (S, H, W)
+    logits, image_size = crop_to_image(mask_logits[kept], image_size)  # (S, h, w)
+    rows, columns = target_taps(logits, image_size, target_size)
     if len(scores) == 0:
-        return torch.full(logits.shape[1:], VOID_ID, dtype=torch.int32, device=logits.device), []
-    winners = (scores[:, None, None] * logits.sigmoid()).argmax(0)  # (H, W)
+        return torch.full((len(rows), len(columns)), VOID_ID, dtype=torch.int32, device=logits.device), []
+    winners, own_areas = compete(logits, scores, rows, columns, probability_to_logit(mask_threshold))
     areas = torch.bincount(winners.flatten(), minlength=len(scores))  # (S,)
-    own_areas = (logits >= probability_to_logit(mask_threshold)).flatten(1).sum(1)  # (S,)
     ids, segments_info = number_segments(
         scores.tolist(),
         labels.tolist(),
@@ -59,6 +60,48 @@ def panoptic_segmentation(
         label_ids_to_fuse,
     )
     return torch.tensor(ids, dtype=torch.int32, device=winners.device)[winners], segments_info
+
+
+def compete(logits: Tensor, scores: Tensor, rows: Taps, columns: Taps, own: float) -> tuple[Tensor, Tensor]:
+    """`(H, W)` int32, the query of the largest `score * mask probability`; `(S,)` int64, pixels of logit >= `own`.
+
+    Args:
+        logits: `(S, h, w)` float32.
+        scores: `(S,)` float32.
+        rows, columns: how the maps are resampled to H x W.
+        own: the least logit of a query's own mask.
+    """
+    winners = torch.empty(len(rows), len(columns), dtype=torch.int32, device=logits.device)
+    own_areas = torch.zeros(len(scores), dtype=torch.int64, device=logits.device)
+    for strip in strips(logits, rows, columns):
+        low, high = strip.bounds()  # (T, S), (T, S)
+        own_areas += ((low >= own) * strip.grid.pixel_counts()[:, None]).sum(0)
+        least = low.sigmoid() * scores
+        best_least, best = least.max(1)  # (T,), (T,)
+        rivals = high.sigmoid() * scores >= best_least[:, None] - ROUNDING
+        contested = rivals.sum(1) > 1
+        # Only these queries in these tiles need a look at pixels: whose win, or whose own area, is undecided.
+        rivals &= contested[:, None]
+        tiles, maps = (rivals | ((low < own) & (high >= own))).nonzero(as_tuple=True)  # (n,), (n,)
+        values = strip.pair_values(tiles, maps)  # (n, P)
+        undecided = (low < own)[tiles, maps]
+        inside = (values >= own) & undecided[:, None] & strip.grid.exists()[tiles]
+        own_areas.index_add_(0, maps, inside.sum(1))
+        fighting = rivals[tiles, maps]
+        pixels = best.to(torch.int32)[:, None].expand(-1, strip.grid.shape[1]).contiguous()  # (T, P)
+        fight(pixels, tiles[fighting], maps[fighting], values[fighting].sigmoid_() * scores[maps[fighting], None])
+        winners[strip.grid.target_rows] = strip.grid.untile(pixels)
+    return winners, own_areas
+
+
+def fight(pixels: Tensor, tiles: Tensor, maps: Tensor, values: Tensor) -> None:
+    """Writes into `pixels` (T, P) the map with the largest of the values (n, P), the first of equal ones."""
+    best = torch.full(pixels.shape, -1.0, device=pixels.device)
+    for pairs in rounds(tiles):
+        rows = tiles[pairs]
+        better = values[pairs] > best[rows]
+        best[rows] = torch.where(better, values[pairs], best[rows])
+        pixels[rows] = torch.where(better, maps[pairs, None].to(pixels.dtype), pixels[rows])
 
 
 def number_segments(

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers.image_processing_outputs import SemanticSegmentationPostProcessorOutput
 
-from .instance import instance_id_map, instance_segmentation
+from .instance import instance_segmentation
 from .panoptic import panoptic_segmentation
 from .rle import encode_ids, encode_mask
 from .semantic import semantic_scores, semantic_segmentation
@@ -83,14 +83,14 @@ class PostProcessingMixin:
         _check_forms(return_coco_annotation, return_binary_maps)
         results = []
         for image in _images_of(outputs, target_sizes):
-            masks, segments_info = instance_segmentation(*image, threshold=threshold, mask_threshold=mask_threshold)
+            found = instance_segmentation(*image, threshold=threshold, mask_threshold=mask_threshold)
             if return_binary_maps:
-                segmentation = masks
+                segmentation = found.masks()
             elif return_coco_annotation:
-                segmentation = [encode_mask(mask) for mask in masks]
+                segmentation = [encode_mask(found.mask(number)) for number in range(len(found))]
             else:
-                segmentation = instance_id_map(masks)
-            results.append({"segmentation": segmentation, "segments_info": segments_info})
+                segmentation = found.id_map()
+            results.append({"segmentation": segmentation, "segments_info": found.segments_info})
         return results
 
     def post_process_panoptic_segmentation(

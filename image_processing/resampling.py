@@ -34,10 +34,22 @@ class Taps:
     def __len__(self) -> int:
         return len(self.first)
 
+    def at(self, places: Tensor) -> tuple[Tensor, Tensor]:
+        """Samples `(n, taps)` int64 and their weights at n places of the result, on the device of `places`."""
+        taps = torch.arange(self.weights.shape[1])
+        samples = (self.first[:, None] + taps).clamp(max=self.length - 1)
+        return samples.to(places.device)[places], self.weights.to(places.device)[places]
+
+    def part(self, start: int, stop: int) -> tuple[Taps, slice]:
+        """The results start..stop, and the samples they are made of."""
+        first, weights = self.first[start:stop], self.weights[start:stop]
+        end = min(int(first[-1]) + weights.shape[1], self.length)
+        return Taps(first - first[0], weights, end - int(first[0])), slice(int(first[0]), end)
+
     def matrix(self) -> Tensor:
         """`(T, length)` float32: the resampling as a matrix."""
-        columns = (self.first[:, None] + torch.arange(self.weights.shape[1])).clamp(max=self.length - 1)
-        return torch.zeros(len(self), self.length).scatter_add_(1, columns, self.weights)
+        samples, weights = self.at(torch.arange(len(self)))
+        return torch.zeros(len(self), self.length).scatter_add_(1, samples, weights)
 
 
 def linear_taps(length: int, size: int) -> Taps:
@@ -105,12 +117,19 @@ def crop_to_image(mask_logits: Tensor, image_size: tuple[int, int] | None) -> tu
     return mask_logits[:, :rows, :columns].float(), (height, width)
 
 
-def target_logits(
-    mask_logits: Tensor, image_size: tuple[int, int] | None, target_size: tuple[int, int] | None
-) -> Tensor:
-    """`(Q, H, W)` float32, the mask logits at the pixels of the result; without `target_size` cropped only."""
-    logits, image_size = crop_to_image(mask_logits, image_size)
+def identity_taps(length: int) -> Taps:
+    """One tap a sample: nothing changes."""
+    return Taps(torch.arange(length), torch.ones(length, 1), length)
+
+
+def target_taps(logits: Tensor, image_size: tuple[int, int], target_size: tuple[int, int] | None) -> tuple[Taps, Taps]:
+    """How rows and columns of the cropped `(N, h, w)` mask logits become those of the result.
+
+    Without a target size the result has the resolution of the logits.
+    """
     if target_size is None:
-        return logits
-    rows, columns = (logits_taps(logits.shape[i + 1], image_size[i], target_size[i]) for i in range(2))
-    return resize(logits, rows, columns)
+        return identity_taps(logits.shape[1]), identity_taps(logits.shape[2])
+    return (
+        logits_taps(logits.shape[1], image_size[0], target_size[0]),
+        logits_taps(logits.shape[2], image_size[1], target_size[1]),
+    )

@@ -14,7 +14,8 @@ from image_processing import instance_segmentation
 def test_instances_equal_the_reference(name, options):
     case = all_cases()[name]
     expected = reference_instances(*case, **options)
-    masks, info = instance_segmentation(*case, **options)
+    found = instance_segmentation(*case, **options)
+    masks, info = found.masks(), found.segments_info
     logits = logits_at_target(*case[1:])
     assert masks.dtype == torch.bool and masks.shape == (len(expected), *logits.shape[1:])
     assert [segment["id"] for segment in info] == list(range(len(info)))
@@ -36,28 +37,30 @@ def test_masks_are_cut_from_resized_logits():
     """Fault 4 of transformers: masks cut at stride 4 and then enlarged have stairs of four pixels."""
     mask_logits = torch.linspace(-3, 3, 16)[None, None] + torch.linspace(-3, 3, 16)[:, None]
     mask_logits = mask_logits + 0.05  # a diagonal edge, between pixels
-    masks, _ = instance_segmentation(torch.tensor([[9.0, 0.0]]), mask_logits, None, (64, 64), threshold=0.1)
-    widths = masks[0].sum(1)
+    found = instance_segmentation(torch.tensor([[9.0, 0.0]]), mask_logits, None, (64, 64), threshold=0.1)
+    widths = found.mask(0).sum(1)
     steps = widths[9:55] - widths[8:54]
     assert (steps == 1).all()
 
 
 def test_one_query_can_be_two_instances():
     class_logits = torch.tensor([[3.0, 3.0, 0.0], [-9.0, -9.0, 9.0]])
-    masks, info = instance_segmentation(class_logits, torch.full((2, 4, 4), 5.0), threshold=0.3)
-    assert {segment["label_id"] for segment in info} == {0, 1} and masks.all()
+    found = instance_segmentation(class_logits, torch.full((2, 4, 4), 5.0), threshold=0.3)
+    assert {segment["label_id"] for segment in found.segments_info} == {0, 1} and found.masks().all()
+    assert (found.id_map() == 0).all()
 
 
 def test_no_instance_gives_no_masks():
-    masks, info = instance_segmentation(*all_cases()["all queries no object"])
-    assert masks.shape == (0, 36, 48) and masks.dtype == torch.bool and info == []
+    found = instance_segmentation(*all_cases()["all queries no object"])
+    assert found.masks().shape == (0, 36, 48) and found.segments_info == [] and (found.id_map() == -1).all()
 
 
 def test_half_precision_is_computed_in_float32():
     case = [logits.half() for logits in confident_case()]
-    masks, info = instance_segmentation(*case, None, (96, 120))
-    expected_masks, expected_info = instance_segmentation(*(logits.float() for logits in case), None, (96, 120))
-    assert torch.equal(masks, expected_masks) and info == expected_info and info
+    found = instance_segmentation(*case, None, (96, 120))
+    expected = instance_segmentation(*(logits.float() for logits in case), None, (96, 120))
+    assert torch.equal(found.masks(), expected.masks())
+    assert found.segments_info == expected.segments_info and found.segments_info
 
 
 def test_padding_changes_nothing():
@@ -66,4 +69,5 @@ def test_padding_changes_nothing():
     padded[:, :9, :12] = mask_logits
     alone = instance_segmentation(class_logits, mask_logits, (35, 46), (70, 80), threshold=0.1)
     beside = instance_segmentation(class_logits, padded, (35, 46), (70, 80), threshold=0.1)
-    assert torch.equal(alone[0], beside[0]) and alone[1] == beside[1] and alone[1]
+    assert torch.equal(alone.masks(), beside.masks())
+    assert alone.segments_info == beside.segments_info and alone.segments_info

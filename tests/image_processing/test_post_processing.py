@@ -87,8 +87,9 @@ def test_a_batch_gives_each_images_own_result(processor):
             TARGET_SIZES[index],
         )
         assert torch.equal(semantic[index], semantic_segmentation(*alone))
-        masks, info = instance_segmentation(*alone)
-        assert torch.equal(instance[index]["segmentation"], masks) and instance[index]["segments_info"] == info
+        found = instance_segmentation(*alone)
+        assert torch.equal(instance[index]["segmentation"], found.masks())
+        assert instance[index]["segments_info"] == found.segments_info
         ids, info = panoptic_segmentation(*alone, threshold=0.5)
         assert torch.equal(panoptic[index]["segmentation"], ids) and panoptic[index]["segments_info"] == info
 

@@ -1,0 +1,116 @@
+"""Results -> files that other tools read: COCO panoptic, COCO instances, and class-id images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from pycocotools import mask as coco_mask
+from torch import Tensor
+
+from .rle import encode_mask
+
+LARGEST_ID = 256**3 - 1
+
+
+def ids_to_rgb(ids: Tensor | np.ndarray) -> np.ndarray:
+    """`(H, W, 3)` uint8 with id = red + 256 green + 65536 blue, of `(H, W)` ids in 0..16777215."""
+    ids = np.asarray(ids).astype(np.int64)
+    if ids.size and (ids.min() < 0 or ids.max() > LARGEST_ID):
+        raise ValueError(f"COCO panoptic images hold ids from 0 to {LARGEST_ID}, got {ids.min()} to {ids.max()}.")
+    return np.stack((ids % 256, ids // 256 % 256, ids // 65536), -1).astype(np.uint8)
+
+
+def rgb_to_ids(rgb: Image.Image | np.ndarray) -> np.ndarray:
+    """`(H, W)` int32 ids of a COCO panoptic image."""
+    channels = np.asarray(rgb).astype(np.int32)
+    if channels.ndim != 3 or channels.shape[2] < 3:
+        raise ValueError(f"A COCO panoptic image has three channels, got an array of shape {channels.shape}.")
+    return channels[..., 0] + 256 * channels[..., 1] + 65536 * channels[..., 2]
+
+
+def save_panoptic(
+    result: Mapping[str, Any], path: str | Path, image_id: int | str, category_ids: Mapping[int, int] | None = None
+) -> dict:
+    """The image's entry for the "annotations" of COCO panoptic JSON; its segment ids are written to the PNG `path`.
+
+    Args:
+        result: the image's entry of `post_process_panoptic_segmentation`, with an id map (0 is void).
+        path: the PNG to write.
+        image_id: what the dataset calls the image.
+        category_ids: the dataset's category of each label; without it, the label ids themselves.
+    """
+    ids = result["segmentation"].cpu().numpy()
+    Image.fromarray(ids_to_rgb(ids)).save(path)
+    areas = np.bincount(ids.ravel(), minlength=max((info["id"] for info in result["segments_info"]), default=0) + 1)
+    segments = [
+        {
+            "id": info["id"],
+            "category_id": _category(info["label_id"], category_ids),
+            "iscrowd": 0,
+            "area": int(areas[info["id"]]),
+            "bbox": _bounding_box(ids == info["id"]),
+            "score": info["score"],
+        }
+        for info in result["segments_info"]
+    ]
+    return {"image_id": image_id, "file_name": Path(path).name, "segments_info": segments}
+
+
+def coco_instances(
+    result: Mapping[str, Any], image_id: int | str, category_ids: Mapping[int, int] | None = None
+) -> list[dict]:
+    """The image's entries of a COCO results file: {"image_id", "category_id", "segmentation" (RLE), "bbox", "score"}.
+
+    Args:
+        result: the image's entry of `post_process_instance_segmentation`, of binary maps or RLE (an id map has lost
+            what overlaps).
+        image_id, category_ids: as for `save_panoptic`.
+    """
+    masks: Sequence[Any] = result["segmentation"]
+    if len(masks) != len(result["segments_info"]) or (isinstance(masks, Tensor) and masks.ndim != 3):
+        raise ValueError(
+            "coco_instances needs one mask per instance: post-process with return_coco_annotation or "
+            "return_binary_maps set to True."
+        )
+    entries = []
+    for mask, info in zip(masks, result["segments_info"], strict=True):
+        rle = encode_mask(mask) if isinstance(mask, Tensor) else dict(mask)
+        entries.append(
+            {
+                "image_id": image_id,
+                "category_id": _category(info["label_id"], category_ids),
+                "segmentation": rle,
+                "bbox": [float(number) for number in coco_mask.toBbox(rle)],
+                "score": info["score"],
+            }
+        )
+    return entries
+
+
+def save_class_map(class_map: Tensor, path: str | Path, num_classes: int) -> None:
+    """Writes `(H, W)` class ids to the PNG `path`: of 8 bits, or of 16 where there are more than 255 classes."""
+    dtype = np.uint8 if num_classes <= 255 else np.uint16
+    low, high = int(class_map.min()), int(class_map.max())
+    if low < 0 or high > np.iinfo(dtype).max:
+        raise ValueError(
+            f"The class map has ids from {low} to {high}; an image of {num_classes} classes cannot hold them."
+        )
+    Image.fromarray(class_map.cpu().to(torch.int64).numpy().astype(dtype)).save(path)
+
+
+def _category(label_id: int, category_ids: Mapping[int, int] | None) -> int:
+    return int(label_id) if category_ids is None else int(category_ids[label_id])
+
+
+def _bounding_box(mask: np.ndarray) -> list[int]:
+    """COCO's [left, top, width, height] in pixels; zeros for an empty mask."""
+    rows, columns = mask.any(1).nonzero()[0], mask.any(0).nonzero()[0]
+    if len(rows) == 0:
+        return [0, 0, 0, 0]
+    left, top = int(columns[0]), int(rows[0])
+    return [left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1]

@@ -1,0 +1,236 @@
+"""Results and annotations -> pictures: coloured segments over the image, with contours and names.
+
+PIL only. Colours depend on the class alone (colors.py), so pictures of different images can be compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from .colors import Color, class_color, segment_color, text_color
+from .label_placement import Box, LabelPlacer
+from .rle import decode_mask
+
+ALPHA = 0.55  # opacity of the colours over the image
+MIN_SIDE = 360  # smaller images are enlarged, so that names are readable
+
+
+@dataclass(frozen=True)
+class DrawnSegment:
+    """What is drawn of one segment: its `(H, W)` bool mask, its class, its score if it has one, and its colour."""
+
+    mask: np.ndarray
+    label_id: int
+    score: float | None
+    color: Color
+
+
+def draw_semantic(
+    image: Image.Image,
+    class_map: Tensor | np.ndarray,
+    id2label: Mapping[int, str] | None = None,
+    alpha: float = ALPHA,
+    legend: bool = False,
+    ignore_index: int = 255,
+) -> Image.Image:
+    """The image with each class in its colour; `legend` lists the classes of the picture beside it.
+
+    Args:
+        image: any mode, of the size of the map.
+        class_map: `(H, W)` integer class ids; `ignore_index` and negative values stay as they are in the image.
+        id2label: names; without them the numbers are shown.
+        alpha: opacity of the colours, in [0, 1].
+    """
+    class_map = np.asarray(class_map)
+    labels = [int(label) for label in np.unique(class_map) if label >= 0 and label != ignore_index]
+    segments = [DrawnSegment(class_map == label, label, None, class_color(label)) for label in labels]
+    picture = draw_segments(image, segments, id2label, alpha)
+    return _with_legend(picture, labels, id2label) if legend else picture
+
+
+def draw_instances(
+    image: Image.Image, result: Mapping, id2label: Mapping[int, str] | None = None, alpha: float = ALPHA
+) -> Image.Image:
+    """The image with each instance in a shade of its class's colour, its name and its score.
+
+    Args:
+        image: any mode, of the size of the result.
+        result: an image's entry of `post_process_instance_segmentation` or `post_process_panoptic_segmentation`, in
+            any of its forms (id map, binary maps, RLE).
+        id2label, alpha: as for `draw_semantic`.
+    """
+    segments, seen = [], {}
+    for place, entry in enumerate(result["segments_info"]):
+        label = int(entry["label_id"])
+        color = segment_color(label, seen.get(label, 0))
+        seen[label] = seen.get(label, 0) + 1
+        segments.append(
+            DrawnSegment(_mask_of(result["segmentation"], place, entry["id"]), label, entry["score"], color)
+        )
+    return draw_segments(image, segments, id2label, alpha)
+
+
+def draw_panoptic(
+    image: Image.Image, result: Mapping, id2label: Mapping[int, str] | None = None, alpha: float = ALPHA
+) -> Image.Image:
+    """The image with each segment, stuff or thing, in a shade of its class's colour; void stays as it is.
+
+    Arguments as for `draw_instances`.
+    """
+    return draw_instances(image, result, id2label, alpha)
+
+
+def draw_annotation(
+    image: Image.Image,
+    ids: Tensor,
+    class_ids: Sequence[int] | Tensor,
+    id2label: Mapping[int, str] | None = None,
+    alpha: float = ALPHA,
+) -> Image.Image:
+    """The image with its annotated segments.
+
+    Args:
+        image: any mode, of the size of the ids.
+        ids: `(H, W)` or `(L, H, W)` integers; k in 1..S marks segment k, anything else no segment.
+        class_ids: the S classes.
+        id2label, alpha: as for `draw_semantic`.
+    """
+    layers = ids[None] if ids.ndim == 2 else ids
+    segments, seen = [], {}
+    for number, label in enumerate(torch.as_tensor(class_ids).tolist(), start=1):
+        color = segment_color(label, seen.get(label, 0))
+        seen[label] = seen.get(label, 0) + 1
+        segments.append(DrawnSegment((layers == number).any(0).numpy(), label, None, color))
+    return draw_segments(image, segments, id2label, alpha)
+
+
+def draw_segments(
+    image: Image.Image,
+    segments: Sequence[DrawnSegment],
+    id2label: Mapping[int, str] | None = None,
+    alpha: float = ALPHA,
+) -> Image.Image:
+    """The RGB picture all others are made of: colours, then contours, then names, the largest segment first.
+
+    Images with a side below 360 pixels are enlarged by a whole number.
+    """
+    factor = -(-MIN_SIDE // min(image.size))
+    size = (image.width * factor, image.height * factor)
+    canvas = np.asarray(image.convert("RGB").resize(size, Image.Resampling.BICUBIC)).copy()
+    segments = sorted(segments, key=lambda segment: -int(segment.mask.sum()))
+    masks = []
+    for segment in segments:
+        if segment.mask.shape != (image.height, image.width):
+            raise ValueError(
+                f"A segment of class {segment.label_id} is {segment.mask.shape[0]}x{segment.mask.shape[1]}, the image "
+                f"{image.height}x{image.width} (height x width)."
+            )
+        masks.append(segment.mask.repeat(factor, 0).repeat(factor, 1))
+    for segment, mask in zip(segments, masks, strict=True):
+        canvas[mask] = ((1 - alpha) * canvas[mask] + alpha * np.array(segment.color)).astype(np.uint8)
+    width = max(1, round(min(size) / 300))
+    for segment, mask in zip(segments, masks, strict=True):
+        edge = contour(mask, width)
+        canvas[edge] = (0.35 * np.array(segment.color)).astype(np.uint8)
+    picture = Image.fromarray(canvas)
+    placer = LabelPlacer(size)
+    font = ImageFont.load_default(font_size(size))
+    draw = ImageDraw.Draw(picture)
+    for segment, mask in zip(segments, masks, strict=True):
+        text = label_text(segment.label_id, segment.score, id2label)
+        box = placer.place(mask, *text_size(text, font))
+        if box is not None:
+            _write(draw, box, text, font, segment.color)
+    return picture
+
+
+def side_by_side(pictures: Sequence[Image.Image], titles: Sequence[str]) -> Image.Image:
+    """The pictures in a row, each under its title, scaled to the height of the highest."""
+    if len(pictures) != len(titles) or not pictures:
+        raise ValueError(
+            f"Expected one title for each of one or more pictures, got {len(pictures)} and {len(titles)}."
+        )
+    height = max(picture.height for picture in pictures)
+    pictures = [
+        picture.convert("RGB").resize((round(picture.width * height / picture.height), height)) for picture in pictures
+    ]
+    font = ImageFont.load_default(font_size((height, height)) + 2)
+    gap, bar = max(4, height // 80), round(1.9 * font.size)
+    row = Image.new("RGB", (sum(picture.width + gap for picture in pictures) - gap, height + bar), "white")
+    draw = ImageDraw.Draw(row)
+    left = 0
+    for picture, title in zip(pictures, titles, strict=True):
+        draw.text((left + picture.width // 2, bar // 2), title, fill="black", font=font, anchor="mm")
+        row.paste(picture, (left, bar))
+        left += picture.width + gap
+    return row
+
+
+def contour(mask: np.ndarray, width: int) -> np.ndarray:
+    """`(H, W)` bool: pixels of the mask up to `width` from its edge; the image's own border is no edge."""
+    inner = mask.copy()
+    for _ in range(width):
+        shrunk = inner.copy()
+        shrunk[1:] &= inner[:-1]
+        shrunk[:-1] &= inner[1:]
+        shrunk[:, 1:] &= inner[:, :-1]
+        shrunk[:, :-1] &= inner[:, 1:]
+        inner = shrunk
+    return mask & ~inner
+
+
+def label_text(label_id: int, score: float | None, id2label: Mapping[int, str] | None) -> str:
+    """A class's name, and the score in percent where there is one."""
+    name = str(label_id) if id2label is None else str(id2label.get(label_id, label_id))
+    return name if score is None else f"{name} {round(100 * score)}%"
+
+
+def font_size(size: tuple[int, int]) -> int:
+    """Pixels of a font that is readable in a picture of this size."""
+    return max(12, round(min(size) / 36))
+
+
+def text_size(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> tuple[int, int]:
+    """(width, height) of the text with its background."""
+    left, _, right, _ = font.getbbox(text)
+    return round(right - left) + round(0.5 * font.size), round(1.35 * font.size)
+
+
+def _write(draw: ImageDraw.ImageDraw, box: Box, text: str, font: ImageFont.FreeTypeFont, color: Color) -> None:
+    draw.rounded_rectangle(box, radius=font.size // 4, fill=color, outline=text_color(color))
+    center = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
+    draw.text(center, text, fill=text_color(color), font=font, anchor="mm")
+
+
+def _with_legend(picture: Image.Image, labels: Sequence[int], id2label: Mapping[int, str] | None) -> Image.Image:
+    """The picture with a column of colours and names at its right, in several columns where one is too high."""
+    font = ImageFont.load_default(font_size(picture.size))
+    names = [label_text(label, None, id2label) for label in labels]
+    line = round(1.6 * font.size)
+    per_column = max(1, (picture.height - line // 2) // line)
+    width = max([text_size(name, font)[0] for name in names], default=0) + 2 * line
+    columns = -(-len(names) // per_column)
+    whole = Image.new("RGB", (picture.width + columns * width, picture.height), "white")
+    whole.paste(picture, (0, 0))
+    draw = ImageDraw.Draw(whole)
+    for place, (label, name) in enumerate(zip(labels, names, strict=True)):
+        left = picture.width + place // per_column * width + line // 2
+        top = line // 2 + place % per_column * line
+        side = round(0.9 * font.size)
+        draw.rectangle((left, top, left + side, top + side), fill=class_color(label), outline="black")
+        draw.text((left + 1.5 * side, top + side / 2), name, fill="black", font=font, anchor="lm")
+    return whole
+
+
+def _mask_of(segmentation: Tensor | Sequence[Mapping], place: int, segment_id: int) -> np.ndarray:
+    """`(H, W)` bool mask of the segment at this place of `segments_info`, from any form of a result."""
+    if not isinstance(segmentation, Tensor):
+        return decode_mask(segmentation[place]).numpy()
+    mask = segmentation[place] if segmentation.ndim == 3 else segmentation == segment_id
+    return mask.to(torch.bool).cpu().numpy()
