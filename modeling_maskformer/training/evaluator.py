@@ -10,7 +10,7 @@ from accelerate.utils import gather_object
 from transformers.image_processing_utils import BaseImageProcessor
 
 from ..evaluation import MAIN_METRIC, SegmentationMetric, metric_for_task
-from ..prediction import post_process
+from ..inference.predictor import post_process
 from ..targets import Segments
 
 

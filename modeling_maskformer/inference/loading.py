@@ -6,13 +6,14 @@ import os
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, AutoImageProcessor
-from transformers.image_processing_utils import BaseImageProcessor
+from transformers import AutoConfig
 from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import CONFIG_NAME, IMAGE_PROCESSOR_NAME
 
-from .configuration_maskformer import MaskFormerConfig
-from .modeling_maskformer import MaskFormerForInstanceSegmentation
+from image_processing import MaskFormerImageProcessor
+
+from ..configuration_maskformer import MaskFormerConfig
+from ..modeling_maskformer import MaskFormerForInstanceSegmentation
 
 TASKS = ("semantic", "instance", "panoptic")
 
@@ -34,14 +35,14 @@ def load_model(checkpoint: str | os.PathLike, **settings: Any) -> MaskFormerForI
     return _from_hub_or_folder(MaskFormerForInstanceSegmentation, checkpoint, **settings)
 
 
-def load_image_processor(checkpoint: str | os.PathLike) -> BaseImageProcessor:
+def load_image_processor(checkpoint: str | os.PathLike) -> MaskFormerImageProcessor:
     """The image processor saved with a checkpoint.
 
     Raises:
         ValueError: there is none.
     """
     check_folder(checkpoint, IMAGE_PROCESSOR_NAME, "the image processor")
-    return _from_hub_or_folder(AutoImageProcessor, checkpoint)
+    return _from_hub_or_folder(MaskFormerImageProcessor, checkpoint)
 
 
 def task_of(config: MaskFormerConfig) -> str | None:

@@ -1,0 +1,53 @@
+"""Predictions drawn over their pictures, alone or beside the annotation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from tqdm.auto import tqdm
+
+from image_processing.visualization import draw_annotation, draw_instances, draw_panoptic, draw_semantic, side_by_side
+
+from .predictor import Predictor
+
+
+def draw_prediction(task: str, image: Image.Image, prediction: Any, id2label: Mapping[int, str]) -> Image.Image:
+    """The picture with what `post_process` returned for it."""
+    if task == "semantic":
+        return draw_semantic(image, prediction.cpu(), id2label)
+    return (draw_instances if task == "instance" else draw_panoptic)(image, prediction, id2label)
+
+
+def draw_samples(predictor: Predictor, samples: Sequence[Any], count: int, folder: Path) -> list[Path]:
+    """Writes `count` samples, evenly spread, as PNG: picture, annotation and prediction in a row.
+
+    Args:
+        predictor: makes the predictions.
+        samples: items with `image`, `segments` and `name`.
+        count: how many, at most all.
+        folder: where to; made if needed.
+
+    Returns:
+        The files.
+    """
+    count = min(count, len(samples))
+    folder.mkdir(parents=True, exist_ok=True)
+    id2label = predictor.model.config.id2label
+    files = []
+    for number in tqdm(range(count), desc="Drawing", leave=False):
+        sample = samples[number * len(samples) // count]
+        (prediction,) = predictor([sample.image])
+        row = side_by_side(
+            [
+                sample.image,
+                draw_annotation(sample.image, sample.segments.ids, sample.segments.class_ids, id2label),
+                draw_prediction(predictor.task, sample.image, prediction, id2label),
+            ],
+            ["image", "annotation", "prediction"],
+        )
+        files.append(folder / f"{Path(sample.name).name}.png")
+        row.save(files[-1])
+    return files

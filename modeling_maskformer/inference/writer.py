@@ -1,0 +1,96 @@
+"""ResultWriter: predictions -> a folder of overlays and of files that other tools read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from image_processing.results import coco_instances, save_class_map, save_panoptic
+
+from .inputs import Picture
+from .pictures import draw_prediction
+
+
+class ResultWriter:
+    """Writes the predictions of one task to a folder.
+
+    - `overlays/<name>.jpg`: the picture with its segments.
+    - semantic: `class_ids/<name>.png` (the class of each pixel), and `classes.json` (id -> name).
+    - instance: `instances.json`, COCO's instance annotations with run-length encoded masks and scores.
+    - panoptic: `panoptic/<name>.png` (segment ids as colours) and `panoptic.json`, COCO's panoptic annotations.
+
+    Args:
+        folder: made if needed.
+        task: "semantic", "instance" or "panoptic".
+        id2label: class id -> name; the class ids are the categories of COCO files.
+        stuff: the classes that are no things, for COCO's `isthing`.
+        overlays: whether to draw them.
+    """
+
+    def __init__(
+        self, folder: Path, task: str, id2label: Mapping[int, str], stuff: Collection[int] = (), overlays: bool = True
+    ) -> None:
+        self.folder = folder
+        self.task = task
+        self.id2label = dict(id2label)
+        self.overlays = overlays
+        self.summary = {"semantic": "classes.json", "instance": "instances.json", "panoptic": "panoptic.json"}[task]
+        self._images: list[dict] = []
+        self._annotations: list[dict] = []
+        self._categories = [
+            {"id": class_id, "name": name, "isthing": int(class_id not in stuff)}
+            for class_id, name in id2label.items()
+        ]
+
+    def refuse_to_overwrite(self, names: Iterable[str]) -> None:
+        """Raises a ValueError that names one if files of these pictures' results are already there."""
+        planned = [self.folder / self.summary, *(path for name in names for path in self._files_of(name))]
+        present = [path for path in planned if path.exists()]
+        if present:
+            raise ValueError(
+                f"{len(present)} of the results are already there, such as {present[0]}: "
+                "choose another --output_dir, or pass --overwrite."
+            )
+
+    def write(self, picture: Picture, image: Image.Image, prediction: Any) -> None:
+        """Writes one picture's overlay and result."""
+        files = self._files_of(picture.name)
+        for file in files:
+            file.parent.mkdir(parents=True, exist_ok=True)
+        if self.overlays:
+            overlay = draw_prediction(self.task, image, prediction, self.id2label)
+            overlay.save(files.pop(0), quality=92)
+        if self.task == "semantic":
+            save_class_map(prediction, files[0], len(self.id2label))
+            return
+        self._images.append(
+            {"id": picture.image_id, "file_name": picture.name, "width": image.width, "height": image.height}
+        )
+        if self.task == "panoptic":
+            entry = save_panoptic(prediction, files[0], picture.image_id)
+            entry["file_name"] = files[0].relative_to(self.folder / "panoptic").as_posix()
+            self._annotations.append(entry)
+            return
+        for entry in coco_instances(prediction, picture.image_id):
+            area = int(coco_mask.area(entry["segmentation"]))
+            self._annotations.append({"id": len(self._annotations) + 1, **entry, "area": area, "iscrowd": 0})
+
+    def close(self) -> None:
+        """Writes the file that tells of all pictures."""
+        if self.task == "semantic":
+            content: dict = self.id2label
+        else:
+            content = {"images": self._images, "annotations": self._annotations, "categories": self._categories}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / self.summary).write_text(json.dumps(content) + "\n", encoding="utf-8")
+
+    def _files_of(self, name: str) -> list[Path]:
+        """The overlay, if any, and then the result's own file, if any."""
+        overlay = [self.folder / "overlays" / f"{name}.jpg"] if self.overlays else []
+        own = {"semantic": "class_ids", "panoptic": "panoptic"}.get(self.task)
+        return overlay + ([self.folder / own / f"{name}.png"] if own else [])

@@ -1,0 +1,56 @@
+"""The pictures of a dataset, without its annotations: for prediction."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from datasets import Dataset
+
+from ..inference.inputs import Picture
+from .columns import find_columns
+from .datasets import GENERATED, open_dataset
+from .errors import DataError
+from .samples import decode_rgb, with_encoded_images
+from .sources import open_tables
+
+
+def dataset_pictures(
+    dataset: str, split: str | None = None, config_name: str | None = None, image_column: str | None = None
+) -> list[Picture]:
+    """The pictures of one split, named `<split>_<row>`; annotations are not needed and not read.
+
+    Args:
+        dataset, config_name, image_column: as in `open_dataset`.
+        split: None where the dataset has only one.
+
+    Raises:
+        DataError: no such dataset, split or column.
+    """
+    is_generated = dataset == GENERATED
+    splits: dict[str, Any] = (
+        open_dataset(dataset, "panoptic", config_name=config_name).splits
+        if is_generated
+        else open_tables(dataset, config_name).splits
+    )
+    if split is None and len(splits) == 1:
+        split = next(iter(splits))
+    if split not in splits:
+        found = "no split was named" if split is None else f"there is no split '{split}'"
+        raise DataError(f"Dataset '{dataset}' has the splits {', '.join(splits)}, but {found}.")
+    if is_generated:
+        samples = splits[split]
+        return [Picture(f"{split}_{row:06d}", row, lambda row=row: samples[row].image) for row in range(len(samples))]
+    return _pictures_of_rows(splits[split], split, image_column)
+
+
+def _pictures_of_rows(rows: Dataset, split: str, image_column: str | None) -> list[Picture]:
+    columns = find_columns(rows.features, image_column)
+    image_ids = range(len(rows)) if columns.image_id is None else rows[columns.image_id]
+    encoded = with_encoded_images(rows.select_columns([columns.image]))
+
+    def load(row: int) -> Any:
+        return decode_rgb(encoded[row][columns.image], columns.image)
+
+    return [
+        Picture(f"{split}_{row:06d}", image_id, lambda row=row: load(row)) for row, image_id in enumerate(image_ids)
+    ]

@@ -1,0 +1,51 @@
+"""Results of an evaluation, as a table to read and a JSON file to keep."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def results_table(results: Mapping[str, Any]) -> str:
+    """Lines of text: the numbers of the whole, then a row for each class. Undefined values are "-"."""
+    totals = {name: value for name, value in results.items() if not isinstance(value, Mapping)}
+    width = max(map(len, totals))
+    lines = [f"{name:<{width}}  {_cell(value)}" for name, value in totals.items()]
+    for name, rows in results.items():
+        if isinstance(rows, Mapping) and rows:
+            lines += ["", *_rows(name, rows)]
+    return "\n".join(lines)
+
+
+def _rows(name: str, rows: Mapping[str, Mapping[str, float]]) -> list[str]:
+    columns = list(next(iter(rows.values())))
+    name = name.replace("_", " ")
+    first = max(len(name), *map(len, rows))
+    widths = [max(len(column), 8) for column in columns]
+    header = "  ".join([f"{name:<{first}}", *(f"{c:>{w}}" for c, w in zip(columns, widths, strict=True))])
+    body = [
+        "  ".join([f"{label:<{first}}", *(f"{_cell(row[c]):>{w}}" for c, w in zip(columns, widths, strict=True))])
+        for label, row in rows.items()
+    ]
+    return [header, "-" * len(header), *body]
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return "-" if math.isnan(value) else f"{value:.4f}"
+    return str(value)
+
+
+def write_results(path: Path, results: Mapping[str, Any]) -> None:
+    """Writes results as JSON, undefined values as null."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(_without_nan(results), indent=2) + "\n", encoding="utf-8")
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _without_nan(item) for name, item in value.items()}
+    return None if isinstance(value, float) and math.isnan(value) else value

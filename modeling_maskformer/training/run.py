@@ -1,0 +1,114 @@
+"""One whole run: data and model from arguments, training, evaluation, and the files that are left of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from transformers import set_seed
+from transformers.image_processing_utils import BaseImageProcessor
+
+from image_processing import MaskFormerImageProcessor
+
+from ..inference.loading import load_image_processor
+from ..inference.pictures import draw_samples
+from ..inference.predictor import Predictor
+from .augmentation import Augmentation
+from .collate import EvaluationCollator, SegmentationDataset, TrainingCollator
+from .data_arguments import DataArguments, check_samples
+from .evaluator import Evaluator
+from .labels import LabelSet
+from .model_arguments import ModelArguments, build_model, normalization_of
+from .report import results_table, write_results
+from .run_arguments import AugmentationArguments, RunArguments
+from .trainer import MaskFormerTrainer
+
+
+def prepare_training(
+    data_arguments: DataArguments,
+    model_arguments: ModelArguments,
+    augmentation_arguments: AugmentationArguments,
+    arguments: RunArguments,
+) -> MaskFormerTrainer:
+    """The trainer of a run, ready to go. Whatever can be checked before training is checked here.
+
+    Raises:
+        ValueError, OSError: data, model or folder cannot be used; the message is a sentence.
+    """
+    task = data_arguments.task
+    if task is None:
+        raise ValueError("--task is needed: semantic, instance or panoptic.")
+    if arguments.process_index == 0:
+        arguments.prepare_output_dir()
+    set_seed(arguments.seed)
+    data = data_arguments.open(task)
+    train, validation = data.train_and_validation(
+        data_arguments.train_split, data_arguments.validation_split, data_arguments.validation_fraction, arguments.seed
+    )
+    for samples, name in ((train, "training images"), (validation, "validation images")):
+        check_samples(samples, data_arguments.check_samples, name)
+    model = build_model(model_arguments, data.labels.id2label, task)
+    image_processor = build_image_processor(model_arguments, data_arguments, augmentation_arguments, data.labels)
+    return MaskFormerTrainer(
+        model,
+        arguments,
+        image_processor=image_processor,
+        train_dataset=SegmentationDataset(train, Augmentation(augmentation_arguments.config())),
+        eval_dataset=SegmentationDataset(validation),
+        data_collator=TrainingCollator(image_processor),
+        eval_data_collator=EvaluationCollator(image_processor),
+        evaluator=Evaluator(task, image_processor, data.labels.id2label),
+    )
+
+
+def run_training(trainer: MaskFormerTrainer) -> None:
+    """Trains, evaluates and leaves everything in the output folder.
+
+    There lie afterwards: the model and its image processor, ready for `from_pretrained` and `pipeline`; checkpoints;
+    `train_results.json` and `eval_results.json`; the trainer's state; `pictures/` of evaluation images. How good the
+    final model is stands in `trainer.evaluator.results`.
+    """
+    result = trainer.train(resume_from_checkpoint=trainer.args.resume_from_checkpoint)
+    trainer.save_model()
+    trainer.save_state()
+    trainer.evaluate()
+    if not trainer.is_world_process_zero():
+        return
+    output_dir = Path(trainer.args.output_dir)
+    write_results(output_dir / "train_results.json", result.metrics)
+    write_results(output_dir / "eval_results.json", trainer.evaluator.results)
+    print(results_table(trainer.evaluator.results))
+    draw_samples(
+        Predictor(trainer.model, trainer.processing_class, trainer.evaluator.task),
+        trainer.eval_dataset.samples,
+        trainer.args.num_pictures,
+        output_dir / "pictures",
+    )
+
+
+def build_image_processor(
+    model_arguments: ModelArguments,
+    data_arguments: DataArguments,
+    augmentation_arguments: AugmentationArguments,
+    labels: LabelSet,
+) -> BaseImageProcessor:
+    """The processor to train with and to save: normalised as the weights expect it, and aware of what stuff is."""
+    label_ids_to_fuse = labels.label_ids_to_fuse if data_arguments.task == "panoptic" else None
+    if data_arguments.task == "semantic":  # panoptic results of a semantic model have one segment per class
+        label_ids_to_fuse = list(range(len(labels)))
+    settings = {
+        "size": {
+            "shortest_edge": augmentation_arguments.shortest_edge,
+            "longest_edge": augmentation_arguments.longest_edge,
+        },
+        "size_divisor": 0,  # any size will do, so no image is stretched
+        "ignore_index": data_arguments.ignore_index,
+        "do_reduce_labels": False,
+        "num_labels": len(labels),
+        "label_ids_to_fuse": label_ids_to_fuse,
+    }
+    if model_arguments.model is None:
+        mean, std = normalization_of(model_arguments.backbone)
+    else:
+        processor = load_image_processor(model_arguments.model)
+        mean, std = processor.image_mean, processor.image_std
+    return MaskFormerImageProcessor(image_mean=list(mean), image_std=list(std), **settings)

@@ -1,0 +1,197 @@
+"""RunArguments and AugmentationArguments: what scripts/train.py takes besides model and data."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, IntervalStrategy, SaveStrategy
+from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME
+
+from .arguments import MaskFormerTrainingArguments
+from .augmentation import AugmentationConfig
+
+# fields of transformers.TrainingArguments that the help shows with those that are redefined here
+EVERYDAY_FIELDS = (
+    "max_steps",
+    "gradient_accumulation_steps",
+    "bf16",
+    "fp16",
+    "activation_checkpointing",
+    "dataloader_num_workers",
+    "eval_steps",
+    "save_steps",
+    "seed",
+    "use_cpu",
+)
+
+
+@dataclass
+class RunArguments(MaskFormerTrainingArguments):
+    """Training arguments with the defaults of a run on one's own data: a small batch, the best checkpoint kept."""
+
+    _argument_group_name = "training"
+
+    output_dir: str = field(
+        metadata={"help": "Folder for checkpoints, the final model, metrics and pictures."}, kw_only=True
+    )
+    num_train_epochs: float = field(default=24.0, metadata={"help": "Times the training images are gone through."})
+    per_device_train_batch_size: int = field(default=4, metadata={"help": "Training images per device and step."})
+    per_device_eval_batch_size: int = field(default=4, metadata={"help": "Evaluation images per device and step."})
+    learning_rate: float = field(default=2e-4, metadata={"help": "Highest learning rate, of all but the backbone."})
+    backbone_lr_factor: float = field(
+        default=0.5, metadata={"help": "The backbone's learning rate is --learning_rate times this."}
+    )
+    max_grad_norm: float = field(
+        default=1.0, metadata={"help": "The gradient of the whole model is scaled down to this norm; 0 turns it off."}
+    )
+    warmup_steps: float = field(
+        default=100, metadata={"help": "Steps of warm-up; below 1, the part of the training that is warm-up."}
+    )
+    logging_steps: float = field(
+        default=20, metadata={"help": "Steps between two logs of the loss and its parts; below 1, part of training."}
+    )
+    eval_strategy: IntervalStrategy | str = field(
+        default="epoch", metadata={"help": "When to evaluate: after each epoch, every --eval_steps steps, or no."}
+    )
+    save_strategy: SaveStrategy | str = field(
+        default="epoch", metadata={"help": "When to save: after each epoch, every --save_steps steps, best, or no."}
+    )
+    save_total_limit: int | None = field(
+        default=2, metadata={"help": "Checkpoints to keep; the best one is always among them."}
+    )
+    load_best_model_at_end: bool = field(
+        default=True, metadata={"help": "End with the best checkpoint, by the task's metric, instead of the last."}
+    )
+    report_to: list[str] = field(
+        default_factory=lambda: ["none"],
+        metadata={"help": "Where to send logs: none, tensorboard, wandb, ... (must be installed)."},
+    )
+    resume_from_checkpoint: str | None = field(
+        default=None,
+        metadata={"help": "Go on from this checkpoint folder, or from the last one in --output_dir: last."},
+    )
+    overwrite_output_dir: bool = field(
+        default=False,
+        metadata={"help": "Start anew in an --output_dir that holds another run: its files are replaced."},
+    )
+    num_pictures: int = field(
+        default=8, metadata={"help": "Evaluation images to draw the final model's predictions of; 0 for none."}
+    )
+
+    def prepare_output_dir(self) -> None:
+        """Settles what `output_dir` and `resume_from_checkpoint` mean for this run.
+
+        Raises:
+            ValueError: the folder holds another run, or there is no checkpoint to resume from.
+        """
+        folder = Path(self.output_dir)
+        found = traces_of_a_run(folder)
+        if self.resume_from_checkpoint is not None:
+            self.resume_from_checkpoint = str(find_checkpoint(self.resume_from_checkpoint, folder))
+            return
+        if not found:
+            return
+        if not self.overwrite_output_dir:
+            raise ValueError(
+                f"{folder} holds another run ({', '.join(path.name for path in found)}): choose another --output_dir, "
+                "go on with it (--resume_from_checkpoint last) or replace it (--overwrite_output_dir)."
+            )
+        for path in found:
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+
+def traces_of_a_run(folder: Path) -> list[Path]:
+    """Checkpoints, model and results that an earlier run has left in `folder`, sorted by name."""
+    results = ("train_results.json", "eval_results.json", "all_results.json", "trainer_state.json")
+    files = [folder / name for name in (CONFIG_NAME, SAFE_WEIGHTS_NAME, *results)]
+    return sorted([path for path in files if path.exists()] + checkpoints_in(folder))
+
+
+def checkpoints_in(folder: Path) -> list[Path]:
+    """The `checkpoint-<step>` folders in `folder`, by rising step."""
+    prefix = f"{PREFIX_CHECKPOINT_DIR}-"
+    numbered = [path for path in folder.glob(f"{prefix}*") if path.name.removeprefix(prefix).isdigit()]
+    return sorted(numbered, key=lambda path: int(path.name.removeprefix(prefix)))
+
+
+def find_checkpoint(wanted: str, output_dir: Path) -> Path:
+    """The checkpoint folder to resume from: the path `wanted`, or the newest in `output_dir` for "last"."""
+    if wanted == "last":
+        checkpoints = checkpoints_in(output_dir)
+        if not checkpoints:
+            raise ValueError(f"There is no checkpoint to resume from in {output_dir}.")
+        return checkpoints[-1]
+    if not (Path(wanted) / "trainer_state.json").is_file():
+        raise ValueError(
+            f"{wanted} is no checkpoint to resume from (it has no trainer_state.json): "
+            "pass a checkpoint-<step> folder, or last."
+        )
+    return Path(wanted)
+
+
+@dataclass
+class AugmentationArguments:
+    """How training images vary, and the size of evaluation images; the defaults are the paper's at crop 512."""
+
+    _argument_group_name = "augmentation and image size"
+
+    crop_size: list[int] = field(
+        default_factory=lambda: [512, 512],
+        metadata={"help": "Height and width (or one number for both) of the random crops that training sees."},
+    )
+    scale_range: list[float] = field(
+        default_factory=lambda: [0.5, 2.0],
+        metadata={
+            "help": "Lowest and highest scale: the short edge of an image becomes the crop's short side times a scale."
+        },
+    )
+    scale_step: float = field(default=0.1, metadata={"help": "Scales are so far apart; 0 for any between."})
+    max_class_share: float = field(
+        default=1.0, metadata={"help": "Crops in which one class covers more than this part are drawn again."}
+    )
+    colour_jitter: bool = field(default=True, metadata={"help": "Vary brightness, contrast, saturation and hue."})
+    flip: bool = field(default=True, metadata={"help": "Mirror every second image."})
+    shortest_edge: int | None = field(
+        default=None,
+        metadata={
+            "help": "Short edge of images in evaluation and prediction, which keep their shape. "
+            "Default: the short side of --crop_size."
+        },
+    )
+    longest_edge: int | None = field(
+        default=None,
+        metadata={"help": "Bound of the long edge in evaluation and prediction. Default: four times the short edge."},
+    )
+
+    def __post_init__(self) -> None:
+        if len(self.crop_size) == 1:
+            self.crop_size = self.crop_size * 2
+        if len(self.scale_range) != 2:
+            raise ValueError(f"--scale_range takes two numbers, got {self.scale_range}.")
+        self.config()
+        if self.shortest_edge is None:
+            self.shortest_edge = min(self.crop_size)
+        if self.longest_edge is None:
+            self.longest_edge = 4 * self.shortest_edge
+        if not 1 <= self.shortest_edge <= self.longest_edge:
+            raise ValueError(
+                "--shortest_edge must lie between 1 and --longest_edge, "
+                f"got {self.shortest_edge} and {self.longest_edge}."
+            )
+
+    def config(self) -> AugmentationConfig:
+        """The recipe in the terms of `Augmentation`."""
+        colours = {} if self.colour_jitter else {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0}
+        return AugmentationConfig(
+            crop_size=tuple(self.crop_size),
+            scale_range=tuple(self.scale_range),
+            scale_step=self.scale_step,
+            single_category_max_area=self.max_class_share,
+            horizontal_flip=0.5 if self.flip else 0.0,
+            **colours,
+        )

@@ -1,0 +1,99 @@
+"""Measures a MaskFormer checkpoint on a dataset: mean IoU, mask AP or PQ, of the whole and of each class.
+
+    python scripts/evaluate.py --model outputs/street --dataset data/street
+
+The checkpoint is a folder or a name on the Hub, of this package or of transformers' MaskFormer.
+Several devices: accelerate launch scripts/evaluate.py ...
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from modeling_maskformer.inference.loading import load_image_processor, load_model, task_of
+from modeling_maskformer.training.argument_parser import ScriptArgumentParser
+from modeling_maskformer.training.arguments import MaskFormerTrainingArguments
+from modeling_maskformer.training.collate import EvaluationCollator, SegmentationDataset
+from modeling_maskformer.training.data_arguments import DataArguments, check_samples
+from modeling_maskformer.training.evaluator import Evaluator
+from modeling_maskformer.training.label_matching import RelabelledSamples, match_labels
+from modeling_maskformer.training.report import results_table, write_results
+from modeling_maskformer.training.trainer import MaskFormerTrainer
+
+
+@dataclass
+class EvaluationArguments:
+    _argument_group_name = "evaluation"
+
+    model: str = field(metadata={"help": "Checkpoint: a folder, or a name on the Hub."})
+    output_file: str = field(default="evaluation.json", metadata={"help": "JSON file for all numbers."})
+    overwrite: bool = field(default=False, metadata={"help": "Replace --output_file if it is there."})
+    panoptic_threshold: float = field(
+        default=0.8, metadata={"help": "Least class probability of a panoptic segment (paper: 0.8; on ADE20K 0.7)."}
+    )
+    batch_size: int = field(default=1, metadata={"help": "Images per device and step."})
+    num_workers: int = field(default=0, metadata={"help": "Processes that read images; 0: none but this one."})
+    bf16: bool = field(default=False, metadata={"help": "Compute in mixed precision with bfloat16."})
+    use_cpu: bool = field(default=False, metadata={"help": "Do not use a GPU that is there."})
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = ScriptArgumentParser((EvaluationArguments, DataArguments), description=__doc__)
+    arguments, data_arguments = parser.parse(argv)
+    try:
+        trainer = prepare_evaluation(arguments, data_arguments)
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+    start = time.perf_counter()
+    trainer.evaluate()
+    if trainer.is_world_process_zero():
+        report = {
+            "model": arguments.model,
+            "dataset": data_arguments.dataset,
+            "task": trainer.evaluator.task,
+            "num_images": trainer.evaluator.num_images,
+            "seconds": round(time.perf_counter() - start, 1),
+            **trainer.evaluator.results,
+        }
+        print(results_table(report))
+        write_results(Path(arguments.output_file), report)
+
+
+def prepare_evaluation(arguments: EvaluationArguments, data_arguments: DataArguments) -> MaskFormerTrainer:
+    """A trainer that holds checkpoint and data and is ready to evaluate."""
+    if Path(arguments.output_file).exists() and not arguments.overwrite:
+        raise ValueError(f"{arguments.output_file} is already there: pass another --output_file, or --overwrite.")
+    model = load_model(arguments.model)
+    image_processor = load_image_processor(arguments.model)
+    task = data_arguments.task or task_of(model.config)
+    if task is None:
+        raise ValueError("The checkpoint does not say what it was trained for: pass --task.")
+    data = data_arguments.open(task)
+    samples = data.evaluation(data_arguments.validation_split)
+    class_ids = match_labels(model.config.id2label, data.labels)
+    check_samples(samples, data_arguments.check_samples, "images")
+    if image_processor.label_ids_to_fuse is None and data.labels.label_ids_to_fuse is not None:
+        image_processor.label_ids_to_fuse = [class_ids[label] for label in data.labels.label_ids_to_fuse]
+    return MaskFormerTrainer(
+        model,
+        MaskFormerTrainingArguments(
+            output_dir=tempfile.gettempdir(),  # nothing is written there
+            per_device_eval_batch_size=arguments.batch_size,
+            dataloader_num_workers=arguments.num_workers,
+            bf16=arguments.bf16,
+            use_cpu=arguments.use_cpu,
+            report_to="none",
+        ),
+        image_processor=image_processor,
+        eval_dataset=SegmentationDataset(RelabelledSamples(samples, class_ids)),
+        eval_data_collator=EvaluationCollator(image_processor),
+        evaluator=Evaluator(task, image_processor, model.config.id2label, arguments.panoptic_threshold),
+    )
+
+
+if __name__ == "__main__":
+    main()

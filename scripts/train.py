@@ -1,0 +1,41 @@
+"""Trains MaskFormer on your own data: semantic, instance or panoptic segmentation.
+
+For example, from a backbone with weights in a local file:
+
+    python scripts/train.py --dataset data/street --task semantic --backbone tf_efficientnet_lite0 \
+        --backbone_weights tf_efficientnet_lite0.safetensors --output_dir outputs/street --num_train_epochs 24
+
+or from a checkpoint, whose classes are replaced by those of the dataset:
+
+    python scripts/train.py --dataset data/cells --task instance --model facebook/maskformer-swin-tiny-coco \
+        --output_dir outputs/cells
+
+or with the settings in a file, which flags override: python scripts/train.py run.yaml --seed 1
+Several devices: accelerate launch scripts/train.py ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from modeling_maskformer.training.argument_parser import ScriptArgumentParser
+from modeling_maskformer.training.data_arguments import DataArguments
+from modeling_maskformer.training.model_arguments import ModelArguments
+from modeling_maskformer.training.run import prepare_training, run_training
+from modeling_maskformer.training.run_arguments import EVERYDAY_FIELDS, AugmentationArguments, RunArguments
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = ScriptArgumentParser(
+        (DataArguments, ModelArguments, AugmentationArguments, RunArguments), EVERYDAY_FIELDS, __doc__
+    )
+    data, model, augmentation, run = parser.parse(argv)
+    try:
+        trainer = prepare_training(data, model, augmentation, run)
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+    run_training(trainer)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""scripts/predict.py: results of all pictures that can be read, in forms that other tools read."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools.coco import COCO
+from script_runs import run
+
+from image_processing.results import rgb_to_ids
+from modeling_maskformer.inference.loading import load_image_processor, load_model
+from modeling_maskformer.inference.predictor import Predictor
+from scripts import predict
+
+# pycocotools itself has not followed numpy 2 yet
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+
+@pytest.fixture
+def photos(street, tmp_path):
+    """Two pictures, one of them in a folder below."""
+    folder = tmp_path / "photos"
+    (folder / "more").mkdir(parents=True)
+    shutil.copy(street / "val" / "images" / "0.png", folder / "first.png")
+    shutil.copy(street / "val" / "images" / "1.png", folder / "more" / "second.png")
+    return folder
+
+
+def predictions(checkpoint, task, threshold, files):
+    predictor = Predictor(load_model(checkpoint), load_image_processor(checkpoint), task, threshold)
+    return [predictor([Image.open(file)])[0] for file in files]
+
+
+def test_semantic_results_are_images_of_class_ids(trained, photos, tmp_path):
+    output = tmp_path / "out"
+    run(predict.main, "--model", trained["semantic"], "--inputs", photos, "--output_dir", output, "--use_cpu")
+    files = [photos / "first.png", photos / "more" / "second.png"]
+    expected = predictions(trained["semantic"], "semantic", 0.0, files)
+    for name, class_map in zip(("first", "more/second"), expected, strict=True):
+        np.testing.assert_array_equal(np.asarray(Image.open(output / "class_ids" / f"{name}.png")), class_map)
+        assert (output / "overlays" / f"{name}.jpg").is_file()
+    assert json.loads((output / "classes.json").read_text()) == {"0": "sky", "1": "road", "2": "car"}
+
+
+def test_panoptic_results_are_those_of_coco(trained, photos, tmp_path):
+    output = tmp_path / "out"
+    arguments = ["--threshold", 0, "--batch_size", 2, "--use_cpu"]
+    run(predict.main, "--model", trained["panoptic"], "--inputs", photos, "--output_dir", output, *arguments)
+    content = json.loads((output / "panoptic.json").read_text())
+    assert content["categories"] == [
+        {"id": 0, "name": "background", "isthing": 0},
+        {"id": 1, "name": "road", "isthing": 0},
+        {"id": 2, "name": "car", "isthing": 1},
+    ]
+    assert [image["id"] for image in content["images"]] == [entry["image_id"] for entry in content["annotations"]]
+    assert sum(len(entry["segments_info"]) for entry in content["annotations"]) > 0
+    assert [(image["width"], image["height"]) for image in content["images"]] == [(48, 40)] * 2
+    for entry in content["annotations"]:
+        ids = rgb_to_ids(Image.open(output / "panoptic" / entry["file_name"]))
+        areas = {segment["id"]: segment["area"] for segment in entry["segments_info"]}
+        assert {number: int((ids == number).sum()) for number in np.unique(ids) if number > 0} == areas
+
+
+def test_instance_results_are_read_by_pycocotools(trained, photos, tmp_path):
+    output = tmp_path / "out"
+    arguments = ["--threshold", 0, "--use_cpu"]
+    run(predict.main, "--model", trained["instance"], "--inputs", photos, "--output_dir", output, *arguments)
+    coco = COCO(str(output / "instances.json"))
+    (first, _) = predictions(trained["instance"], "instance", 0.0, [photos / "first.png", photos / "first.png"])
+    entries = coco.loadAnns(coco.getAnnIds(imgIds=[0]))
+    assert len(entries) == len(first["segments_info"]) > 0
+    for entry, rle in zip(entries, first["segmentation"], strict=True):
+        assert coco.annToMask(entry).sum() == entry["area"] > 0
+        assert entry["segmentation"] == rle
+    assert [category["name"] for category in coco.loadCats(coco.getCatIds())] == ["road", "car"]
+
+
+def test_a_dataset_needs_no_annotations(trained, street, tmp_path):
+    output = tmp_path / "out"
+    arguments = ["--split", "val", "--no_overlays", "--use_cpu"]
+    run(predict.main, "--model", trained["semantic"], "--dataset", street, "--output_dir", output, *arguments)
+    names = sorted(path.name for path in (output / "class_ids").iterdir())
+    assert names == ["val_000000.png", "val_000001.png", "val_000002.png"]
+    assert not (output / "overlays").exists()
+
+
+def test_unreadable_pictures_are_named_and_the_others_done(trained, photos, tmp_path, capsys):
+    (photos / "broken.jpg").write_bytes(b"no picture")
+    Image.new("I;16", (48, 40)).save(photos / "deep.png")
+    with pytest.raises(SystemExit) as stop:
+        run(
+            predict.main,
+            *("--model", trained["semantic"], "--inputs", photos, "--output_dir", tmp_path / "out"),
+            *("--batch_size", 3, "--use_cpu"),
+        )
+    captured = capsys.readouterr()
+    assert stop.value.code == 1
+    assert "2 of 4 pictures segmented" in captured.out
+    assert "\n  broken: " in captured.err and "\n  deep: it has more than 8 bits" in captured.err
+    assert (tmp_path / "out" / "class_ids" / "more" / "second.png").is_file()
+    assert not (tmp_path / "out" / "class_ids" / "broken.png").exists()
+
+
+def test_results_are_not_overwritten_unasked(trained, photos, tmp_path, refused):
+    arguments = ["--model", trained["semantic"], "--output_dir", tmp_path / "out", "--use_cpu"]
+    run(predict.main, *arguments, "--inputs", photos / "first.png")
+    overlay = tmp_path / "out" / "overlays" / "first.jpg"
+    overlay.write_bytes(b"mine")
+    assert "3 of the results are already there" in refused(predict.main, *arguments, "--inputs", photos)
+    assert overlay.read_bytes() == b"mine"
+    run(predict.main, *arguments, "--inputs", photos, "--overwrite")
+    assert overlay.read_bytes() != b"mine"
+
+
+def test_what_cannot_be_predicted_is_refused(trained, photos, street, tmp_path, refused):
+    model = ["--model", trained["semantic"], "--output_dir", tmp_path / "out"]
+    (tmp_path / "empty").mkdir()
+    shutil.copy(photos / "first.png", tmp_path / "first.bmp")
+    cases = [
+        ([*model], "Pass either --inputs"),
+        ([*model, "--inputs", photos, "--dataset", street], "Pass either --inputs"),
+        ([*model, "--inputs", tmp_path / "nowhere.jpg"], "no file or folder"),
+        ([*model, "--inputs", tmp_path / "empty"], "holds no picture"),
+        ([*model, "--inputs", photos / "first.png", tmp_path / "first.bmp"], "both be called first"),
+        ([*model, "--inputs", photos, "--threshold", 2], "must lie in [0, 1]"),
+        ([*model, "--inputs", photos, "--threshold", 0.5], "no meaning for semantic"),
+        ([*model, "--dataset", street], "has the splits train, val, but no split was named"),
+        ([*model, "--dataset", street, "--split", "test"], "there is no split 'test'"),
+        (["--model", photos, "--output_dir", tmp_path / "out", "--inputs", photos], "has no config.json"),
+    ]
+    for argv, message in cases:
+        assert message in refused(predict.main, *argv), argv
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,142 @@
+"""scripts/train.py on small folders: what it leaves, how it goes on, and what it refuses before training."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import transformers
+from PIL import Image
+from script_runs import BRIEF, SMALL, run
+
+import modeling_maskformer
+from scripts import train
+
+MAIN_METRIC = {"semantic": "mean_iou", "instance": "ap", "panoptic": "pq"}
+CLASSES = {
+    "semantic": ["sky", "road", "car"],
+    "instance": ["road", "car"],
+    "panoptic": ["background", "road", "car"],
+}
+
+
+@pytest.mark.parametrize("task", MAIN_METRIC)
+def test_a_run_leaves_model_processor_results_and_pictures(trained, task):
+    folder = trained[task]
+    results = json.loads((folder / "eval_results.json").read_text())
+    assert MAIN_METRIC[task] in results
+    assert list(results["per_class"]) == CLASSES[task]
+    assert json.loads((folder / "train_results.json").read_text())["train_loss"] > 0
+    pictures = sorted((folder / "pictures").iterdir())
+    assert len(pictures) == 2
+    assert Image.open(pictures[0]).width > 2 * 48
+    model = transformers.AutoModelForUniversalSegmentation.from_pretrained(folder)
+    assert isinstance(model, modeling_maskformer.MaskFormerForInstanceSegmentation)
+    assert model.config.segmentation_task == task
+    assert list(model.config.id2label.values()) == CLASSES[task]
+
+
+def test_every_loss_part_is_logged(trained):
+    state = json.loads((trained["semantic"] / "trainer_state.json").read_text())
+    first = state["log_history"][0]
+    parts = [f"loss_{part}{suffix}" for part in ("cross_entropy", "mask", "dice") for suffix in ("", "_auxiliary")]
+    assert first["loss"] == pytest.approx(sum(first[part] for part in parts), rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ["", "checkpoint-3"])
+def test_the_run_and_its_checkpoints_work_in_a_pipeline(trained, street, name):
+    segment = transformers.pipeline("image-segmentation", model=str(trained["semantic"] / name))
+    results = segment(str(street / "val" / "images" / "0.png"), subtask="semantic")
+    assert {result["label"] for result in results} <= {"sky", "road", "car"}
+    assert results[0]["mask"].size == (48, 40)
+
+
+def test_stuff_is_remembered_in_the_processor(trained):
+    fused = {
+        task: transformers.AutoImageProcessor.from_pretrained(folder).label_ids_to_fuse
+        for task, folder in trained.items()
+    }
+    assert fused == {"semantic": [0, 1, 2], "instance": None, "panoptic": [0, 1]}
+
+
+def test_a_checkpoint_is_fine_tuned_onto_other_classes(trained, street_objects, tmp_path):
+    run(
+        train.main,
+        *("--dataset", street_objects, "--task", "instance", "--model", trained["semantic"]),
+        *("--output_dir", tmp_path / "tuned", *BRIEF),
+    )
+    config = transformers.AutoConfig.from_pretrained(tmp_path / "tuned")
+    assert config.id2label == {0: "road", 1: "car"} and config.segmentation_task == "instance"
+
+
+def test_a_run_goes_on_from_its_last_checkpoint_with_settings_from_a_file(trained, street, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(trained["semantic"], folder)
+    settings = {"dataset": str(street), "task": "semantic", "output_dir": str(folder), "max_steps": 5}
+    (tmp_path / "run.json").write_text(json.dumps(settings))
+    brief = [argument for argument in BRIEF if argument not in ("--max_steps", 3)]
+    run(train.main, tmp_path / "run.json", "--resume_from_checkpoint", "last", *SMALL, *brief)
+    history = json.loads((folder / "trainer_state.json").read_text())
+    assert history["global_step"] == 5
+    assert [entry["step"] for entry in history["log_history"] if "loss" in entry] == [1, 2, 3, 4, 5]
+
+
+def copy_with(dataset, folder, path, write):
+    shutil.copytree(dataset, folder)
+    write(folder / path)
+    return folder
+
+
+def test_bad_data_is_named_before_training(street, tmp_path, refused):
+    def check(number, path, write):
+        folder = copy_with(street, tmp_path / str(number), path, write)
+        error = refused(
+            train.main, "--dataset", folder, "--task", "semantic", "--output_dir", tmp_path / "out", *SMALL, *BRIEF
+        )
+        assert not list((tmp_path / "out").glob("checkpoint-*"))
+        return error
+
+    image, mask = "train/images/4.png", "val/masks/1.png"
+    unknown = check(1, mask, lambda path: Image.fromarray(np.full((40, 48), 7, dtype=np.uint8)).save(path))
+    assert "class id 7" in unknown and "(1)" in unknown
+    smaller = check(2, mask, lambda path: Image.new("L", (40, 40)).save(path))
+    assert "40 x 40" in smaller and "48 x 40" in smaller
+    colours = check(3, mask, lambda path: Image.new("RGB", (48, 40), (200, 10, 10)).save(path))
+    assert "integer" in colours or "channel" in colours
+    broken = check(4, image, lambda path: path.write_bytes(b"no picture"))
+    assert "cannot be read" in broken and "(4)" in broken
+    missing = check(5, image.replace("images", "masks"), lambda path: path.unlink())
+    assert "no mask" in missing
+
+
+def test_bad_arguments_are_refused_before_training(street, trained, tmp_path, refused):
+    data = ["--dataset", street, "--task", "semantic"]
+    out = ["--output_dir", tmp_path / "out"]
+    (tmp_path / "empty").mkdir()
+    cases = [
+        (["--dataset", tmp_path / "empty", "--task", "semantic", *out, *SMALL], "is empty"),
+        (["--dataset", tmp_path / "nowhere", "--task", "semantic", *out, *SMALL], "no such folder"),
+        (["--dataset", street, *out, *SMALL], "--task is needed"),
+        ([*data, "--output_dir", trained["semantic"], *SMALL], "holds another run"),
+        ([*data, *out], "Pass either --model"),
+        ([*data, *out, "--model", tmp_path / "empty"], "has no config.json"),
+        ([*data, *out, "--model", tmp_path / "nowhere"], "no checkpoint folder"),
+        ([*data, *out, "--backbone", "resnet10"], "Close names: resnet10t"),
+        ([*data, *out, "--backbone", "resnet10t", "--backbone_weights", "nowhere.safetensors"], "nowhere.safetensors"),
+        ([*data, *out, *SMALL, "--validation_split", "dev"], "no split 'dev'"),
+        ([*data, *out, *SMALL, "--image_column", "photo"], "no column 'photo'"),
+        ([*data, *out, *SMALL, "--fpn_feature_size", 20], "multiple of 32"),
+        ([*data, *out, *SMALL, "--resume_from_checkpoint", "last"], "no checkpoint to resume from"),
+    ]
+    for argv, message in cases:
+        assert message in refused(train.main, *argv, "--use_cpu"), argv
+
+
+def test_help_is_a_page_for_newcomers(capsys):
+    with pytest.raises(SystemExit) as stop:
+        train.main(["--help"])
+    text = capsys.readouterr().out
+    assert stop.value.code == 0
+    titles = [f"\n{title}:" for title in ("data", "model", "augmentation and image size", "training")]
+    assert [text.index(title) for title in titles] == sorted(text.index(title) for title in titles)
+    assert "python scripts/train.py --dataset" in text

@@ -1,0 +1,107 @@
+"""What a run does with its output folder, and what it makes of augmentation and model flags."""
+
+import pytest
+
+from modeling_maskformer.training.augmentation import AugmentationConfig
+from modeling_maskformer.training.model_arguments import ModelArguments, normalization_of
+from modeling_maskformer.training.run_arguments import AugmentationArguments, RunArguments
+
+
+def run_arguments(output_dir, **settings):
+    return RunArguments(output_dir=str(output_dir), use_cpu=True, **settings)
+
+
+@pytest.fixture
+def used_folder(tmp_path):
+    for name in ("config.json", "model.safetensors", "train_results.json", "notes.txt"):
+        (tmp_path / name).write_text("{}")
+    for step in (90, 180):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text("{}")
+    (tmp_path / "checkpoint-of-mine").mkdir()
+    return tmp_path
+
+
+def test_a_folder_with_another_run_is_refused_and_what_was_found_is_named(used_folder):
+    with pytest.raises(ValueError, match=r"holds another run \(checkpoint-180, checkpoint-90, config.json, "):
+        run_arguments(used_folder).prepare_output_dir()
+    assert (used_folder / "checkpoint-180").is_dir()
+
+
+def test_overwriting_removes_the_other_run_and_nothing_else(used_folder):
+    run_arguments(used_folder, overwrite_output_dir=True).prepare_output_dir()
+    assert sorted(path.name for path in used_folder.iterdir()) == ["checkpoint-of-mine", "notes.txt"]
+
+
+def test_a_new_or_unrelated_folder_is_fine(tmp_path):
+    (tmp_path / "notes.txt").write_text("")
+    run_arguments(tmp_path).prepare_output_dir()
+    run_arguments(tmp_path / "new").prepare_output_dir()
+    assert (tmp_path / "notes.txt").exists()
+
+
+def test_last_means_the_newest_checkpoint(used_folder):
+    arguments = run_arguments(used_folder, resume_from_checkpoint="last")
+    arguments.prepare_output_dir()
+    assert arguments.resume_from_checkpoint == str(used_folder / "checkpoint-180")
+
+
+@pytest.mark.parametrize("wanted", ["last", "checkpoint-7"])
+def test_resuming_from_nothing_is_refused(tmp_path, wanted):
+    with pytest.raises(ValueError, match=r"no checkpoint to resume from"):
+        run_arguments(tmp_path, resume_from_checkpoint=wanted).prepare_output_dir()
+
+
+def test_one_number_is_a_square_crop_and_sets_the_size_of_evaluation():
+    arguments = AugmentationArguments(crop_size=[96])
+    assert arguments.config().crop_size == (96, 96)
+    assert (arguments.shortest_edge, arguments.longest_edge) == (96, 384)
+
+
+def test_the_default_augmentation_is_that_of_the_paper():
+    assert AugmentationArguments().config() == AugmentationConfig()
+
+
+def test_colour_and_flip_can_be_turned_off():
+    config = AugmentationArguments(colour_jitter=False, flip=False).config()
+    assert (config.brightness, config.contrast, config.saturation, config.hue, config.horizontal_flip) == (0,) * 5
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"scale_range": [1.0]}, "--scale_range takes two numbers"),
+        ({"scale_range": [2.0, 1.0]}, "scale_range must be two rising"),
+        ({"shortest_edge": 100, "longest_edge": 50}, "--shortest_edge must lie between 1 and --longest_edge"),
+        ({"crop_size": [0]}, "crop_size must be"),
+    ],
+)
+def test_impossible_augmentation_is_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        AugmentationArguments(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({}, "Pass either --model .* or --backbone .*, got neither"),
+        ({"model": "a", "backbone": "b"}, "got both"),
+        ({"model": "a", "num_queries": 7}, "--num_queries goes with --backbone"),
+        ({"backbone": "a", "decoder_layers": 0}, "--decoder_layers must be at least 1"),
+    ],
+)
+def test_contradictory_model_flags_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        ModelArguments(**settings)
+
+
+def test_batch_norm_is_trained_only_where_the_backbone_starts_from_nothing():
+    assert ModelArguments(backbone="resnet18", backbone_weights="random").train_batch_norm
+    assert not ModelArguments(backbone="resnet18").train_batch_norm
+    assert not ModelArguments(model="checkpoint").train_batch_norm
+    assert ModelArguments(model="checkpoint", train_batch_norm=True).train_batch_norm
+
+
+def test_normalisation_is_that_of_the_backbones_weights():
+    assert normalization_of("tf_efficientnet_lite0") == ((0.5,) * 3, (0.5,) * 3)
+    assert normalization_of("resnet50")[0] == pytest.approx((0.485, 0.456, 0.406))
