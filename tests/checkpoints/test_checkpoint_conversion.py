@@ -87,6 +87,36 @@ def test_both_of_the_originals_names_for_the_pixel_decoder_are_read():
     assert all(torch.equal(new[name], old[name]) for name in new)
 
 
+PREDICTOR_LAYER = "sem_seg_head.predictor.transformer.decoder.layers.0"
+DECODER_LAYER = "model.transformer_module.decoder.layers.0"
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "parts"),
+    [
+        (
+            "backbone.layers.2.blocks.1.attn.qkv.",
+            "model.pixel_level_module.encoder.model.encoder.layers.2.blocks.1.attention.self.{}",
+            ("query", "key", "value"),
+        ),
+        (
+            "sem_seg_head.transformer.encoder.layers.1.self_attn.in_proj_",
+            "model.pixel_level_module.decoder.encoder.layers.1.self_attn.{}_proj",
+            "qkv",
+        ),
+        (f"{PREDICTOR_LAYER}.self_attn.in_proj_", DECODER_LAYER + ".self_attn.{}_proj", "qkv"),
+        (f"{PREDICTOR_LAYER}.multihead_attn.in_proj_", DECODER_LAYER + ".encoder_attn.{}_proj", "qkv"),
+    ],
+)
+@pytest.mark.parametrize("leaf", ["weight", "bias"])
+def test_one_matrix_is_queries_keys_and_values_in_this_order(source, target, parts, leaf):
+    """Some of these no logits show: biases of keys, and the first self-attention of queries that are all zero."""
+    weights = zoo_names(tiny_original(encoder_layers=2).state_dict())
+    converted = convert_weights(weights, infer_architecture(weights))
+    rows = [converted[f"{target.format(part)}.{leaf}"] for part in parts]
+    assert torch.equal(torch.cat(rows), weights[source + leaf])
+
+
 def test_an_original_of_the_decoders_width_has_no_input_projection(pixels):
     original = randomize(OriginalModel(Swin(32, (1, 1, 1, 1), (2, 2, 2, 2), window=3), **SMALL | {"channels": 256}))
     weights = original.state_dict()
