@@ -2,11 +2,14 @@
 
 from transformers import (
     AutoConfig,
+    AutoImageProcessor,
     AutoModel,
     AutoModelForImageSegmentation,
     AutoModelForInstanceSegmentation,
     AutoModelForUniversalSegmentation,
 )
+
+from image_processing import MaskFormerImageProcessor
 
 from .configuration_maskformer import MaskFormerConfig
 from .modeling_maskformer import MaskFormerForInstanceSegmentation, MaskFormerModel
@@ -22,3 +25,6 @@ def register() -> None:
         AutoModelForUniversalSegmentation,
     ):
         auto_class.register(MaskFormerConfig, MaskFormerForInstanceSegmentation, exist_ok=True)
+    AutoImageProcessor.register(
+        MaskFormerConfig, image_processor_classes={"torchvision": MaskFormerImageProcessor}, exist_ok=True
+    )

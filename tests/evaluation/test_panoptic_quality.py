@@ -96,6 +96,10 @@ def test_a_crowd_region_is_neither_matched_nor_missed():
     assert quality(found([1, 1, 2, 2], {1: 0, 2: 0}), reference)["pq"] == 1.0
 
 
+def test_a_reference_segment_without_a_pixel_is_no_miss():
+    assert quality(found([1, 1], {1: 0}), row([1, 1], [0, 0]))["pq"] == 1.0
+
+
 def test_id_zero_may_be_a_segment_or_nothing():
     assert quality(found([0, 0, 1, 1], {0: 0, 1: 2}), row([1, 1, 2, 2], [0, 2]))["pq"] == 1.0
     assert quality(found([0, 0, 1, 1], {1: 2}), row([0, 0, 1, 1], [2]))["pq"] == 1.0
