@@ -16,7 +16,7 @@ setup(
     install_requires=[
         "torch>=2.6",
         "torchvision>=0.21",
-        "transformers>=5.20,<6",
+        "transformers>=5.23,<6",
         "timm>=1.0.15",
         "datasets>=4",
         "accelerate>=1.1",
