@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from pycocotools import mask as coco_mask
 
-from ...targets import Segments, segments_from_masks
+from ...targets import Segments, smallest_id_dtype
 from ..errors import DataError
 from ..labels import LabelSet
+from .records import read_integer, read_records
 
 CATEGORY_KEYS = ("category_id", "category", "label", "class_id")
 MASK_KEYS = ("segmentation", "segmentations", "mask", "rle", "polygons")
@@ -23,7 +24,8 @@ CROWD_KEYS = ("iscrowd", "is_crowd")
 class CocoInstanceFormat:
     """Row -> one segment per object; objects may overlap, crowd regions keep their flag.
 
-    The objects are a list of dicts, a dict of lists or JSON of either.
+    The objects are a list of dicts, a dict of lists or JSON of either; masks are polygons (x, y, x, y, ...), or
+    run lengths, compressed or not.
     """
 
     column: str
@@ -32,49 +34,56 @@ class CocoInstanceFormat:
     why = "such objects may overlap, and what lies between them is not labelled"
 
     def read(self, row: Mapping[str, Any], labels: LabelSet, task: str, size: tuple[int, int]) -> Segments:
-        objects = self._objects(row)
-        class_ids = labels.labels_of(self._get(item, CATEGORY_KEYS) for item in objects)
-        is_crowd = [bool(self._get(item, CROWD_KEYS, default=False)) for item in objects]
-        masks = _LazyMasks([_run_lengths(self._get(item, MASK_KEYS), size) for item in objects])
-        return segments_from_masks(masks, class_ids, is_crowd, size=size).without_empty()
+        objects = read_records(row[self.column], self.column)
+        class_ids = labels.labels_of(read_integer(item, CATEGORY_KEYS, self.column) for item in objects)
+        kept = np.flatnonzero(class_ids >= 0)  # the others are no objects in this label set
+        is_crowd = [any(bool(objects[index].get(key)) for key in CROWD_KEYS) for index in kept]
+        ids = draw_layers([self._run_lengths(objects[index], size) for index in kept], size)
+        return Segments(ids, torch.from_numpy(class_ids[kept]), is_crowd).without_empty()
 
     def class_ids(self, row: Mapping[str, Any]) -> dict[int, bool]:
         """The ids of the row's categories: things."""
-        return {int(self._get(item, CATEGORY_KEYS)): True for item in self._objects(row)}
+        objects = read_records(row[self.column], self.column)
+        return dict.fromkeys((read_integer(item, CATEGORY_KEYS, self.column) for item in objects), True)
 
-    def _objects(self, row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-        objects = row[self.column]
-        if isinstance(objects, str):
-            objects = json.loads(objects)
-        if isinstance(objects, Mapping):
-            objects = [dict(zip(objects, values, strict=True)) for values in zip(*objects.values(), strict=True)]
-        return list(objects or ())
-
-    def _get(self, item: Mapping[str, Any], keys: Sequence[str], default: Any = None) -> Any:
-        for key in keys:
-            if item.get(key) is not None:
-                return item[key]
-        if default is None:
+    def _run_lengths(self, item: Mapping[str, Any], size: tuple[int, int]) -> dict:
+        segmentation = next((item[key] for key in MASK_KEYS if item.get(key) is not None), None)
+        if segmentation is None:
             raise DataError(
-                f"an object in column '{self.column}' has none of {', '.join(keys)}, only {', '.join(item)}"
+                f"an entry of column '{self.column}' has no {' or '.join(MASK_KEYS)}, only {', '.join(item)}"
             )
-        return default
+        try:
+            return compressed_run_lengths(segmentation, size)
+        except DataError:
+            raise
+        except Exception as error:  # pycocotools raises bare Exceptions, and whatever Cython makes of a wrong type
+            raise DataError(
+                f"a mask in column '{self.column}' is neither polygons nor run lengths: {error}"
+            ) from error
 
 
-class _LazyMasks(Sequence):
-    """Masks that are decoded when asked for, so that one at a time is in memory."""
+def draw_layers(run_lengths: list[dict], size: tuple[int, int]) -> torch.Tensor:
+    """`(L, H, W)` ids of S masks: mask k is drawn as k + 1 on the first layer where it meets no other.
 
-    def __init__(self, run_lengths: list[dict]) -> None:
-        self.run_lengths = run_lengths
+    One mask at a time is decoded, and only its bounding box is looked at: many small objects cost little.
+    """
+    dtype = smallest_id_dtype(len(run_lengths))
+    layers = [torch.zeros(size, dtype=dtype).numpy()]
+    boxes = coco_mask.toBbox(run_lengths).astype(int).reshape(-1, 4)  # (S, 4): left, top, width, height
+    for number, (left, top, width, height) in enumerate(boxes, start=1):
+        window = slice(top, top + height), slice(left, left + width)
+        mask = coco_mask.decode(run_lengths[number - 1])[window].astype(bool)
+        for layer in layers:
+            if not layer[window][mask].any():
+                break
+        else:
+            layer = np.zeros_like(layers[0])
+            layers.append(layer)
+        layer[window][mask] = number
+    return torch.from_numpy(np.stack(layers))
 
-    def __len__(self) -> int:
-        return len(self.run_lengths)
 
-    def __getitem__(self, index: int) -> np.ndarray:
-        return coco_mask.decode(self.run_lengths[index])  # (H, W) uint8
-
-
-def _run_lengths(segmentation: Any, size: tuple[int, int]) -> dict:
+def compressed_run_lengths(segmentation: Any, size: tuple[int, int]) -> dict:
     """COCO's compressed run lengths of polygons or of either form of run lengths."""
     height, width = size
     if isinstance(segmentation, Mapping):

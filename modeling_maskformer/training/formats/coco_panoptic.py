@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +19,7 @@ from .id_maps import (
     segments_of_ids,
     unique_ids,
 )
+from .records import read_integer, read_records
 
 
 @dataclass
@@ -68,16 +68,10 @@ class CocoPanopticFormat:
 
     def _infos(self, row: Mapping[str, Any]) -> dict[int, tuple[int, bool]]:
         """Segment id -> (category id, crowd)."""
-        infos = row[self.info_column]
-        if isinstance(infos, str):
-            infos = json.loads(infos)
-        if isinstance(infos, Mapping):  # a dict of lists, as older tables store lists of dicts
-            infos = [dict(zip(infos, values, strict=True)) for values in zip(*infos.values(), strict=True)]
-        try:
-            return {
-                int(info["id"]): (int(info["category_id"]), bool(info.get("iscrowd") or False)) for info in infos or ()
-            }
-        except (KeyError, TypeError, AttributeError):
-            raise DataError(
-                f"column '{self.info_column}' has no list of segments with 'id' and 'category_id'"
-            ) from None
+        return {
+            read_integer(record, ("id",), self.info_column): (
+                read_integer(record, ("category_id",), self.info_column),
+                bool(record.get("iscrowd")),
+            )
+            for record in read_records(row[self.info_column], self.info_column)
+        }
