@@ -29,11 +29,8 @@ def masks_by_class(segments):
 
 
 def test_unique_ids_are_numpys_whatever_the_runs():
-    for id_map in (
-        random_map([3, 9, 70000]),
-        np.zeros(SIZE, np.uint8),
-        np.arange(600, dtype=np.int32).reshape(20, 30),
-    ):
+    every_pixel_another = np.arange(600, dtype=np.int32).reshape(20, 30)
+    for id_map in (random_map([3, 9, 70000]), np.zeros(SIZE, np.uint8), every_pixel_another):
         values, index = unique_ids(id_map)
         assert values.tolist() == np.unique(id_map).tolist()
         assert (values[index] == id_map).all()
@@ -232,7 +229,7 @@ def test_coco_instances_of_every_kind_of_mask_may_overlap():
     assert (segments.masks().numpy() == np.stack(masks).astype(bool)).all()
     assert segments.class_ids.tolist() == [0, 1, 1, 0]
     assert segments.is_crowd.tolist() == [False, False, False, True]
-    assert len(segments.ids) == 2  # the first and the third overlap the second and each other the first
+    assert len(segments.ids) == 2  # the second and the third overlap the first, not each other
 
 
 def test_an_image_may_hold_no_object():
