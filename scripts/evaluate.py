@@ -17,8 +17,9 @@ from pathlib import Path
 from modeling_maskformer.inference.loading import load_image_processor, load_model, task_of
 from modeling_maskformer.training.argument_parser import ScriptArgumentParser
 from modeling_maskformer.training.arguments import MaskFormerTrainingArguments
+from modeling_maskformer.training.checks import check_dataset
 from modeling_maskformer.training.collate import EvaluationCollator, SegmentationDataset
-from modeling_maskformer.training.data_arguments import DataArguments, check_samples
+from modeling_maskformer.training.data_arguments import DataArguments
 from modeling_maskformer.training.evaluator import Evaluator
 from modeling_maskformer.training.label_matching import RelabelledSamples, match_labels
 from modeling_maskformer.training.report import results_table, write_results
@@ -75,7 +76,7 @@ def prepare_evaluation(arguments: EvaluationArguments, data_arguments: DataArgum
     data = data_arguments.open(task)
     samples = data.evaluation(data_arguments.validation_split)
     class_ids = match_labels(model.config.id2label, data.labels)
-    check_samples(samples, data_arguments.check_samples, "images")
+    check_dataset(samples, data_arguments.check_samples, "images")
     if image_processor.label_ids_to_fuse is None and data.labels.label_ids_to_fuse is not None:
         image_processor.label_ids_to_fuse = [class_ids[label] for label in data.labels.label_ids_to_fuse]
     return MaskFormerTrainer(

@@ -34,6 +34,8 @@ def draw_samples(predictor: Predictor, samples: Sequence[Any], count: int, folde
         The files.
     """
     count = min(count, len(samples))
+    if count == 0:
+        return []
     folder.mkdir(parents=True, exist_ok=True)
     id2label = predictor.model.config.id2label
     files = []

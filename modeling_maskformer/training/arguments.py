@@ -78,6 +78,8 @@ class MaskFormerTrainingArguments(TrainingArguments):
     def __post_init__(self) -> None:
         metric_is_chosen = self.metric_for_best_model is not None
         super().__post_init__()
+        if self.device.type == "cpu":
+            self.dataloader_pin_memory = False  # which is for copies to a GPU
         if not metric_is_chosen:  # transformers would take the loss; the trainer knows the task's metric
             self.metric_for_best_model = None
             self.greater_is_better = None

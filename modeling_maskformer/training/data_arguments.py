@@ -5,11 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tqdm.auto import tqdm
-
 from .datasets import SegmentationData, open_dataset
 from .formats import FORMATS
-from .samples import SampleSource
 
 
 @dataclass
@@ -90,14 +87,3 @@ class DataArguments:
             reduce_labels=self.reduce_labels,
             ignore_index=self.ignore_index,
         )
-
-
-def check_samples(samples: SampleSource, count: int, description: str) -> None:
-    """Reads `count` samples, evenly spread: whatever is wrong with one is raised now, naming it.
-
-    Raises:
-        DataError: of the first bad sample.
-    """
-    count = min(count, len(samples))
-    for number in tqdm(range(count), desc=f"Checking {description}", leave=False):
-        samples[number * len(samples) // count]

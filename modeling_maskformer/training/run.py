@@ -13,8 +13,9 @@ from ..inference.loading import load_image_processor
 from ..inference.pictures import draw_samples
 from ..inference.predictor import Predictor
 from .augmentation import Augmentation
+from .checks import check_dataset
 from .collate import EvaluationCollator, SegmentationDataset, TrainingCollator
-from .data_arguments import DataArguments, check_samples
+from .data_arguments import DataArguments
 from .evaluator import Evaluator
 from .labels import LabelSet
 from .model_arguments import ModelArguments, build_model, normalization_of
@@ -45,7 +46,7 @@ def prepare_training(
         data_arguments.train_split, data_arguments.validation_split, data_arguments.validation_fraction, arguments.seed
     )
     for samples, name in ((train, "training images"), (validation, "validation images")):
-        check_samples(samples, data_arguments.check_samples, name)
+        check_dataset(samples, data_arguments.check_samples, name)
     model = build_model(model_arguments, data.labels.id2label, task)
     image_processor = build_image_processor(model_arguments, data_arguments, augmentation_arguments, data.labels)
     return MaskFormerTrainer(
