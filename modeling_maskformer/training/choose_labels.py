@@ -11,7 +11,7 @@ from transformers.utils import logging
 
 from .columns import Columns, class_names
 from .errors import DataError
-from .labels import LabelSet, NamedIds, make_label_set, read_named_ids
+from .labels import LabelSet, NamedIds, make_label_set, read_named_ids, summarize
 from .samples import AnnotationFormat
 from .scan import scan_class_ids
 from .sources import Tables
@@ -84,7 +84,7 @@ def _scan(tables: Tables, columns: Columns, reader: AnnotationFormat) -> dict[in
 
 
 def _names_of_found_ids(found: Mapping[int, bool], special: set[int], reduce_labels: bool) -> NamedIds:
-    """ "class_<id>" for every id from 0 (or 1) to the highest: so a label stands for the id it has in the pixels."""
+    """ "class_<id>" for every id from 0 (or 1) to the highest, found or not: a label is the number in the pixels."""
     ids = sorted(found.keys() - special)
     if not ids:
         raise DataError(
@@ -92,10 +92,12 @@ def _names_of_found_ids(found: Mapping[int, bool], special: set[int], reduce_lab
             "background: check ignore_index and reduce_labels."
         )
     lowest = 1 if reduce_labels else 0
-    names = {raw: f"class_{raw}" for raw in range(lowest, ids[-1] + 1)}
+    names = {raw: f"class_{raw}" for raw in range(lowest, ids[-1] + 1) if raw not in special}
+    unused = sorted(found.keys() & special)
+    meaning = f" Pixels of id {', '.join(map(str, unused))} are void or background." if unused else ""
     logger.warning(
-        f"The dataset does not name its classes: the {len(ids)} ids found, {ids[0]} to {ids[-1]}, become {len(names)} "
-        f"classes 'class_{lowest}' to 'class_{ids[-1]}'. A label file (id2label) names them."
+        f"The dataset does not name its classes: the {len(ids)} ids found, {summarize(ids)}, become {len(names)} "
+        f"classes 'class_{min(names)}' to 'class_{max(names)}'.{meaning} A label file (id2label) names them."
     )
     return NamedIds(names)
 

@@ -59,6 +59,14 @@ def test_nothing_is_changed_at_the_images_own_size(sample):
     assert (flipped_image == image.flip(-1)).all() and (flipped.ids == segments.ids.flip(-1)).all()
 
 
+def test_an_id_is_that_of_the_pixel_in_the_middle():
+    ids = torch.zeros(30, 30, dtype=torch.uint8)
+    ids[1::3, 1::3] = 1  # the middle of each 3 x 3 pixels
+    sample = Sample(Image.new("RGB", (30, 30)), Segments(ids, [0]), "dots")
+    _, segments = Augmentation(config(crop_size=(10, 10), scale_range=(1, 1)))(sample)
+    assert segments.ids.shape == (1, 10, 10) and (segments.ids == 1).all()
+
+
 def test_the_short_edge_is_scaled_in_steps_of_the_crop_and_what_is_larger_is_cropped(sample):
     short_edges = set()
     for _ in range(200):
