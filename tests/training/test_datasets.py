@@ -98,6 +98,14 @@ def test_a_folder_for_load_dataset_is_opened_and_its_columns_found(hub_folder):
     assert sample.segments.class_ids.tolist() == [1] and sample.segments.size == (6, 8)
 
 
+def test_nothing_of_a_dataset_is_executed(hub_folder, tmp_path):
+    folder = hub_folder([{}])
+    (folder / f"{folder.name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()")
+    with pytest.raises(DataError, match=r"scripts are no longer supported, but found hub.py"):
+        open_dataset(str(folder), "semantic")
+    assert not (tmp_path / "ran").exists()
+
+
 def test_a_dataset_saved_to_disk_is_opened(tmp_path, paired_folder):
     table = {"image": [str(paired_folder() / "images" / "1.jpg")], "label": [str(paired_folder() / "masks" / "1.png")]}
     rows = Dataset.from_dict(table).cast_column("image", datasets.Image()).cast_column("label", datasets.Image())
