@@ -8,6 +8,7 @@ from transformers import MaskFormerConfig as TransformersMaskFormerConfig
 from .backbone import fill_timm_out_indices
 
 MASK_LOSSES = ("dense", "points")
+NON_FINITE_COSTS = ("raise", "ignore")
 
 
 @strict
@@ -30,6 +31,9 @@ class MaskFormerConfig(TransformersMaskFormerConfig):
         num_points: points per matched mask with `mask_loss="points"`.
         oversample_ratio: random candidates per point, from which the uncertain ones are chosen.
         importance_sample_ratio: share of the points chosen for their uncertainty, in [0, 1]; the rest is uniform.
+        non_finite_cost: what matching does where a cost is not finite, as when training has diverged. `"raise"` an
+            error that names the decoder layer and the image, or `"ignore"` it: such a pair is matched only if no other
+            is left, as in transformers.
         freeze_backbone_batch_norm: whether the backbone's BatchNorm layers keep the weights and statistics they were
             loaded with, as the paper does. Set to False to train a backbone from scratch.
     """
@@ -42,6 +46,7 @@ class MaskFormerConfig(TransformersMaskFormerConfig):
     num_points: int = 12544
     oversample_ratio: float = 3.0
     importance_sample_ratio: float = 0.75
+    non_finite_cost: str = "raise"
     freeze_backbone_batch_norm: bool = True
 
     def __post_init__(self, **kwargs):
@@ -52,6 +57,10 @@ class MaskFormerConfig(TransformersMaskFormerConfig):
         fill_timm_out_indices(self.backbone_config)
         if self.mask_loss not in MASK_LOSSES:
             raise ValueError(f"mask_loss must be one of {', '.join(MASK_LOSSES)}, got {self.mask_loss!r}.")
+        if self.non_finite_cost not in NON_FINITE_COSTS:
+            raise ValueError(
+                f"non_finite_cost must be one of {', '.join(NON_FINITE_COSTS)}, got {self.non_finite_cost!r}."
+            )
         if self.num_points < 1:
             raise ValueError(f"num_points must be at least 1, got {self.num_points}.")
         if self.oversample_ratio < 1:

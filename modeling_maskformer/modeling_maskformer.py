@@ -15,6 +15,7 @@ from .backbone import build_backbone, extract_features, freeze_batch_norm
 from .batching import image_sizes_of, run_by_size
 from .configuration_maskformer import MaskFormerConfig
 from .loss import MaskFormerLoss
+from .mask_product import mask_product
 from .matching import HungarianMatcher
 from .pixel_decoder import PixelDecoder
 from .transformer_decoder import TransformerDecoder, TransformerModule
@@ -238,7 +239,11 @@ class MaskFormerForInstanceSegmentation(MaskFormerPreTrainedModel):
         self.mask_embedder = MaskEmbedder(channels, config.mask_feature_size)
         self.criterion = MaskFormerLoss(
             config.num_labels,
-            HungarianMatcher(mask_weight=config.mask_weight, dice_weight=config.dice_weight),
+            HungarianMatcher(
+                mask_weight=config.mask_weight,
+                dice_weight=config.dice_weight,
+                non_finite_cost=config.non_finite_cost,
+            ),
             no_object_weight=config.no_object_weight,
             cross_entropy_weight=config.cross_entropy_weight,
             mask_weight=config.mask_weight,
@@ -299,8 +304,8 @@ class MaskFormerForInstanceSegmentation(MaskFormerPreTrainedModel):
         if class_labels is not None:
             layers = [*(output.auxiliary_logits if deep_supervision else ()), output]
             output.loss_dict = self.criterion(
-                torch.stack([layer["class_queries_logits"] for layer in layers]),
-                torch.stack([layer["masks_queries_logits"] for layer in layers]),
+                [layer["class_queries_logits"] for layer in layers],
+                [layer["masks_queries_logits"] for layer in layers],
                 class_labels,
                 segment_ids,
                 mask_labels,
@@ -326,17 +331,18 @@ class MaskFormerForInstanceSegmentation(MaskFormerPreTrainedModel):
         embed_pixels = self.training or all_layers or output_hidden_states
         outputs, decoded = self.model.decode(pixel_values, output_hidden_states, output_attentions, embed_pixels)
         pixel_embeddings = outputs.pixel_decoder_last_hidden_state
-        states = outputs.intermediate_hidden_states
-        predictions = []
-        for state in states if all_layers else states[-1:]:
-            mask_embeddings = self.mask_embedder(state)  # (B, Q, C_E)
-            if embed_pixels:
-                mask_logits = torch.einsum("bqc,bchw->bqhw", mask_embeddings, pixel_embeddings)
-            else:
-                mask_logits = self.model.pixel_level_module.decoder.mask_logits(decoded, mask_embeddings)
-            predictions.append(
-                {"class_queries_logits": self.class_predictor(state), "masks_queries_logits": mask_logits}
-            )
+        states = torch.stack(outputs.intermediate_hidden_states[0 if all_layers else -1 :])  # (layers, B, Q, C)
+        mask_embeddings = self.mask_embedder(states)  # (layers, B, Q, C_E)
+        if self.training:
+            mask_logits = mask_product(mask_embeddings, pixel_embeddings)  # (layers, B, Q, H/4, W/4)
+        elif embed_pixels:
+            mask_logits = torch.einsum("lbqc,bchw->lbqhw", mask_embeddings, pixel_embeddings)
+        else:
+            mask_logits = self.model.pixel_level_module.decoder.mask_logits(decoded, mask_embeddings[0])[None]
+        predictions = [
+            {"class_queries_logits": classes, "masks_queries_logits": masks}
+            for classes, masks in zip(self.class_predictor(states), mask_logits, strict=True)
+        ]
         return MaskFormerForInstanceSegmentationOutput(
             **predictions[-1],
             auxiliary_logits=tuple(predictions[:-1]) if all_layers else None,

@@ -1,4 +1,4 @@
-"""Matching and loss against the plain computation of plain_loss.py."""
+"""The whole loss against the plain computation of plain_loss.py."""
 
 import numpy as np
 import plain_loss
@@ -7,9 +7,9 @@ import torch
 import transformers
 from tiny import tiny_model
 
-from modeling_maskformer import matching
-from modeling_maskformer.loss import MaskFormerLoss, average_num_masks, sample_points, targets_at
-from modeling_maskformer.matching import HungarianMatcher, mask_costs
+from modeling_maskformer.loss import MaskFormerLoss
+from modeling_maskformer.loss_inputs import average_num_masks
+from modeling_maskformer.matching import HungarianMatcher
 from modeling_maskformer.targets import segments_from_masks
 
 Q, K, H, W = 5, 3, 24, 20
@@ -98,49 +98,6 @@ def test_what_the_model_says_at_void_changes_nothing():
     )
 
 
-def test_void_takes_no_part_in_the_matching_cost():
-    logits, masks = torch.randn(4, 30), (torch.rand(2, 30) > 0.5).float()
-    valid = torch.arange(30) < 20
-    with_void = mask_costs(logits, masks, valid)
-    cropped = mask_costs(logits[:, :20], masks[:, :20])
-    for a, b in zip(with_void, cropped, strict=True):
-        torch.testing.assert_close(a, b)
-
-
-def test_point_loss_estimates_the_dense_loss():
-    images = _images(overlap=True)
-    classes, masks = _logits()
-    dense = _loss()(classes, masks, **_arguments(images))
-    points = _loss(mask_loss="points", num_points=50_000, oversample_ratio=1.0, importance_sample_ratio=0.0)(
-        classes, masks, **_arguments(images)
-    )
-    # uniform points estimate the mean over pixels; dice has a smoothing of 1 that weighs less over more points
-    assert points["loss_mask"].item() == pytest.approx(dense["loss_mask"].item(), rel=0.05)
-    assert points["loss_dice"].item() == pytest.approx(dense["loss_dice"].item(), rel=0.05)
-    assert points["loss_cross_entropy"].item() == dense["loss_cross_entropy"].item()
-
-
-def test_important_points_are_the_uncertain_ones():
-    logits = torch.linspace(-8, 8, 16).expand(1, 16, 16).contiguous()  # uncertain in the middle columns
-    points = sample_points(logits, 400, 3.0, 0.75)
-    assert points.shape == (1, 400, 2)
-    assert points.min() >= 0 and points.max() <= 1
-    distance = (points[..., 0] - 0.5).abs()[0]
-    assert distance[:300].max() < 0.2
-    assert distance[300:].max() > 0.4
-
-
-def test_targets_at_points_read_the_pixel_under_the_point():
-    masks = torch.rand(4, H, W) > 0.6
-    void = torch.zeros(H, W, dtype=torch.bool)
-    segments = segments_from_masks(masks, [0, 1, 2, 0], void=void)
-    rows, columns = torch.meshgrid(torch.arange(H), torch.arange(W), indexing="ij")
-    points = torch.stack(((columns + 0.5) / W, (rows + 0.5) / H), -1).flatten(0, 1).expand(2, -1, -1)
-    found, valid = targets_at(segments.ids, torch.tensor([3, 1]), points)
-    assert torch.equal(found.view(2, H, W), masks[[3, 1]])
-    assert valid.all()
-
-
 @pytest.mark.parametrize("mask_loss", ["dense", "points"])
 def test_gradients_reach_every_part_and_images_without_segments_train_the_classifier(mask_loss):
     model = tiny_model(mask_loss=mask_loss, num_points=64).train()
@@ -153,16 +110,6 @@ def test_gradients_reach_every_part_and_images_without_segments_train_the_classi
     for name, parameter in model.named_parameters():
         assert not parameter.requires_grad or parameter.grad is not None, name
     assert model.model.pixel_level_module.decoder.mask_projection.weight.grad.abs().sum() > 0
-
-
-def test_more_segments_than_queries_warns_and_matches_all_queries(monkeypatch):
-    warnings = []
-    monkeypatch.setattr(matching.logger, "warning_once", warnings.append)
-    images = _images((8, 9))
-    classes, masks = _logits()
-    matches = HungarianMatcher()(classes.detach(), masks.detach(), **_arguments(images))
-    assert [len(queries) for queries, _ in matches[0]] == [Q, Q]
-    assert "8 segments but the model only 5 queries" in warnings[0]
 
 
 def test_a_class_outside_the_label_set_is_named():
@@ -184,25 +131,25 @@ def test_masks_and_labels_of_different_number_are_named():
         )
 
 
-def test_a_non_finite_cost_names_layer_and_image():
-    classes, masks = _logits(layers=2)
-    masks = masks.detach().clone()
-    masks[1, 0, 2] = float("nan")
-    with pytest.raises(FloatingPointError, match="decoder layer 1, image 0"):
-        _loss()(classes, masks, **_arguments(_images()))
-
-
-def test_loss_is_computed_in_float32_under_autocast():
-    model = tiny_model().eval()
-    pixels = torch.randn(1, 3, 64, 64)
-    ids = torch.randint(0, 3, (1, 1, 64, 64), dtype=torch.uint8)
-    targets = {"segment_ids": ids, "class_labels": [torch.tensor([0, 1])]}
-    with torch.no_grad():
-        full = model(pixels, **targets).loss
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            half = model(pixels, **targets).loss
-    assert half.dtype == torch.float32
-    assert half.item() == pytest.approx(full.item(), rel=0.02)
+@pytest.mark.parametrize("training", [False, True], ids=["evaluation", "training"])
+@pytest.mark.parametrize("mask_loss", ["dense", "points"])
+def test_loss_is_computed_in_float32_under_autocast(mask_loss, training):
+    torch.manual_seed(0)
+    model = tiny_model(mask_loss=mask_loss, decoder_config={"dropout": 0.0}).train(training)
+    pixels = torch.randn(2, 3, 64, 64)
+    ids = torch.randint(0, 3, (2, 1, 64, 64), dtype=torch.uint8)
+    targets = {"segment_ids": ids, "class_labels": [torch.tensor([0, 1]), torch.tensor([4, 2])]}
+    losses = []
+    for enabled in (False, True):
+        torch.manual_seed(1)  # the same points
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            output = model(pixels, **targets)
+        assert all(part.dtype == torch.float32 and part.isfinite() for part in output.loss_dict.values())
+        losses.append(output.loss)
+    assert losses[1].item() == pytest.approx(losses[0].item(), rel=0.02)
+    if training:
+        losses[1].backward()
+        assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
 
 
 def test_number_of_masks_is_at_least_one():

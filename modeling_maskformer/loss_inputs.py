@@ -1,0 +1,72 @@
+"""What the loss is given, checked and in one form: class ids, id maps, the number of masks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import reduce
+from torch import Tensor
+
+from .targets import segments_from_masks
+
+
+def check_class_labels(class_labels: Sequence[Tensor], batch_size: int, num_labels: int) -> list[Tensor]:
+    """The class labels as int64 tensors, one per image.
+
+    Raises:
+        ValueError: not one tensor per image, or a class id outside `0 .. num_labels - 1`.
+    """
+    if len(class_labels) != batch_size:
+        raise ValueError(f"class_labels has {len(class_labels)} entries, expected one per image: {batch_size}.")
+    checked = [labels.to(torch.int64) for labels in class_labels]
+    for image, labels in enumerate(checked):
+        outside = labels[(labels < 0) | (labels >= num_labels)]
+        if len(outside):
+            raise ValueError(
+                f"class_labels[{image}] holds class id {int(outside[0])}, "
+                f"expected ids from 0 to {num_labels - 1} (the model has {num_labels} labels)."
+            )
+    return checked
+
+
+def gather_segment_ids(
+    segment_ids: Tensor | None, mask_labels: Sequence[Tensor] | None, class_labels: Sequence[Tensor]
+) -> Tensor:
+    """Id maps `(B, L, H, W)` of either form of target. Mask stacks of unequal size are padded with background."""
+    if (segment_ids is None) == (mask_labels is None):
+        raise ValueError("Pass either segment_ids or mask_labels beside class_labels, not both and not none.")
+    if segment_ids is not None:
+        segment_ids = segment_ids[:, None] if segment_ids.ndim == 3 else segment_ids
+        if segment_ids.ndim != 4 or len(segment_ids) != len(class_labels):
+            raise ValueError(
+                f"segment_ids has shape {tuple(segment_ids.shape)}, expected (B, L, H, W), B = {len(class_labels)}."
+            )
+        return segment_ids
+    if len(mask_labels) != len(class_labels):
+        raise ValueError(f"mask_labels has {len(mask_labels)} entries, expected one per image: {len(class_labels)}.")
+    for image, (masks, labels) in enumerate(zip(mask_labels, class_labels, strict=True)):
+        if masks.ndim != 3 or len(masks) != len(labels):
+            raise ValueError(
+                f"mask_labels[{image}] has shape {tuple(masks.shape)}, expected ({len(labels)}, height, width): "
+                f"one mask for each of the {len(labels)} entries of class_labels[{image}]."
+            )
+    maps = [
+        segments_from_masks(masks, labels, size=tuple(masks.shape[-2:])).ids
+        for masks, labels in zip(mask_labels, class_labels, strict=True)
+    ]
+    shape = [max(ids.shape[axis] for ids in maps) for axis in range(3)]
+    dtype = max((ids.dtype for ids in maps), key=lambda dtype: dtype.itemsize)
+    padded = torch.zeros(len(maps), *shape, dtype=dtype)
+    for target, ids in zip(padded, maps, strict=True):
+        target[: ids.shape[0], : ids.shape[1], : ids.shape[2]] = ids
+    return padded
+
+
+def average_num_masks(class_labels: Sequence[Tensor], device: torch.device) -> Tensor:
+    """Number of target masks, averaged over all processes, at least 1."""
+    num_masks = torch.tensor(float(sum(len(labels) for labels in class_labels)), device=device)
+    if PartialState._shared_state:  # set up by Accelerate: asking for it otherwise would set it up
+        num_masks = reduce(num_masks, reduction="mean")
+    return num_masks.clamp(min=1)
