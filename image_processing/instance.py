@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from .panoptic import probability_to_logit
-from .resampling import Taps, crop_to_image, target_taps
-from .tiles import Grid, rounds, strips
+from .resampling import crop_to_image, target_taps
+from .tiles import Tiling
 
 NO_INSTANCE_ID = -1  # pixels of no instance; instance ids start at 0
 
@@ -44,7 +44,8 @@ def instance_segmentation(
     queries, query_of = (pairs // probs.shape[1]).unique(return_inverse=True)  # each mask once
     logits, image_size = crop_to_image(mask_logits[queries], image_size)  # (S, h, w)
     rows, columns = target_taps(logits, image_size, target_size)
-    parts, areas, sums = _find_masks(logits, rows, columns, probability_to_logit(mask_threshold))
+    tiling = Tiling.of(rows, columns, logits.device)
+    parts, areas, sums = _find_masks(tiling, logits, probability_to_logit(mask_threshold))
     scores = class_scores * (sums / areas.clamp(min=1)).float()[query_of]
     order = scores.argsort(descending=True, stable=True)
     order = order[(areas[query_of[order]] > 0) & (scores[order] >= threshold)]
@@ -53,21 +54,19 @@ def instance_segmentation(
         {"id": number, "label_id": label, "was_fused": False, "score": round(score, 6)}
         for number, (label, score) in enumerate(entries)
     ]
-    return Instances(segments_info, (len(rows), len(columns)), query_of[order], parts)
+    return Instances(segments_info, tiling, query_of[order], parts)
 
 
 @dataclass(frozen=True)
 class MaskPart:
-    """Masks in one strip of tiles: pair i is the tile `tiles[i]` of the mask `masks[i]`, `pixels[i]` its pixels.
+    """Tiles of masks: pair i is the tile `tiles[i]` of the mask `masks[i]`, and `pixels[:, i]` its pixels.
 
     Attributes:
-        grid: the tiles.
-        tiles: `(n,)` int64, ascending; tiles without a pixel of the mask may be missing.
-        masks: `(n,)` int64.
-        pixels: `(n, P)` bool.
+        tiles: `(n,)` int64.
+        masks: `(n,)` int64, ascending.
+        pixels: `(P, n)` bool.
     """
 
-    grid: Grid
     tiles: Tensor
     masks: Tensor
     pixels: Tensor
@@ -79,13 +78,13 @@ class Instances:
 
     Attributes:
         segments_info: n entries {"id" (0, 1, ...), "label_id", "was_fused" (False), "score"}.
-        size: (H, W).
+        tiling: what the tiles are.
         mask_of: `(n,)` int64, the mask of each instance; two instances share one where a query has two classes.
-        parts: the masks, strip by strip.
+        parts: the masks' tiles.
     """
 
     segments_info: list[dict]
-    size: tuple[int, int]
+    tiling: Tiling
     mask_of: Tensor
     parts: list[MaskPart]
 
@@ -94,17 +93,16 @@ class Instances:
 
     def mask(self, number: int) -> Tensor:
         """`(H, W)` bool, the whole mask of an instance."""
-        mask = torch.empty(self.size, dtype=torch.bool, device=self.mask_of.device)
+        canvas = self.tiling.canvas(torch.bool).zero_()
         for part in self.parts:
-            own = part.masks == self.mask_of[number]
-            pixels = torch.zeros(part.grid.shape, dtype=torch.bool, device=mask.device)
-            pixels[part.tiles[own]] = part.pixels[own]
-            mask[part.grid.target_rows] = part.grid.untile(pixels)
-        return mask
+            own = (part.masks == self.mask_of[number]).nonzero().flatten()
+            self.tiling.put(canvas, part.tiles[own], part.pixels[:, own])
+        return self.tiling.crop(canvas)
 
     def masks(self) -> Tensor:
         """`(n, H, W)` bool, all masks; they may overlap."""
-        masks = torch.empty(len(self), *self.size, dtype=torch.bool, device=self.mask_of.device)
+        size = (self.tiling.rows.length, self.tiling.columns.length)
+        masks = torch.empty(len(self), *size, dtype=torch.bool, device=self.mask_of.device)
         for number in range(len(self)):
             masks[number] = self.mask(number)
         return masks
@@ -112,33 +110,30 @@ class Instances:
     def id_map(self) -> Tensor:
         """`(H, W)` int32, the id of the best instance at each pixel, -1 where there is none."""
         none = len(self)
-        numbers = torch.arange(none, device=self.mask_of.device)
-        best = torch.full((max([0, *self.mask_of.tolist()]) + 1,), none, device=self.mask_of.device)
-        best.scatter_reduce_(0, self.mask_of, numbers, "amin")  # (masks,), the best instance that has the mask
-        ids = torch.empty(self.size, dtype=torch.int32, device=self.mask_of.device)
+        numbers = torch.arange(none, dtype=torch.int32, device=self.mask_of.device)
+        masks = max((int(part.masks[-1]) + 1 for part in self.parts if len(part.masks)), default=0)
+        best = torch.full((masks,), none, dtype=torch.int32, device=self.mask_of.device)
+        best.scatter_reduce_(0, self.mask_of, numbers, "amin")  # the best instance that has the mask
+        canvas = self.tiling.canvas(torch.int32).fill_(none)
         for part in self.parts:
-            used = (part.masks < len(best)).nonzero().flatten()
-            pixels = torch.full(part.grid.shape, none, dtype=torch.int32, device=ids.device)
-            for pairs in rounds(part.tiles[used]):
-                tiles, number = part.tiles[used[pairs]], best[part.masks[used[pairs]]].to(torch.int32)
-                found = torch.where(part.pixels[used[pairs]], number[:, None], none)
-                pixels[tiles] = torch.minimum(pixels[tiles], found)
-            ids[part.grid.target_rows] = part.grid.untile(pixels)
-        ids[ids == none] = NO_INSTANCE_ID
-        return ids
+            found = torch.where(part.pixels, best[part.masks], best.new_tensor(none)).flatten()
+            canvas.view(-1).scatter_reduce_(0, self.tiling.index(part.tiles).flatten(), found, "amin")
+        canvas[canvas == none] = NO_INSTANCE_ID
+        return self.tiling.crop(canvas)
 
 
-def _find_masks(logits: Tensor, rows: Taps, columns: Taps, least: float) -> tuple[list[MaskPart], Tensor, Tensor]:
+def _find_masks(tiling: Tiling, logits: Tensor, least: float) -> tuple[list[MaskPart], Tensor, Tensor]:
     """Where each resampled `(S, h, w)` map is above `least`: parts, areas (S,) and summed probabilities (S,)."""
     areas = torch.zeros(len(logits), dtype=torch.int64, device=logits.device)
     sums = torch.zeros(len(logits), dtype=torch.float64, device=logits.device)
     parts = []
-    for strip in strips(logits, rows, columns):
-        _, high = strip.bounds()  # (T, S)
-        tiles, masks = (high > least).nonzero(as_tuple=True)  # (n,), (n,)
-        values = strip.pair_values(tiles, masks)  # (n, P)
-        pixels = (values > least) & strip.grid.exists()[tiles]
-        areas.index_add_(0, masks, pixels.sum(1))
-        sums.index_add_(0, masks, (values.sigmoid_() * pixels).sum(1).double())
-        parts.append(MaskPart(strip.grid, tiles, masks, pixels))
+    for part, canvas_rows in tiling.parts(len(logits)):
+        _, high = part.bounds(logits)  # (S, T)
+        first_tile = canvas_rows.start // tiling.rows.size * tiling.columns.count
+        for masks, tiles in (pair.T for pair in (high > least).nonzero().split(tiling.step(1))):
+            values = part.pixels(logits, masks[None], tiles)[0]  # (P, n)
+            pixels = part.inside(values > least, tiles)
+            areas.index_add_(0, masks, pixels.sum(0))
+            sums.index_add_(0, masks, (values.sigmoid_() * pixels).sum(0).double())
+            parts.append(MaskPart(tiles + first_tile, masks, pixels))
     return parts, areas, sums

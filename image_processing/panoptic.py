@@ -8,8 +8,9 @@ from collections.abc import Collection
 import torch
 from torch import Tensor
 
+from .contest import ROUNDING, contest
 from .resampling import Taps, crop_to_image, target_taps
-from .tiles import ROUNDING, rounds, strips
+from .tiles import Tiling
 
 VOID_ID = 0  # pixels of no segment; segment ids start at 1
 
@@ -49,8 +50,8 @@ def panoptic_segmentation(
     rows, columns = target_taps(logits, image_size, target_size)
     if len(scores) == 0:
         return torch.full((len(rows), len(columns)), VOID_ID, dtype=torch.int32, device=logits.device), []
-    winners, own_areas = compete(logits, scores, rows, columns, probability_to_logit(mask_threshold))
-    areas = torch.bincount(winners.flatten(), minlength=len(scores))  # (S,)
+    owners, own_areas = compete(logits, scores, rows, columns, probability_to_logit(mask_threshold))
+    areas = torch.bincount(owners.flatten(), minlength=len(scores))  # (S,)
     ids, segments_info = number_segments(
         scores.tolist(),
         labels.tolist(),
@@ -59,7 +60,8 @@ def panoptic_segmentation(
         overlap_mask_area_threshold,
         label_ids_to_fuse,
     )
-    return torch.tensor(ids, dtype=torch.int32, device=winners.device)[winners], segments_info
+    ids_of = torch.tensor(ids, dtype=torch.int32, device=owners.device)
+    return ids_of.index_select(0, owners.flatten()).view(owners.shape), segments_info
 
 
 def compete(logits: Tensor, scores: Tensor, rows: Taps, columns: Taps, own: float) -> tuple[Tensor, Tensor]:
@@ -71,37 +73,36 @@ def compete(logits: Tensor, scores: Tensor, rows: Taps, columns: Taps, own: floa
         rows, columns: how the maps are resampled to H x W.
         own: the least logit of a query's own mask.
     """
-    winners = torch.empty(len(rows), len(columns), dtype=torch.int32, device=logits.device)
+    tiling = Tiling.of(rows, columns, logits.device)
+    canvas = tiling.canvas(torch.int32)
     own_areas = torch.zeros(len(scores), dtype=torch.int64, device=logits.device)
-    for strip in strips(logits, rows, columns):
-        low, high = strip.bounds()  # (T, S), (T, S)
-        own_areas += ((low >= own) * strip.grid.pixel_counts()[:, None]).sum(0)
-        least = low.sigmoid() * scores
-        best_least, best = least.max(1)  # (T,), (T,)
-        rivals = high.sigmoid() * scores >= best_least[:, None] - ROUNDING
-        contested = rivals.sum(1) > 1
-        # Only these queries in these tiles need a look at pixels: whose win, or whose own area, is undecided.
-        rivals &= contested[:, None]
-        tiles, maps = (rivals | ((low < own) & (high >= own))).nonzero(as_tuple=True)  # (n,), (n,)
-        values = strip.pair_values(tiles, maps)  # (n, P)
-        undecided = (low < own)[tiles, maps]
-        inside = (values >= own) & undecided[:, None] & strip.grid.exists()[tiles]
-        own_areas.index_add_(0, maps, inside.sum(1))
-        fighting = rivals[tiles, maps]
-        pixels = best.to(torch.int32)[:, None].expand(-1, strip.grid.shape[1]).contiguous()  # (T, P)
-        fight(pixels, tiles[fighting], maps[fighting], values[fighting].sigmoid_() * scores[maps[fighting], None])
-        winners[strip.grid.target_rows] = strip.grid.untile(pixels)
-    return winners, own_areas
+
+    for part, canvas_rows in tiling.parts(len(scores)):
+        own_areas += _compete_in_part(canvas[canvas_rows], part, logits, scores, own)
+    return tiling.crop(canvas), own_areas
 
 
-def fight(pixels: Tensor, tiles: Tensor, maps: Tensor, values: Tensor) -> None:
-    """Writes into `pixels` (T, P) the map with the largest of the values (n, P), the first of equal ones."""
-    best = torch.full(pixels.shape, -1.0, device=pixels.device)
-    for pairs in rounds(tiles):
-        rows = tiles[pairs]
-        better = values[pairs] > best[rows]
-        best[rows] = torch.where(better, values[pairs], best[rows])
-        pixels[rows] = torch.where(better, maps[pairs, None].to(pixels.dtype), pixels[rows])
+def _compete_in_part(canvas: Tensor, tiling: Tiling, logits: Tensor, scores: Tensor, own: float) -> Tensor:
+    """Writes the winners of some tiles into their canvas; returns the pixels of logit >= `own` there, `(S,)` int64."""
+    low, high = tiling.bounds(logits)  # (S, T), (S, T)
+    own_areas = ((low >= own) * tiling.pixel_counts()).sum(1)
+    uncounted = (low < own) & (high >= own)  # (S, T), tiles that are in a query's own mask with some pixels
+
+    def count(values: Tensor, queries: Tensor, tiles: Tensor) -> None:
+        """Adds the own pixels among the values (m, P, n) of queries (m, n) in tiles (n,), once for each."""
+        areas = tiling.inside(values >= own, tiles).sum(1) * uncounted[queries, tiles]  # (m, n)
+        own_areas.index_add_(0, queries.flatten(), areas.flatten())
+        uncounted[queries, tiles] = False
+
+    def weigh(values: Tensor, queries: Tensor, tiles: Tensor) -> Tensor:
+        count(values, queries, tiles)
+        return values.sigmoid_().mul_(scores[queries][:, None])
+
+    bounds = (low.sigmoid_().mul_(scores[:, None]), high.sigmoid_().mul_(scores[:, None]))
+    contest(canvas, tiling, logits, weigh, bounds, ROUNDING)
+    for queries, tiles in (pair.T for pair in uncounted.nonzero().split(tiling.step(1))):
+        count(tiling.pixels(logits, queries[None], tiles), queries[None], tiles)
+    return own_areas
 
 
 def number_segments(

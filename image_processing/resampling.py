@@ -10,6 +10,7 @@ resizing together are one small list of taps per row and per column, which can b
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -17,12 +18,12 @@ from torch import Tensor
 STRIDE = 4  # input pixels per mask logit, in each direction
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Taps:
-    """A resampling of one axis: `out[i] = sum over j of weights[i, j] * x[min(first[i] + j, len(x) - 1)]`.
+    """A resampling of one axis: `out[i] = sum over j of weights[i, j] * x[first[i] + j]`.
 
     Attributes:
-        first: `(T,)` int64, not decreasing.
+        first: `(T,)` int64, not decreasing. Samples before the first and after the last of `x` are equal to these.
         weights: `(T, n)` float32, not negative, rows sum to 1.
         length: number of samples of `x`.
     """
@@ -34,22 +35,16 @@ class Taps:
     def __len__(self) -> int:
         return len(self.first)
 
-    def at(self, places: Tensor) -> tuple[Tensor, Tensor]:
-        """Samples `(n, taps)` int64 and their weights at n places of the result, on the device of `places`."""
-        taps = torch.arange(self.weights.shape[1])
-        samples = (self.first[:, None] + taps).clamp(max=self.length - 1)
-        return samples.to(places.device)[places], self.weights.to(places.device)[places]
-
     def part(self, start: int, stop: int) -> tuple[Taps, slice]:
         """The results start..stop, and the samples they are made of."""
         first, weights = self.first[start:stop], self.weights[start:stop]
-        end = min(int(first[-1]) + weights.shape[1], self.length)
-        return Taps(first - first[0], weights, end - int(first[0])), slice(int(first[0]), end)
+        used = slice(max(int(first[0]), 0), min(int(first[-1]) + weights.shape[1], self.length))
+        return Taps(first - used.start, weights, used.stop - used.start), used
 
     def matrix(self) -> Tensor:
         """`(T, length)` float32: the resampling as a matrix."""
-        samples, weights = self.at(torch.arange(len(self)))
-        return torch.zeros(len(self), self.length).scatter_add_(1, samples, weights)
+        samples = (self.first[:, None] + torch.arange(self.weights.shape[1])).clamp(0, self.length - 1)
+        return torch.zeros(len(self), self.length).scatter_add_(1, samples, self.weights)
 
 
 def linear_taps(length: int, size: int) -> Taps:
@@ -58,32 +53,41 @@ def linear_taps(length: int, size: int) -> Taps:
     Positions are computed in float32 as torch computes them, to blend with the same weights.
     """
     position = (torch.arange(size, dtype=torch.float32) + 0.5) * (torch.tensor(float(length)) / size) - 0.5
-    position = position.clamp(min=0)
-    first = position.floor().clamp(max=length - 1)
-    ahead = (position - first).clamp(max=1)
-    return Taps(first.to(torch.int64), torch.stack((1 - ahead, ahead), 1), length)
+    return _blend(position, length)
 
 
+@lru_cache(maxsize=64)  # images mostly come in few sizes
 def logits_taps(length: int, image: int, target: int) -> Taps:
     """Three taps a sample: stride-4 logits enlarged to input pixels, cropped to `image`, resized to `target`."""
     enlarge, resize = linear_taps(length, STRIDE * length), linear_taps(image, target)
-    first = enlarge.first[resize.first]  # (T,)
+    first = enlarge.first[resize.first.clamp(min=0)]  # (T,)
     weights = torch.zeros(target, 3)
     for tap in range(2):
-        pixel = (resize.first + tap).clamp(max=image - 1)  # (T,)
+        pixel = (resize.first + tap).clamp(0, image - 1)  # (T,)
         # Neighbouring input pixels start at the same logit or at the next one.
         columns = (enlarge.first[pixel] - first)[:, None] + torch.arange(2)  # (T, 2)
         weights.scatter_add_(1, columns, resize.weights[:, tap, None] * enlarge.weights[pixel])
     return Taps(first, weights, length)
 
 
+@lru_cache(maxsize=64)
 def scores_taps(length: int, image: int, target: int) -> Taps:
     """Two taps a sample: stride-4 values resized straight to the `target` pixels that the `image` pixels cover.
 
     Where the image is no multiple of the stride it ends inside the last stride-4 cell.
     """
     position = (torch.arange(target, dtype=torch.float32) + 0.5) * (torch.tensor(image / STRIDE) / target) - 0.5
-    position = position.clamp(min=0, max=length - 1)
+    return _blend(position, length)
+
+
+@lru_cache(maxsize=64)
+def identity_taps(length: int) -> Taps:
+    """One tap a sample: nothing changes."""
+    return Taps(torch.arange(length), torch.ones(length, 1), length)
+
+
+def _blend(position: Tensor, length: int) -> Taps:
+    """Two taps around each position, counted in samples."""
     first = position.floor()
     ahead = position - first
     return Taps(first.to(torch.int64), torch.stack((1 - ahead, ahead), 1), length)
@@ -114,12 +118,7 @@ def crop_to_image(mask_logits: Tensor, image_size: tuple[int, int] | None) -> tu
             f"An image of {height}x{width} input pixels has mask logits of {rows}x{columns} at stride {STRIDE}, "
             f"but the logits are {mask_logits.shape[-2]}x{mask_logits.shape[-1]}."
         )
-    return mask_logits[:, :rows, :columns].float(), (height, width)
-
-
-def identity_taps(length: int) -> Taps:
-    """One tap a sample: nothing changes."""
-    return Taps(torch.arange(length), torch.ones(length, 1), length)
+    return mask_logits[:, :rows, :columns].float().contiguous(), (height, width)
 
 
 def target_taps(logits: Tensor, image_size: tuple[int, int], target_size: tuple[int, int] | None) -> tuple[Taps, Taps]:

@@ -2,13 +2,14 @@
 
 A pixel of a resized map is a weighted mean of a few samples of the map, so over a tile the map stays between the least
 and the largest of the tile's samples. Where these bounds already tell the result of a whole tile, as they do inside of
-segments, no pixel is interpolated. Everything works on one strip of tiles at a time, small enough to stay in cache.
+segments, no pixel is interpolated. Tiles are the last axis of every tensor: operations run along many tiles at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -16,8 +17,7 @@ from torch import Tensor
 from .resampling import Taps
 
 SAMPLES_PER_TILE = 2  # a tile covers about this many samples each way
-STRIP_ELEMENTS = 1 << 18  # maps x samples that are worked on at once
-ROUNDING = 1e-5  # bounds closer than this share of the largest score decide nothing: float32 sums are less exact
+STEP_ELEMENTS = 1 << 19  # numbers per step of the work: enough for long loops, and 2 MB
 
 
 @dataclass(frozen=True)
@@ -25,16 +25,17 @@ class TiledAxis:
     """One axis of the result, cut into n tiles of s pixels; the last tile may reach beyond the end.
 
     Attributes:
-        samples: `(n, a)` int64, the samples that the tile's pixels blend, ascending.
-        weights: `(n, s, a)` float32, the weight of each sample in each pixel.
-        pixels: `(n,)` int64, pixels of each tile that exist.
+        samples: `(a, n)` int64, the samples that the tile's pixels blend, ascending.
+        weights: `(s, a, n)` float32, the weight of each sample in each pixel; `(s, a, 1)` where all tiles are alike.
+        length: pixels of the result. Pixels beyond the end are some mean of the last samples.
     """
 
     samples: Tensor
     weights: Tensor
-    pixels: Tensor
+    length: int
 
     @staticmethod
+    @lru_cache(maxsize=64)  # images mostly come in few sizes
     def of(taps: Taps, device: torch.device) -> TiledAxis:
         size = min(len(taps), max(2, round(SAMPLES_PER_TILE * len(taps) / taps.length)))
         count = -(-len(taps) // size)
@@ -42,140 +43,182 @@ class TiledAxis:
         first = taps.first[pixel]  # (n, s)
         offset = first - first[:, :1]  # (n, s), within the tile's samples
         reach = taps.weights.shape[1]
-        length = int(offset.max()) + reach
-        weights = torch.zeros(count, size, length)
+        weights = torch.zeros(count, size, int(offset.max()) + reach)
         weights.scatter_(2, offset[:, :, None] + torch.arange(reach), taps.weights[pixel])
-        samples = (first[:, :1] + torch.arange(length)).clamp(max=taps.length - 1)
-        pixels = torch.full((count,), size)
-        pixels[-1] = len(taps) - (count - 1) * size
-        return TiledAxis(samples.to(device), weights.to(device), pixels.to(device))
+        weights = weights[:, :, : int(weights.any(0).any(0).nonzero().max()) + 1]  # without taps of no weight
+        samples = (first[:, :1] + torch.arange(weights.shape[2])).clamp(0, taps.length - 1)
+        beyond = (torch.arange(count * size) >= len(taps)).view(count, size)
+        if bool(((weights == weights[0]).all(2) | beyond).all()):
+            weights = weights[:1]
+        return TiledAxis(
+            samples.T.contiguous().to(device), weights.permute(1, 2, 0).contiguous().to(device), len(taps)
+        )
 
-    def __len__(self) -> int:
-        return len(self.pixels)
+    @property
+    def count(self) -> int:
+        """n."""
+        return self.samples.shape[1]
 
     @property
     def size(self) -> int:
-        return self.weights.shape[1]
+        """s."""
+        return self.weights.shape[0]
 
     def part(self, start: int, stop: int) -> TiledAxis:
-        """Tiles start..stop, their samples counted from the first one they use."""
-        samples = self.samples[start:stop]
-        return TiledAxis(samples - samples[0, 0], self.weights[start:stop], self.pixels[start:stop])
+        """Tiles start..stop."""
+        length = min(self.length, stop * self.size) - start * self.size
+        weights = self.weights if self.weights.shape[2] == 1 else self.weights[:, :, start:stop]
+        return TiledAxis(self.samples[:, start:stop], weights, length)
+
+    def weights_of(self, places: Tensor) -> Tensor:
+        """`(s, a, n)`, or `(s, a, 1)` where all tiles are alike: the weights of n tiles."""
+        return self.weights if self.weights.shape[2] == 1 else self.weights.index_select(2, places)
+
+    def weights_of_pixels(self, places: Tensor, pixels: Tensor) -> Tensor:
+        """`(a, n)`: the weights of one pixel each of n tiles."""
+        return self.weights[pixels, :, places if self.weights.shape[2] > 1 else 0].T
+
+    def exists(self, places: Tensor) -> Tensor:
+        """`(s, n)` bool: False for pixels of n tiles that lie beyond the end."""
+        return torch.arange(self.size, device=places.device)[:, None] + places * self.size < self.length
 
 
 @dataclass(frozen=True)
-class Grid:
-    """T tiles of P pixels, row by row, and the rows of the result that they are."""
+class Tiling:
+    """T tiles of P pixels, numbered row by row, and what N maps are in them.
+
+    Maps are `(N, h, w)`, contiguous; `tiles` are `(n,)` numbers of tiles. A canvas is an image of whole tiles.
+    """
 
     rows: TiledAxis
     columns: TiledAxis
-    target_rows: slice
+
+    @staticmethod
+    def of(rows: Taps, columns: Taps, device: torch.device) -> Tiling:
+        """The tiles of a result whose rows and columns are resampled so."""
+        return Tiling(TiledAxis.of(rows, device), TiledAxis.of(columns, device))
 
     @property
-    def shape(self) -> tuple[int, int]:
-        """(T, P)."""
-        return len(self.rows) * len(self.columns), self.rows.size * self.columns.size
+    def pixels_per_tile(self) -> int:
+        """P."""
+        return self.rows.size * self.columns.size
 
-    def exists(self) -> Tensor:
-        """`(T, P)` bool: False for pixels of the last tiles that lie beyond the result."""
-        row, column = (
-            torch.arange(axis.size, device=axis.pixels.device) < axis.pixels[:, None]
-            for axis in (self.rows, self.columns)
-        )
-        return (row[:, None, :, None] & column[None, :, None, :]).flatten(2).flatten(0, 1)
+    @property
+    def width(self) -> int:
+        """Pixels of a canvas's row."""
+        return self.columns.count * self.columns.size
+
+    def parts(self, maps: int) -> Iterator[tuple[Tiling, slice]]:
+        """Strips of tiles small enough for bounds of so many maps, and the rows of a canvas that they are."""
+        step = max(1, 2 * STEP_ELEMENTS // (max(1, maps) * self.columns.count))
+        for start in range(0, self.rows.count, step):
+            stop = min(start + step, self.rows.count)
+            part = Tiling(self.rows.part(start, stop), self.columns)
+            yield part, slice(start * self.rows.size, stop * self.rows.size)
+
+    def of_own_rows(self) -> tuple[Tiling, slice]:
+        """The same tiles for maps that have only the rows which these tiles blend, and what rows these are."""
+        samples = self.rows.samples
+        used = slice(int(samples[0, 0]), int(samples[-1, -1]) + 1)
+        return Tiling(replace(self.rows, samples=samples - used.start), self.columns), used
+
+    def step(self, maps: int) -> int:
+        """How many tiles to look at in one go, for the pixels of so many maps."""
+        return max(1, STEP_ELEMENTS // (max(1, maps) * self.pixels_per_tile))
+
+    def bounds(self, maps: Tensor) -> tuple[Tensor, Tensor]:
+        """`(N, T)` each: no pixel of the tile is below the first or above the second."""
+        step = max(1, STEP_ELEMENTS // (self.rows.count * maps.shape[2]))
+        bounds = []
+        for some in maps.split(step):
+            low, high = _extremes(some, some, self.rows.samples, 1)
+            bounds.append(_extremes(low, high, self.columns.samples, 2))
+        low, high = (torch.cat(bound).flatten(1) for bound in zip(*bounds, strict=True))
+        return low, high
+
+    def pixels(self, maps: Tensor, which: Tensor, tiles: Tensor) -> Tensor:
+        """`(m, P, n)`: for each of n tiles the pixels of m maps, given by `which` (m, n)."""
+        row, column = self._places(tiles)
+        values = self._samples(maps, which, row, column)  # (m, a, b, n)
+        rows, columns = self.rows.weights_of(row), self.columns.weights_of(column)  # (s, a, n), (s', b, n)
+        blended = rows[:, 0, None] * values[:, None, 0]  # (m, s, b, n)
+        for tap in range(1, rows.shape[1]):
+            blended.addcmul_(rows[:, tap, None], values[:, None, tap])
+        pixels = blended[:, :, 0, None] * columns[:, 0]  # (m, s, s', n)
+        for tap in range(1, columns.shape[1]):
+            pixels.addcmul_(blended[:, :, tap, None], columns[:, tap])
+        return pixels.flatten(1, 2)
+
+    def points(self, maps: Tensor, tiles: Tensor, pixels: Tensor) -> Tensor:
+        """`(N, n)`: all maps at single pixels, each given by its tile and its number in the tile."""
+        row, column = self._places(tiles)
+        values = self._samples(maps, everyone(maps, tiles), row, column)  # (N, a, b, n)
+        rows = self.rows.weights_of_pixels(row, pixels // self.columns.size)  # (a, n)
+        columns = self.columns.weights_of_pixels(column, pixels % self.columns.size)  # (b, n)
+        return (values * (rows[:, None] * columns)).sum((1, 2))
+
+    def inside(self, pixels: Tensor, tiles: Tensor) -> Tensor:
+        """`(..., P, n)` bool pixels of n tiles without those that lie beyond the result."""
+        if self.rows.length == self.rows.count * self.rows.size and self.columns.length == self.width:
+            return pixels
+        row, column = self._places(tiles)
+        return pixels & (self.rows.exists(row)[:, None] & self.columns.exists(column)).flatten(0, 1)
 
     def pixel_counts(self) -> Tensor:
-        """`(T,)` int64: pixels of each tile that exist."""
-        return (self.rows.pixels[:, None] * self.columns.pixels).flatten()
+        """`(T,)` int64: pixels that exist in each tile."""
+        rows, columns = (
+            axis.exists(torch.arange(axis.count, device=axis.samples.device)).sum(0)
+            for axis in (self.rows, self.columns)
+        )
+        return (rows[:, None] * columns).flatten()
 
-    def position(self, tiles: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Row and column in the result of pixels, numbered within their tiles."""
-        y = tiles // len(self.columns) * self.rows.size + pixels // self.columns.size
-        return y + self.target_rows.start, tiles % len(self.columns) * self.columns.size + pixels % self.columns.size
+    def canvas(self, dtype: torch.dtype) -> Tensor:
+        """A canvas, not filled."""
+        size = (self.rows.count * self.rows.size, self.width)
+        return torch.empty(size, dtype=dtype, device=self.rows.samples.device)
 
-    def untile(self, pixels: Tensor) -> Tensor:
-        """`(h, W)`: the `(T, P)` values of the tiles' pixels as rows of the result."""
-        pixels = pixels.view(len(self.rows), len(self.columns), self.rows.size, self.columns.size)
-        pixels = pixels.transpose(1, 2).flatten(2).flatten(0, 1)
-        return pixels[: self.target_rows.stop - self.target_rows.start, : int(self.columns.pixels.sum())]
+    def fill(self, canvas: Tensor, values: Tensor) -> None:
+        """Gives the pixels of each tile its value, `(T,)`."""
+        tiles = canvas.view(self.rows.count, self.rows.size, self.columns.count, self.columns.size)
+        tiles.copy_(values.view(self.rows.count, 1, self.columns.count, 1))
 
+    def put(self, canvas: Tensor, tiles: Tensor, values: Tensor) -> None:
+        """Writes the pixels `(P, n)` of some tiles."""
+        canvas.view(-1).scatter_(0, self.index(tiles).flatten(), values.flatten().to(canvas.dtype))
 
-@dataclass(frozen=True)
-class Strip:
-    """A grid of tiles, and the samples it needs of N maps: `(h * w, N)` with w = `width`.
+    def index(self, tiles: Tensor) -> Tensor:
+        """`(P, n)` int64: where the tiles' pixels are in a flattened canvas."""
+        row, column = self._places(tiles)
+        down = torch.arange(self.rows.size, device=tiles.device)[:, None] * self.width
+        offsets = (down + torch.arange(self.columns.size, device=tiles.device)).flatten()  # (P,)
+        return offsets[:, None] + (row * self.rows.size * self.width + column * self.columns.size)
 
-    A tile blends A = a * b samples, a vertically and b horizontally.
-    """
+    def crop(self, canvas: Tensor) -> Tensor:
+        """`(H, W)`: the part of a canvas that is the result."""
+        return canvas[: self.rows.length, : self.columns.length].contiguous()
 
-    grid: Grid
-    samples: Tensor
-    width: int
+    def _places(self, tiles: Tensor) -> tuple[Tensor, Tensor]:
+        """Row and column of each tile."""
+        row = tiles.div(self.columns.count, rounding_mode="floor")
+        return row, tiles - row * self.columns.count
 
-    def bounds(self) -> tuple[Tensor, Tensor]:
-        """`(T, N)` each: no pixel of the tile is below the first or above the second."""
-        maps = self.samples.unflatten(0, (len(self.samples) // self.width, self.width))  # (h, w, N)
-        low, high = _extremes(maps, maps, self.grid.rows.samples, 0)
-        low, high = _extremes(low, high, self.grid.columns.samples, 1)
-        return low.flatten(0, 1), high.flatten(0, 1)
-
-    def values(self, tiles: Tensor, maps: Tensor) -> Tensor:
-        """`(n, P, m)`: m maps at the pixels of n tiles."""
-        rows, columns, places = self._blend(tiles)
-        weights = (rows[:, :, None, :, None] * columns[:, None, :, None, :]).flatten(3).flatten(1, 2)  # (n, P, A)
-        return weights @ self.samples[:, maps][places.flatten(1)]
-
-    def pair_values(self, tiles: Tensor, maps: Tensor) -> Tensor:
-        """`(n, P)`: one map each at the pixels of n tiles."""
-        rows, columns, places = self._blend(tiles)
-        patches = self.samples.flatten()[places * self.samples.shape[1] + maps[:, None, None]]  # (n, a, b)
-        return (rows @ patches @ columns.mT).flatten(1)
-
-    def _blend(self, tiles: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Weights of rows (n, s, a) and columns (n, s, b), and which samples they weigh (n, a, b)."""
-        row, column = tiles // len(self.grid.columns), tiles % len(self.grid.columns)
-        rows, columns = self.grid.rows, self.grid.columns
-        places = rows.samples[row][:, :, None] * self.width + columns.samples[column][:, None]
-        return rows.weights[row], columns.weights[column], places
+    def _samples(self, maps: Tensor, which: Tensor, row: Tensor, column: Tensor) -> Tensor:
+        """`(m, a, b, n)`: what the pixels of n tiles are blended of."""
+        rows = self.rows.samples.index_select(1, row)  # (a, n)
+        places = rows[:, None] * maps.shape[2] + self.columns.samples.index_select(1, column)  # (a, b, n)
+        index = which[:, None, None] * (maps.shape[1] * maps.shape[2]) + places
+        return maps.flatten().index_select(0, index.flatten()).view(index.shape)
 
 
-def strips(
-    maps: Tensor,
-    rows: Taps,
-    columns: Taps,
-    transform: Callable[[Tensor], Tensor] | None = None,
-    num_maps: int | None = None,
-) -> Iterator[Strip]:
-    """The result of resampling `(N, h, w)` maps, in strips from top to bottom.
-
-    With `transform`, (n, N) samples become (n, `num_maps`) ones before they are resampled.
-    """
-    tiled_rows, tiled_columns = TiledAxis.of(rows, maps.device), TiledAxis.of(columns, maps.device)
-    per_tile_row = max(1, num_maps or len(maps)) * SAMPLES_PER_TILE * maps.shape[2]
-    step = max(1, STRIP_ELEMENTS // per_tile_row)
-    for start in range(0, len(tiled_rows), step):
-        stop = min(start + step, len(tiled_rows))
-        used = tiled_rows.samples[start:stop]
-        samples = maps[:, int(used[0, 0]) : int(used[-1, -1]) + 1].flatten(1).T  # (h * w, N)
-        samples = samples.contiguous() if transform is None else transform(samples)
-        target_rows = slice(start * tiled_rows.size, min(stop * tiled_rows.size, len(rows)))
-        yield Strip(Grid(tiled_rows.part(start, stop), tiled_columns, target_rows), samples, maps.shape[2])
-
-
-def rounds(tiles: Tensor) -> Iterator[Tensor]:
-    """Indices into ascending `tiles`, no tile twice in a round: all first ones, then all second ones, ..."""
-    if len(tiles) == 0:
-        return
-    position = torch.arange(len(tiles), device=tiles.device)
-    is_first = torch.ones_like(tiles, dtype=torch.bool)
-    is_first[1:] = tiles[1:] != tiles[:-1]
-    rank = position - torch.where(is_first, position, 0).cummax(0).values
-    yield from rank.argsort(stable=True).split(torch.bincount(rank).tolist())
+def everyone(maps: Tensor, tiles: Tensor) -> Tensor:
+    """`(N, n)`: the numbers of all maps, for each tile."""
+    return torch.arange(len(maps), device=tiles.device)[:, None].expand(-1, len(tiles))
 
 
 def _extremes(low: Tensor, high: Tensor, samples: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-    """Least and largest values over each tile's samples along one axis."""
-    least, largest = low.index_select(axis, samples[:, 0]), high.index_select(axis, samples[:, 0])
-    for tap in samples.T[1:]:
+    """Least and largest values over each tile's samples `(a, n)` along one axis."""
+    least, largest = low.index_select(axis, samples[0]), high.index_select(axis, samples[0])
+    for tap in samples[1:]:
         values = low.index_select(axis, tap)
         torch.minimum(least, values, out=least)
         values = values if low is high else high.index_select(axis, tap)

@@ -5,8 +5,10 @@ import torch
 from inference_cases import all_cases, confident_case
 from torch.nn.functional import interpolate
 
-from image_processing import instance_segmentation, panoptic_segmentation, semantic, semantic_segmentation, tiles
+from image_processing import instance_segmentation, panoptic_segmentation, semantic_segmentation, tiles, voting
+from image_processing.contest import largest, winners
 from image_processing.resampling import crop_to_image, linear_taps, logits_taps, resize, target_taps
+from image_processing.tiles import Tiling
 
 CASES = ("random", "padded image", "much smaller target", "trained", "trained, many queries", "one pixel")
 
@@ -23,10 +25,14 @@ def test_results_do_not_depend_on_the_size_of_strips(monkeypatch, name, mask_res
         return semantic_segmentation(*case, mask_resize), found.masks(), found.id_map(), found.segments_info, ids, info
 
     expected = results()
-    monkeypatch.setattr(tiles, "STRIP_ELEMENTS", 1)
-    monkeypatch.setattr(semantic, "PIXEL_ELEMENTS", 1)
+    monkeypatch.setattr(tiles, "STEP_ELEMENTS", 1)
+    monkeypatch.setattr(voting, "STEP_ELEMENTS", 1)
     for actual, same in zip(results(), expected, strict=True):
-        assert torch.equal(actual, same) if isinstance(actual, torch.Tensor) else actual == same
+        if isinstance(actual, torch.Tensor):
+            assert torch.equal(actual, same)
+        else:
+            assert [entry["score"] for entry in actual] == pytest.approx([entry["score"] for entry in same], abs=2e-6)
+            assert [entry["label_id"] for entry in actual] == [entry["label_id"] for entry in same]
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -35,33 +41,43 @@ def test_no_pixel_lies_outside_the_bounds_of_its_tile(name):
     logits, image_size = crop_to_image(mask_logits, image_size)
     rows, columns = target_taps(logits, image_size, target_size)
     whole = resize(logits, rows, columns)
-    for strip in tiles.strips(logits, rows, columns):
-        low, high = strip.bounds()  # (T, N)
-        for number in range(len(logits)):
-            shape = strip.grid.shape
-            least = strip.grid.untile(low[:, number, None].expand(shape))
-            largest = strip.grid.untile(high[:, number, None].expand(shape))
-            part = whole[number, strip.grid.target_rows]
-            assert (least <= part + 1e-5).all() and (part <= largest + 1e-5).all()
+    tiling = Tiling.of(rows, columns, logits.device)
+    low, high = tiling.bounds(logits)  # (N, T), (N, T)
+    for number in range(len(logits)):
+        least, largest = tiling.canvas(torch.float32), tiling.canvas(torch.float32)
+        tiling.fill(least, low[number])
+        tiling.fill(largest, high[number])
+        assert (tiling.crop(least) <= whole[number] + 1e-5).all()
+        assert (whole[number] <= tiling.crop(largest) + 1e-5).all()
 
 
-def test_all_ways_to_a_pixel_agree():
-    logits = confident_case()[1]
-    rows, columns = logits_taps(24, 90, 137), logits_taps(30, 119, 73)
-    whole = resize(logits[:, :23], logits_taps(23, 90, 137), columns)
-    assert whole.shape == (20, 137, 73)
-    for strip in tiles.strips(logits[:, :23], logits_taps(23, 90, 137), columns):
-        every = torch.arange(strip.grid.shape[0])
-        values = strip.values(every, torch.tensor([3, 17]))  # (T, P, 2)
-        pairs = strip.pair_values(every, torch.full_like(every, 17))  # (T, P)
-        for number, part in ((3, values[..., 0]), (17, values[..., 1]), (17, pairs)):
-            torch.testing.assert_close(strip.grid.untile(part), whole[number, strip.grid.target_rows])
-        exists = strip.grid.untile(strip.grid.exists())
-        assert exists.all() and strip.grid.exists().sum() == strip.grid.pixel_counts().sum() == exists.numel()
-        place, pixel = strip.grid.exists().nonzero(as_tuple=True)
-        y, x = strip.grid.position(place, pixel)
-        torch.testing.assert_close(pairs[place, pixel], whole[17, y, x])
-    assert len(rows) == 137
+@pytest.mark.parametrize(
+    "sizes", [((90, 119), (137, 73)), ((92, 120), (92, 120)), ((92, 120), (46, 200)), (None, None)]
+)
+def test_all_ways_to_a_pixel_agree(sizes):
+    logits, image_size = crop_to_image(confident_case()[1][:, :23], sizes[0])
+    rows, columns = target_taps(logits, image_size, sizes[1])
+    whole = resize(logits, rows, columns)
+    tiling = Tiling.of(rows, columns, logits.device)
+    tiles = torch.arange(tiling.rows.count * tiling.columns.count)
+    values = tiling.pixels(logits, torch.tensor([[3], [17]]).expand(-1, len(tiles)), tiles)  # (2, P, T)
+    for number, pixels in ((3, values[0]), (17, values[1])):
+        canvas = tiling.canvas(torch.float32)
+        tiling.put(canvas, tiles, pixels)
+        torch.testing.assert_close(tiling.crop(canvas), whole[number], atol=1e-4, rtol=1e-4)
+    pixel, tile = torch.arange(tiling.pixels_per_tile), torch.full((tiling.pixels_per_tile,), len(tiles) // 2)
+    points = tiling.points(logits, tile, pixel)  # (N, P)
+    torch.testing.assert_close(points[17], values[1][:, len(tiles) // 2], atol=1e-5, rtol=1e-5)
+    exists = tiling.inside(torch.ones(1, tiling.pixels_per_tile, len(tiles), dtype=torch.bool), tiles)
+    assert exists.sum() == tiling.pixel_counts().sum() == whole[0].numel()
+    assert torch.equal(exists[0].sum(0), tiling.pixel_counts())
+
+
+def test_tiles_of_a_whole_scale_share_their_weights():
+    shared = Tiling.of(logits_taps(24, 96, 96), logits_taps(30, 119, 119), torch.device("cpu"))
+    assert shared.rows.weights.shape[2] == shared.columns.weights.shape[2] == 1
+    own = Tiling.of(logits_taps(24, 96, 97), logits_taps(30, 119, 73), torch.device("cpu"))
+    assert own.rows.weights.shape[2] == own.rows.count and own.columns.weights.shape[2] == own.columns.count
 
 
 @pytest.mark.parametrize("sizes", [(7, 28), (28, 7), (13, 13), (640, 481), (1, 5), (5, 1), (501, 2004)])
@@ -87,8 +103,21 @@ def test_two_steps_of_resizing_are_one_list_of_taps(target):
         )
 
 
-def test_rounds_hold_each_tile_once():
-    numbers = torch.tensor([2, 2, 2, 5, 7, 7])
-    assert [numbers[pairs].tolist() for pairs in tiles.rounds(numbers)] == [[2, 5, 7], [2, 7], [2]]
-    assert [pairs.tolist() for pairs in tiles.rounds(numbers)] == [[0, 3, 4], [1, 5], [2]]
-    assert list(tiles.rounds(numbers[:0])) == []
+def test_winners_are_the_first_of_equal_scores():
+    scores = torch.tensor([[0.5, 0.1, 0.0], [0.5, 0.9, 0.0], [0.2, 0.9, 0.0]])[:, None]  # (3, P, n)
+    candidates = torch.tensor([[7, 8, 9], [17, 18, 19], [27, 28, 29]])
+    best, winner = winners(scores, candidates)
+    assert torch.equal(best[0], torch.tensor([0.5, 0.9, 0.0])) and winner[0].tolist() == [7, 18, 9]
+
+
+@pytest.mark.parametrize("shape", [(2, 50), (5, 50), (150, 50), (847, 20)])
+def test_the_largest_are_found_and_all_others_are_below_the_bound(shape):
+    values = torch.rand(shape)
+    values[0, 0] = 0
+    places, others = largest(values, 3)
+    assert (places[1:] > places[:-1]).all()
+    count = min(3, shape[0])
+    exact = values.topk(count, 0).values
+    torch.testing.assert_close(values.gather(0, places).sort(0, descending=True).values, exact, atol=1e-3, rtol=1e-3)
+    rest = values.scatter(0, places, -torch.inf).amax(0)
+    assert (rest <= others).all() and (others <= rest + 1e-3).all()

@@ -1,0 +1,77 @@
+"""Which of several maps is the largest at each pixel, without computing most of them at most pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from .tiles import Tiling
+
+ROUNDING = 1e-5  # bounds closer than this share of the largest score decide nothing: float32 sums are less exact
+RIVALS = (2, 5)  # how many maps are looked at first where several could be the largest, and how many then
+
+
+def contest(
+    canvas: Tensor,
+    tiling: Tiling,
+    maps: Tensor,
+    weigh: Callable[[Tensor, Tensor, Tensor], Tensor],
+    bounds: tuple[Tensor, Tensor],
+    rounding: float,
+) -> None:
+    """Writes into the canvas which of the weighed maps is the largest at each pixel, the first of equal ones.
+
+    Args:
+        canvas: integers, of the tiling.
+        tiling: the tiles.
+        maps: `(N, h, w)`.
+        weigh: makes scores, not negative, of the values `(m, P, n)` of maps, numbered `(m, n)`, in tiles `(n,)`.
+        bounds: the least and the largest score that each map has in each tile, `(N, T)` each.
+        rounding: bounds closer than this decide nothing.
+    """
+    least, most = bounds
+    possible = most >= least.amax(0) - rounding  # (N, T)
+    numbers = torch.arange(len(maps), dtype=torch.int32, device=maps.device)
+    tiling.fill(canvas, (possible * numbers[:, None]).amax(0))
+    contested = (possible.sum(0) > 1).nonzero().flatten()
+    for count in (*RIVALS, len(maps)):
+        unsure = []
+        for tiles in contested.split(tiling.step(count)):
+            rivals, others = largest(most[:, tiles], count)  # (k, n), (n,)
+            best, winner = winners(weigh(tiling.pixels(maps, rivals, tiles), rivals, tiles), rivals)  # (P, n), (P, n)
+            tiling.put(canvas, tiles, winner)
+            # Where a map that was not looked at could be larger at some pixel, more are looked at.
+            unsure.append(tiles[best.amin(0) <= others + rounding])
+        contested = torch.cat(unsure)
+
+
+def winners(scores: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
+    """The best of k scores `(k, P, n)` and whose it is, `(P, n)` each; of equal ones the first candidate's (k, n)."""
+    best = scores.amax(0)
+    descending = torch.arange(len(scores), 0, -1, dtype=torch.int16, device=scores.device)[:, None, None]
+    first = len(scores) - ((scores == best) * descending).amax(0).to(torch.int64)
+    return best, candidates.gather(0, first)
+
+
+def largest(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Where the `count` largest of `(M, n)` are along the first axis, ascending, and how large any other can be.
+
+    Values are not negative, float32; they are compared to about four digits. (Their bits are ordered as they are, so
+    each can carry its place in its last bits, and one maximum tells both.)
+
+    Returns:
+        `(count, n)` int64 places, fewer where M is less, and `(n,)` float32, minus infinity if there is no other.
+    """
+    if count >= len(values):
+        places = torch.arange(len(values), device=values.device)[:, None].expand_as(values)
+        return places, torch.full_like(values[0], -torch.inf)
+    mask = (1 << (len(values) - 1).bit_length()) - 1
+    numbers = torch.arange(len(values), dtype=torch.int32, device=values.device)[:, None]
+    carried = (values.contiguous().view(torch.int32) & ~mask) | numbers
+    places = []
+    for _ in range(count):
+        places.append((carried.amax(0) & mask).to(torch.int64))
+        carried.scatter_(0, places[-1][None], -1)
+    return torch.stack(places).sort(0).values, (carried.amax(0) | mask).view(torch.float32)
