@@ -11,13 +11,14 @@ from transformers import (
 
 from image_processing import MaskFormerImageProcessor
 
-from .configuration_maskformer import MaskFormerConfig
+from .configuration_maskformer import MaskFormerConfig, MaskFormerExtendedConfig
 from .modeling_maskformer import MaskFormerForInstanceSegmentation, MaskFormerModel
 
 
 def register() -> None:
-    """Makes the Auto classes and pipelines answer `model_type` "maskformer" with this package's classes."""
-    AutoConfig.register(MaskFormerConfig.model_type, MaskFormerConfig, exist_ok=True)
+    """Makes the Auto classes and pipelines answer this package's model types with its classes."""
+    for config_class in (MaskFormerConfig, MaskFormerExtendedConfig):
+        AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
     AutoModel.register(MaskFormerConfig, MaskFormerModel, exist_ok=True)
     for auto_class in (
         AutoModelForImageSegmentation,

@@ -7,6 +7,7 @@ from transformers import MaskFormerConfig as TransformersMaskFormerConfig
 
 from .backbone import fill_timm_out_indices
 
+EXTENDED_MODEL_TYPE = "maskformer-extended"
 MASK_LOSSES = ("dense", "points")
 NON_FINITE_COSTS = ("raise", "ignore")
 
@@ -25,6 +26,11 @@ class MaskFormerConfig(TransformersMaskFormerConfig):
         decoder_config: a `DetrConfig` (or dict); read are `d_model`, `num_queries`, `decoder_layers`,
             `decoder_attention_heads`, `decoder_ffn_dim`, `dropout`, `attention_dropout`, `activation_dropout`
             and `activation_function`.
+        pixel_decoder_layers: transformer encoder layers on the stride-32 feature before the FPN; 0 for none. The
+            original has 6 for panoptic segmentation with ResNets. Heads and feed-forward width are
+            `encoder_attention_heads` and `encoder_ffn_dim` of `decoder_config`, the width is `fpn_feature_size`.
+        enforce_input_projection: whether image features are projected for the transformer decoder even where they
+            have its width already.
         use_auxiliary_loss: whether every decoder layer's output is supervised (paper, section 3.4). Default True.
         mask_loss: how the mask losses sum over pixels. `"dense"` visits every pixel of the target (the paper);
             `"points"` samples `num_points` points per mask (Mask2Former), several times cheaper.
@@ -41,6 +47,8 @@ class MaskFormerConfig(TransformersMaskFormerConfig):
     model_type = "maskformer"
     backbones_supported = ("swin", "maskformer-swin", "resnet", "timm_backbone")
 
+    pixel_decoder_layers: int = 0
+    enforce_input_projection: bool = False
     use_auxiliary_loss: bool = True
     mask_loss: str = "dense"
     num_points: int = 12544
@@ -61,6 +69,8 @@ class MaskFormerConfig(TransformersMaskFormerConfig):
             raise ValueError(
                 f"non_finite_cost must be one of {', '.join(NON_FINITE_COSTS)}, got {self.non_finite_cost!r}."
             )
+        if self.pixel_decoder_layers < 0:
+            raise ValueError(f"pixel_decoder_layers must not be negative, got {self.pixel_decoder_layers}.")
         if self.num_points < 1:
             raise ValueError(f"num_points must be at least 1, got {self.num_points}.")
         if self.oversample_ratio < 1:
@@ -77,9 +87,30 @@ class MaskFormerConfig(TransformersMaskFormerConfig):
         """The fields as plain values, in a form that plain transformers can run.
 
         With `use_auxiliary_loss` on, transformers' model fails in every plain forward. So it is written as off there,
-        and as `deep_supervision` for this class, which reads it back.
+        and as `deep_supervision` for this class, which reads it back. Where the model has parts that transformers'
+        has not, the model type says so, so that it is refused there instead of loaded without them.
         """
         fields = super().to_dict()
+        if self.pixel_decoder_layers or self.enforce_input_projection:
+            fields["model_type"] = EXTENDED_MODEL_TYPE
         fields["deep_supervision"] = fields["use_auxiliary_loss"]
         fields["use_auxiliary_loss"] = False
         return fields
+
+    @classmethod
+    def get_config_dict(cls, pretrained_model_name_or_path, **kwargs) -> tuple[dict, dict]:
+        fields, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
+        if fields.get("model_type") == EXTENDED_MODEL_TYPE:
+            fields["model_type"] = cls.model_type  # the fields themselves say which parts there are
+        return fields, kwargs
+
+
+@strict
+class MaskFormerExtendedConfig(MaskFormerConfig):
+    """What AutoConfig finds under the model type of such checkpoints: a door to MaskFormerConfig."""
+
+    model_type = EXTENDED_MODEL_TYPE
+
+    @classmethod
+    def from_dict(cls, config_dict: dict, **kwargs) -> MaskFormerConfig:
+        return MaskFormerConfig.from_dict(config_dict | {"model_type": MaskFormerConfig.model_type}, **kwargs)

@@ -19,6 +19,7 @@ from .mask_product import mask_product
 from .matching import HungarianMatcher
 from .pixel_decoder import PixelDecoder
 from .transformer_decoder import TransformerDecoder, TransformerModule
+from .transformer_pixel_decoder import TransformerPixelDecoder
 
 
 @dataclass
@@ -84,16 +85,31 @@ class MaskFormerForInstanceSegmentationOutput(ModelOutput):
 
 
 class PixelLevelModule(nn.Module):
-    """Backbone and pixel decoder: pixels `(B, 3, H, W)` -> features, finest first, and maps, coarsest first."""
+    """Backbone and pixel decoder: pixels `(B, 3, H, W)` -> features, finest first; image features; FPN maps."""
 
     def __init__(self, encoder: nn.Module, decoder: PixelDecoder):
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
 
-    def forward(self, pixel_values: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    def forward(self, pixel_values: Tensor) -> tuple[list[Tensor], Tensor, list[Tensor]]:
         features = extract_features(self.encoder, self.encoder.channels, pixel_values)
-        return features, self.decoder(features)
+        return features, *self.decoder(features)
+
+
+def build_pixel_decoder(in_channels: Sequence[int], config: MaskFormerConfig) -> PixelDecoder:
+    """The FPN, with transformer encoder layers before it where the config asks for them."""
+    sizes = (in_channels, config.fpn_feature_size, config.mask_feature_size)
+    if config.pixel_decoder_layers == 0:
+        return PixelDecoder(*sizes)
+    encoder = config.decoder_config
+    return TransformerPixelDecoder(
+        *sizes,
+        num_layers=config.pixel_decoder_layers,
+        num_heads=encoder.encoder_attention_heads,
+        ffn_channels=encoder.encoder_ffn_dim,
+        dropout=encoder.dropout,
+    )
 
 
 class MaskEmbedder(nn.Sequential):
@@ -146,11 +162,9 @@ class MaskFormerModel(MaskFormerPreTrainedModel):
         super().__init__(config)
         encoder = build_backbone(config.backbone_config)
         decoder_config = config.decoder_config
-        self.pixel_level_module = PixelLevelModule(
-            encoder, PixelDecoder(encoder.channels, config.fpn_feature_size, config.mask_feature_size)
-        )
+        self.pixel_level_module = PixelLevelModule(encoder, build_pixel_decoder(encoder.channels, config))
         self.transformer_module = TransformerModule(
-            encoder.channels[-1],
+            self.pixel_level_module.decoder.memory_channels,
             decoder_config.d_model,
             decoder_config.num_queries,
             TransformerDecoder(
@@ -163,6 +177,7 @@ class MaskFormerModel(MaskFormerPreTrainedModel):
                 activation_dropout=decoder_config.activation_dropout,
                 activation=decoder_config.activation_function,
             ),
+            enforce_projection=config.enforce_input_projection,
         )
         self.post_init()
         if config.freeze_backbone_batch_norm:
@@ -206,8 +221,8 @@ class MaskFormerModel(MaskFormerPreTrainedModel):
         output_pixel_embeddings: bool = True,
     ) -> tuple[MaskFormerModelOutput, Tensor]:
         """The output for images of one size, and the pixel decoder's finest map `(B, C, H/4, W/4)`."""
-        features, decoded = self.pixel_level_module(pixel_values)
-        decoder = self.transformer_module(features[-1], output_attentions)
+        features, memory, decoded = self.pixel_level_module(pixel_values)
+        decoder = self.transformer_module(memory, output_attentions)
         output = MaskFormerModelOutput(
             encoder_last_hidden_state=features[-1],
             transformer_decoder_last_hidden_state=decoder.outputs[-1],

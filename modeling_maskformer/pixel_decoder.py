@@ -69,12 +69,16 @@ class PixelDecoder(nn.Module):
         super().__init__()
         if channels % NUM_GROUPS:
             raise ValueError(f"channels must be a multiple of {NUM_GROUPS} (GroupNorm), got {channels}.")
+        self.memory_channels = in_channels[-1]  # of the image features for the transformer decoder
         self.fpn = FPN(in_channels, channels)
         self.mask_projection = KaimingConv2d(channels, embedding_channels, kernel_size=3, padding=1)
 
-    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """The FPN's maps, coarsest first; the last has stride 4: `(B, C, H/4, W/4)`."""
-        return self.fpn(features)
+    def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """The image features for the transformer decoder, and the FPN's maps, coarsest first.
+
+        The last map has stride 4: `(B, C, H/4, W/4)`. The image features are the backbone's of stride 32.
+        """
+        return features[-1], self.fpn(features)
 
     def pixel_embeddings(self, decoded: Tensor) -> Tensor:
         """Per-pixel embeddings `(B, C_E, H/4, W/4)` of the finest map."""

@@ -2,92 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.activations import ACT2FN
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from .attention import Attention
 from .layers import KaimingConv2d, XavierLinear
-
-
-def sine_position_embedding(
-    height: int,
-    width: int,
-    channels: int,
-    device: torch.device | None = None,
-    dtype: torch.dtype = torch.float32,
-    temperature: float = 10000.0,
-) -> Tensor:
-    """`(H * W, C)` position embedding: half the channels say the row, half the column, both scaled to (0, 2 pi]."""
-    frequencies = temperature ** (
-        -2 * torch.div(torch.arange(channels // 2, device=device), 2, rounding_mode="floor") / (channels // 2)
-    )  # (C/2,)
-
-    def encode(length: int) -> Tensor:
-        position = torch.arange(1, length + 1, device=device) / (length + 1e-6) * 2 * math.pi
-        angles = position[:, None] * frequencies  # (length, C/2)
-        return torch.stack((angles[:, 0::2].sin(), angles[:, 1::2].cos()), dim=2).flatten(1)
-
-    rows = encode(height)[:, None].expand(height, width, channels // 2)
-    columns = encode(width)[None].expand(height, width, channels // 2)
-    return torch.cat((rows, columns), dim=2).reshape(height * width, channels).to(dtype)
-
-
-@lru_cache(maxsize=64)
-def _sine_position_embedding(*arguments) -> Tensor:
-    # a tensor made under inference_mode could not serve a later training step
-    with torch.inference_mode(False):
-        return sine_position_embedding(*arguments)
-
-
-def _cached_position_embedding(*arguments) -> Tensor:
-    # a compiled graph holds the computation itself: it must follow the input's size
-    return (
-        sine_position_embedding(*arguments) if torch.compiler.is_compiling() else _sine_position_embedding(*arguments)
-    )
-
-
-class Attention(nn.Module):
-    """Multi-head attention `(B, Q, C)` x `(B, K, C)` -> `(B, Q, C)`.
-
-    Positions enter by the caller: they are added to queries and keys, never to values.
-    """
-
-    def __init__(self, channels: int, num_heads: int, dropout: float = 0.0):
-        super().__init__()
-        if channels % num_heads:
-            raise ValueError(f"channels ({channels}) must be a multiple of num_heads ({num_heads}).")
-        self.num_heads = num_heads
-        self.dropout = dropout
-        # as one (3C, C) matrix the three have fan_in + fan_out = 4C, taken alone 2C
-        self.q_proj = XavierLinear(channels, channels, gain=math.sqrt(0.5))
-        self.k_proj = XavierLinear(channels, channels, gain=math.sqrt(0.5))
-        self.v_proj = XavierLinear(channels, channels, gain=math.sqrt(0.5))
-        self.out_proj = XavierLinear(channels, channels)
-
-    def _split_heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, heads, length, C / heads)
-
-    def forward(
-        self, queries: Tensor, keys: Tensor, values: Tensor, return_weights: bool = False
-    ) -> tuple[Tensor, Tensor | None]:
-        """The attended values and, if asked for, the weights `(B, heads, Q, K)` (computed step by step: slower)."""
-        q = self._split_heads(self.q_proj(queries))
-        k = self._split_heads(self.k_proj(keys))
-        v = self._split_heads(self.v_proj(values))
-        dropout = self.dropout if self.training else 0.0
-        if return_weights:
-            weights = (q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])).softmax(-1)
-            attended = F.dropout(weights, dropout) @ v
-        else:
-            weights = None
-            attended = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
-        return self.out_proj(attended.transpose(1, 2).flatten(2)), weights
+from .position_embedding import position_embedding_of
 
 
 class TransformerDecoderLayer(GradientCheckpointingLayer):
@@ -195,22 +119,28 @@ class TransformerModule(nn.Module):
         channels: width of the decoder.
         num_queries: N of the paper.
         decoder: maps queries and image features of width `channels`.
+        enforce_projection: project features that already have the decoder's width, too.
     """
 
-    def __init__(self, in_channels: int, channels: int, num_queries: int, decoder: TransformerDecoder):
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        num_queries: int,
+        decoder: TransformerDecoder,
+        enforce_projection: bool = False,
+    ):
         super().__init__()
         self.queries_embedder = nn.Embedding(num_queries, channels)
-        # a backbone that already has the decoder's width is not projected
-        self.input_projection = (
-            KaimingConv2d(in_channels, channels, kernel_size=1) if in_channels != channels else None
-        )
+        # features that already have the decoder's width are not projected
+        project = enforce_projection or in_channels != channels
+        self.input_projection = KaimingConv2d(in_channels, channels, kernel_size=1) if project else None
         self.decoder = decoder
 
     def forward(self, features: Tensor, output_attentions: bool = False) -> TransformerDecoderOutput:
         """Decodes the features `(B, C_in, H/32, W/32)`."""
         if self.input_projection is not None:
             features = self.input_projection(features)
-        channels, height, width = features.shape[1:]
-        positions = _cached_position_embedding(height, width, channels, features.device, features.dtype)
+        positions = position_embedding_of(features)  # (H*W, C)
         memory = features.flatten(2).transpose(1, 2)  # (B, H*W, C)
         return self.decoder(self.queries_embedder.weight, memory, positions, output_attentions)
