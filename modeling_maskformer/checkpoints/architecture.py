@@ -123,6 +123,14 @@ class Architecture:
     decoder: DecoderArchitecture | None
     pixel_decoder_prefix: str
 
+    @property
+    def enforces_input_projection(self) -> bool:
+        """Whether image features are projected that have the decoder's width already (ENFORCE_INPUT_PROJ)."""
+        memory_channels = self.fpn_channels if self.num_encoder_layers else self.backbone.last_channels
+        return (
+            self.decoder is not None and self.decoder.has_input_projection and self.decoder.channels == memory_channels
+        )
+
 
 def infer_architecture(weights: Mapping[str, Tensor]) -> Architecture:
     """Which model these weights are of, told from their names and shapes.

@@ -81,11 +81,15 @@ def build_config(
             "decoder_layers": decoder.num_layers,
             "decoder_ffn_dim": decoder.ffn_channels,
             "decoder_attention_heads": NUM_HEADS,
+            "encoder_attention_heads": NUM_HEADS,
+            "encoder_ffn_dim": architecture.encoder_ffn_channels or decoder.ffn_channels,
             "num_queries": decoder.num_queries,
             "dropout": DROPOUT,
         },
         fpn_feature_size=architecture.fpn_channels,
         mask_feature_size=architecture.mask_channels,
+        pixel_decoder_layers=architecture.num_encoder_layers,
+        enforce_input_projection=architecture.enforces_input_projection,
         no_object_weight=no_object_weight,
         id2label=dict(enumerate(labels)),
         label2id={label: number for number, label in enumerate(labels)},
@@ -129,16 +133,12 @@ def load_weights(
 
 def check_supported(architecture: Architecture) -> None:
     """Raises an UnsupportedArchitectureError where no class of this package computes what the original does."""
-    backbone, decoder = architecture.backbone, architecture.decoder
+    backbone = architecture.backbone
     dilations = backbone.last_stage_dilations if isinstance(backbone, ResNetArchitecture) else ()
     if architecture.kind is not Kind.MASKFORMER:
         lacking = f"a model class for {architecture.kind.value}"
-    elif architecture.num_encoder_layers:
-        lacking = f"the pixel decoder with {architecture.num_encoder_layers} transformer encoder layers"
     elif any(dilation > 1 for dilation in dilations):
         lacking = f"a ResNet whose last stage is dilated by {', '.join(map(str, dilations))} (R101c)"
-    elif decoder.has_input_projection and decoder.channels == backbone.last_channels:
-        lacking = "an input projection between equal widths (ENFORCE_INPUT_PROJ)"
     else:
         return
     raise UnsupportedArchitectureError(f"The checkpoint was read, but this package has not yet {lacking}.")
