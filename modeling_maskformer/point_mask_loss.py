@@ -30,7 +30,8 @@ class PointMaskLoss:
     ):
         self.targets = targets
         self.num_points = num_points
-        self.num_candidates = int(num_points * oversample_ratio)
+        # without a choice among them, candidates beyond the points would be worked out for nothing
+        self.num_candidates = int(num_points * oversample_ratio) if importance_sample_ratio > 0 else num_points
         self.importance_sample_ratio = importance_sample_ratio
         self.scratch = Scratch(targets.ids.device)
 
@@ -67,8 +68,9 @@ class PointMaskLoss:
         num_candidates = ids.shape[1]
         num_points = max(1, round(self.num_points * num_candidates / self.num_candidates))
         num_important = int(self.importance_sample_ratio * num_points)
-        candidates = interpolation.values(mask_logits)  # (M, C)
-        chosen, weights = choose_points(candidates.abs(), num_points - num_important, num_important)  # (M, P)
+        candidates = interpolation.values(mask_logits, self.scratch)  # (M, C)
+        uncertainty = torch.abs(candidates, out=self.scratch("uncertainty", *candidates.shape))
+        chosen, weights = choose_points(uncertainty, num_points - num_important, num_important)  # (M, P)
         logits = candidates.gather(1, chosen)
         masks = (ids.take(chosen + (layers * num_candidates)[:, None]) == segments[:, None] + 1).float()
         terms = block_terms(logits, masks, self.scratch, weights, with_gradients)

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .enlargement import fold_border
+from .scratch import Scratch
 
 PLASTIC_NUMBER = 1.32471795724474602596  # its powers make the sequence: M. Roberts, "The R2 sequence", 2018
 QUANTILE_SAMPLE = 4096  # candidates that tell how certain the most uncertain share of all is
@@ -49,14 +50,15 @@ def choose_points(uncertainty: Tensor, num_uniform: int, num_important: int) -> 
     sample = uncertainty[:, :QUANTILE_SAMPLE]
     rank = min(max(round(num_important / num_candidates * sample.shape[1]), 1), sample.shape[1])
     threshold = sample.kthvalue(rank, dim=1, keepdim=True).values
-    uncertain = uncertainty <= threshold  # (M, C)
-    # the n-th uncertain candidate goes to place n, all others to place 0, which is dropped
-    places = uncertain.cumsum(1)
-    found = places[:, -1:].clamp(max=num_important)
-    places.mul_(uncertain).masked_fill_(places > num_important, 0)
-    candidates = torch.arange(num_candidates, device=device).expand(num_masks, -1)
-    important = places.new_zeros(num_masks, num_important + 1).scatter_(1, places, candidates)[:, 1:]
-    weights = (torch.arange(num_important, device=device) < found) * (num_important / found)
+    uncertain = uncertainty <= threshold  # (M, C), at least one in each row
+    found = uncertain.sum(1, keepdim=True)  # (M, 1)
+    indices = uncertain.flatten().nonzero()[:, 0]  # of the uncertain candidates of all masks, in order
+    places = torch.arange(num_important, device=device)
+    firsts = found.cumsum(0) - found
+    important = indices[firsts + torch.minimum(places, found - 1)]  # (M, P)
+    important -= torch.arange(num_masks, device=device)[:, None] * num_candidates
+    found.clamp_(max=num_important)
+    weights = (places < found) * (num_important / found)
     ones = weights.new_ones(num_masks, num_uniform)
     return torch.cat((uniform, important), dim=1), torch.cat((ones, weights), dim=1)
 
@@ -75,20 +77,25 @@ class BilinearPoints:
         corners = positions.floor()
         self.columns, self.rows = (positions - corners).unbind(1)  # (C,) shares of the right and of the lower cells
         columns, rows = corners.long().unbind(1)
-        self.corners = rows.clamp_(max=height) * (width + 2) + columns.clamp_(max=width)  # (C,) the upper left cell
-        self.steps = (0, 1, width + 2, width + 3)  # from it to the four cells around the point
+        corner = rows.clamp_(max=height) * (width + 2) + columns.clamp_(max=width)
+        # (C,) each: the cells to the upper left, upper right, lower left and lower right of the point
+        self.corners = tuple(corner + step for step in (0, 1, width + 2, width + 3))
 
-    def values(self, maps: Tensor) -> Tensor:
-        """`(M, C)` values of maps `(M, h, w)` at all points."""
+    def values(self, maps: Tensor, scratch: Scratch) -> Tensor:
+        """`(M, C)` values of maps `(M, h, w)` at all points; they lie in `scratch` until the next call."""
         padded = F.pad(maps[:, None], (1, 1, 1, 1), mode="replicate").flatten(1)  # (M, (h + 2) * (w + 2))
-        upper, upper_right, lower, lower_right = (padded.index_select(1, self.corners + step) for step in self.steps)
+        upper, upper_right, lower, lower_right = (
+            torch.index_select(padded, 1, cells, out=scratch(f"corner {number}", len(maps), len(cells)))
+            for number, cells in enumerate(self.corners)
+        )
         return upper.lerp_(upper_right, self.columns).lerp_(lower.lerp_(lower_right, self.columns), self.rows)
 
     def gather(self, values: Tensor, chosen: Tensor) -> Tensor:
         """The transpose: values `(N, M, P)` at the points `chosen` (M, P) are shared out to maps `(N, M, h, w)`."""
         height, width = self.size
         num_maps, num_masks, _ = values.shape
-        corners, columns, rows = (table.take(chosen) for table in (self.corners, self.columns, self.rows))  # (M, P)
+        tables = self.corners[0], self.columns, self.rows
+        corners, columns, rows = (table.take(chosen) for table in tables)  # (M, P)
         padded = values.new_zeros(num_maps, num_masks, (height + 2) * (width + 2))
         lower, upper = values * rows, values * (1 - rows)
         for step, row in ((0, upper), (width + 2, lower)):

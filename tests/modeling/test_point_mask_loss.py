@@ -156,7 +156,10 @@ def test_interpolation_is_grid_sample_and_gathering_its_transpose():
     points, maps = torch.rand(300, 2), torch.randn(3, *SIZE, requires_grad=True)
     points[:4] = torch.tensor([[0.0, 0.0], [1 - 2**-24, 1 - 2**-24], [0.0, 0.5], [0.999, 0.001]])
     interpolation = BilinearPoints(points, SIZE)
-    values, expected = interpolation.values(maps.detach()), plain_mask_losses.sample(maps, points.expand(3, -1, -1))
+    values, expected = (
+        interpolation.values(maps.detach(), scratch.Scratch(maps.device)),
+        plain_mask_losses.sample(maps, points.expand(3, -1, -1)),
+    )
     torch.testing.assert_close(values, expected, rtol=1e-4, atol=1e-4)
     chosen, factors = torch.randint(0, 300, (3, 70)), torch.randn(2, 3, 70)
     for gathered, factor in zip(interpolation.gather(factors, chosen), factors, strict=True):
