@@ -95,6 +95,13 @@ class ModelArguments:
         },
     )
     num_points: int = field(default=12544, metadata={"help": "Points per mask with --mask_loss points."})
+    importance_sample_ratio: float = field(
+        default=0.75,
+        metadata={
+            "help": "Part of these points, in [0, 1], that is drawn where the mask is uncertain, as in Mask2Former; "
+            "the rest is uniform. 0: all uniform, which estimates the paper's loss."
+        },
+    )
 
     def __post_init__(self) -> None:
         if (self.model is None) == (self.backbone is None):
@@ -131,6 +138,7 @@ def build_model(arguments: ModelArguments, id2label: Mapping[int, str], task: st
         "label2id": {label: class_id for class_id, label in id2label.items()},
         "mask_loss": arguments.mask_loss,
         "num_points": arguments.num_points,
+        "importance_sample_ratio": arguments.importance_sample_ratio,
         "use_auxiliary_loss": True,
         "freeze_backbone_batch_norm": not arguments.train_batch_norm,
     }

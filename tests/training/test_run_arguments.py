@@ -3,7 +3,7 @@
 import pytest
 
 from modeling_maskformer.training.augmentation import AugmentationConfig
-from modeling_maskformer.training.model_arguments import ModelArguments, normalization_of
+from modeling_maskformer.training.model_arguments import ModelArguments, build_model, normalization_of
 from modeling_maskformer.training.run_arguments import AugmentationArguments, RunArguments
 
 
@@ -105,3 +105,8 @@ def test_batch_norm_is_trained_only_where_the_backbone_starts_from_nothing():
 def test_normalisation_is_that_of_the_backbones_weights():
     assert normalization_of("tf_efficientnet_lite0") == ((0.5,) * 3, (0.5,) * 3)
     assert normalization_of("resnet50")[0] == pytest.approx((0.485, 0.456, 0.406))
+
+
+def test_the_part_of_important_points_reaches_the_model():
+    arguments = ModelArguments(backbone="resnet10t", backbone_weights="random", importance_sample_ratio=0.25)
+    assert build_model(arguments, {0: "sky"}, "semantic").criterion.importance_sample_ratio == 0.25
