@@ -29,5 +29,8 @@ setup(
         "pillow>=10",
         "pyyaml>=6",
     ],
-    extras_require={"test": ["pytest>=8", "ruff>=0.9"]},
+    extras_require={
+        "benchmark": ["matplotlib>=3.8"],
+        "test": ["pytest>=8", "ruff>=0.9", "matplotlib>=3.8"],
+    },
 )

@@ -1,6 +1,8 @@
 """Small datasets of plain folders, and checkpoints trained on them by scripts/train.py."""
 
 import json
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +10,9 @@ from PIL import Image
 from script_runs import BRIEF, SMALL, run
 
 from scripts import train
+
+# what scripts import of their own folder; last, because evaluate.py there would hide the library of that name
+sys.path.append(str(Path(train.__file__).parent))
 
 
 @pytest.fixture

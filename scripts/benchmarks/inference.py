@@ -1,0 +1,190 @@
+"""What inference costs, beside transformers' MaskFormer: post-processing, forward, pipeline, and how they grow."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm.auto import tqdm
+
+from .inference_programs import (
+    BACKBONES,
+    OURS,
+    TASKS,
+    TINY,
+    TRANSFORMERS,
+    build_models,
+    build_pipelines,
+    largest_difference,
+    make_outputs,
+    photo,
+    post_process,
+    post_process_alone,
+    timed,
+)
+from .measuring import machine, peak_memory, summary, time_in_turn
+from .plot import Chart, save_charts
+
+
+@dataclass
+class InferenceBenchmarkArguments:
+    _argument_group_name = "inference benchmark"
+
+    image_size: int = field(default=640, metadata={"help": "Height and width of the images."})
+    num_queries: int = field(default=100, metadata={"help": "Queries of the model."})
+    num_classes: int = field(default=150, metadata={"help": "Classes of the model."})
+    num_live: int = field(default=30, metadata={"help": "Queries that see a segment; the others are no object."})
+    rounds: int = field(default=7, metadata={"help": "How often each program runs; the median is reported."})
+    without_growth: bool = field(default=False, metadata={"help": "Leave out growth with queries, classes, size."})
+    threads: int = field(default=0, metadata={"help": "Threads of PyTorch; 0: as many as it takes by itself."})
+    output_dir: str = field(
+        default="outputs/benchmark_inference", metadata={"help": "Folder for inference.json and inference.png."}
+    )
+    quick: bool = field(default=False, metadata={"help": "Tiny sizes and one round, to see that all works."})
+
+    def __post_init__(self) -> None:
+        if self.quick:
+            self.image_size, self.num_queries, self.num_classes, self.num_live, self.rounds = 64, 10, 5, 3, 1
+
+
+def run(arguments: InferenceBenchmarkArguments) -> dict[str, Any]:
+    """All numbers of the benchmark; they are also printed, and written to `inference.json` and `inference.png`."""
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    output_dir = Path(arguments.output_dir)
+    output_dir.mkdir(parents=True, exist_ok=True)
+    report = {
+        "machine": machine(),
+        "arguments": asdict(arguments),
+        "post_processing": [measure_post_processing(arguments, task) for task in tqdm(TASKS, desc="post-processing")],
+        "forward": measure_forward(arguments),
+        "growth": [] if arguments.without_growth else measure_growth(arguments),
+    }
+    (output_dir / "inference.json").write_text(json.dumps(report, indent=2) + "\n")
+    if report["growth"]:
+        draw(report, output_dir / "inference.png")
+    print(table(report))
+    return report
+
+
+def compare(programs: dict[str, Any], rounds: int) -> dict[str, Any]:
+    """Seconds of both programs and the median of the ratios of their paired runs."""
+    time_in_turn(programs, 1)  # warm up
+    seconds = {name: phases["seconds"] for name, phases in time_in_turn(programs, rounds).items()}
+    ratios = [theirs / ours for ours, theirs in zip(seconds[OURS], seconds[TRANSFORMERS], strict=True)]
+    return {"seconds": {name: summary(values) for name, values in seconds.items()}, "times_faster": summary(ratios)}
+
+
+def measure_post_processing(arguments: InferenceBenchmarkArguments, task: str) -> dict[str, Any]:
+    """Time of both, and the memory each needs beyond its inputs."""
+    size = (arguments.image_size, arguments.image_size)
+    scene = (arguments.num_queries, arguments.num_classes, arguments.num_live)
+    programs = {name: _post_processing_program(name, task, size, *scene) for name in (OURS, TRANSFORMERS)}
+    result = {"task": task, **compare(programs, arguments.rounds)}
+    result["extra_bytes"] = {name: _extra_memory(name, task, size, *scene) for name in (OURS, TRANSFORMERS)}
+    return result
+
+
+def _post_processing_program(name: str, task: str, size: tuple[int, int], *scene: int) -> Any:
+    outputs = make_outputs(size, *scene)
+    program = timed(post_process, name, task, outputs, size)
+    masks = outputs.masks_queries_logits.clone()
+
+    def run_on_fresh_logits() -> dict[str, float]:
+        outputs.masks_queries_logits.copy_(masks)  # whoever writes into its input does so on a copy
+        return program()
+
+    return run_on_fresh_logits
+
+
+def _extra_memory(name: str, task: str, size: tuple[int, int], *scene: int) -> int | None:
+    return peak_memory(post_process_alone, name, task, size, *scene, torch.get_num_threads())["extra"]
+
+
+def measure_forward(arguments: InferenceBenchmarkArguments) -> list[dict[str, Any]]:
+    """The forward of both with each backbone, and the whole pipeline with the first."""
+    backbones = {"tiny": TINY} if arguments.quick else BACKBONES
+    pixels = torch.randn(1, 3, arguments.image_size, arguments.image_size, generator=torch.Generator().manual_seed(0))
+    rows = []
+    for name, backbone in tqdm(backbones.items(), desc="forward"):
+        models = build_models(backbone, arguments.num_classes)
+        programs = {library: timed(model, pixels) for library, model in models.items()}
+        difference = largest_difference(models, pixels)
+        rows.append({"program": name, "largest_difference": difference, **compare(programs, arguments.rounds)})
+        if len(rows) == 1:
+            picture = photo(arguments.image_size, arguments.image_size * 3 // 4)
+            programs = {library: timed(pipeline, picture) for library, pipeline in build_pipelines(models).items()}
+            rows.append({"program": f"pipeline, {name}", **compare(programs, max(1, arguments.rounds // 2))})
+    return rows
+
+
+def measure_growth(arguments: InferenceBenchmarkArguments) -> list[dict[str, Any]]:
+    """Time and memory of this package's post-processing over queries, classes and megapixels."""
+    side, queries, classes, live = (
+        arguments.image_size,
+        arguments.num_queries,
+        arguments.num_classes,
+        arguments.num_live,
+    )
+    if arguments.quick:
+        scenes = [("queries", 10, (64, 10, 5, 3)), ("megapixels", 0.01, (128, 10, 5, 3))]
+    else:
+        scenes = [("queries", number, (side, number, classes, live)) for number in (50, 100, 300)]
+        scenes += [("classes", number, (side, queries, number, live)) for number in (20, 150, 847)]
+        scenes += [
+            ("megapixels", number, (length, queries, classes, live))
+            for number, length in ((0.25, 512), (1, 1024), (4, 2048), (16, 4000))
+        ]
+        scenes.append(("largest", 847, (4000, queries, 847, live)))
+    rows = []
+    for axis, value, (length, *scene) in tqdm(scenes, desc="growth"):
+        size = (length, length)
+        for task in TASKS:
+            program = _post_processing_program(OURS, task, size, *scene)
+            program()
+            seconds = [program()["seconds"] for _ in range(min(arguments.rounds, 3))]
+            extra = _extra_memory(OURS, task, size, *scene)
+            rows.append(
+                {"axis": axis, "value": value, "task": task, "seconds": summary(seconds), "extra_bytes": extra}
+            )
+    return rows
+
+
+def table(report: dict[str, Any]) -> str:
+    """The numbers as text."""
+    machine_line = ", ".join(f"{name} {value}" for name, value in report["machine"].items())
+    lines = [machine_line, "", f"{'':<32}{OURS:>14}{TRANSFORMERS:>14}{'x faster':>10}{'(spread)':>16}  memory"]
+    for row in [*report["post_processing"], *report["forward"]]:
+        seconds = {name: values["median"] for name, values in row["seconds"].items()}
+        ratio = row["times_faster"]
+        spread = f"({ratio['least']:.1f}-{ratio['largest']:.1f})"
+        line = f"{row.get('program', row.get('task', '')):<32}{seconds[OURS]:>12.3f} s{seconds[TRANSFORMERS]:>12.3f} s"
+        line += f"{ratio['median']:>10.2f}{spread:>16}"
+        if "extra_bytes" in row:
+            line += "  " + " / ".join(f"{(row['extra_bytes'][name] or 0) / 1e6:.0f} MB" for name in row["extra_bytes"])
+        if "largest_difference" in row:
+            line += f"  largest difference of a logit {row['largest_difference']:.1e}"
+        lines.append(line)
+    for row in report["growth"]:
+        memory = "-" if row["extra_bytes"] is None else f"{row['extra_bytes'] / 1e6:.0f} MB"
+        lines.append(
+            f"{row['axis']:<12}{row['value']:>8}  {row['task']:<10}{row['seconds']['median']:>9.3f} s{memory:>10}"
+        )
+    return "\n".join(lines)
+
+
+def draw(report: dict[str, Any], path: Path) -> None:
+    """Writes the picture of time and memory over queries, classes and megapixels."""
+    charts = []
+    for axis in dict.fromkeys(row["axis"] for row in report["growth"] if row["axis"] != "largest"):
+        rows = [row for row in report["growth"] if row["axis"] == axis]
+        seconds: dict[str, list] = {}
+        memory: dict[str, list] = {}
+        for row in rows:
+            seconds.setdefault(row["task"], []).append((row["value"], row["seconds"]["median"]))
+            memory.setdefault(row["task"], []).append((row["value"], (row["extra_bytes"] or 0) / 1e6))
+        charts += [Chart(f"Time over {axis}", axis, "seconds", seconds), Chart("Extra memory", axis, "MB", memory)]
+    save_charts(charts, path)
