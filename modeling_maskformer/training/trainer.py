@@ -118,8 +118,15 @@ class MaskFormerTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor | tuple[Tensor, Any]:
-        """The model's own loss; its parts are kept, summed, for the next log."""
-        outputs = model(**inputs)
+        """The model's own loss; its parts are kept, summed, for the next log.
+
+        Raises:
+            FloatingPointError: a matching cost is not finite; step, decoder layer and image are named.
+        """
+        try:
+            outputs = model(**inputs)
+        except FloatingPointError as error:
+            raise FloatingPointError(f"Step {self.state.global_step}: {error}") from error
         loss = outputs["loss"]
         if loss is None:
             raise ValueError(f"The model returned no loss for a training batch of {sorted(inputs)}.")

@@ -22,6 +22,7 @@ from modeling_maskformer.training.datasets import open_dataset
 
 from .measuring import machine, peak_memory, summary, time_in_turn
 from .plot import Chart, save_charts
+from .preparation import OURS, measure_preparation
 from .training_programs import (
     ALONE,
     DENSE,
@@ -91,6 +92,7 @@ def run(arguments: TrainingBenchmarkArguments) -> dict[str, Any]:
         "steps": rows,
         "comparison": compare(rows),
         "solver": measure_solver(),
+        "preparation": measure_preparation(*((5, 64) if arguments.quick else (200, 1000))),
     }
     progress.update()
     report["profile"] = measure_profile(arguments, trainee)
@@ -253,6 +255,14 @@ def table(report: dict[str, Any]) -> str:
     lines.append(
         f"one worker prepares {profile['loader_images_per_second']:.1f} images a second, the model takes "
         f"{profile[DENSE]['images_per_second']:.2f} (dense), {profile[POINTS]['images_per_second']:.2f} (points)"
+    )
+    preparation = report["preparation"]
+    ours, theirs = (preparation["seconds"][name]["median"] for name in (OURS, TRANSFORMERS))
+    of_ours, of_theirs = (preparation["target_bytes"][name] / 1e6 for name in (OURS, TRANSFORMERS))
+    lines.append(
+        f"an image of {preparation['side']}x{preparation['side']} with {preparation['segments']} segments is prepared "
+        f"in {ours * 1000:.0f} ms with targets of {of_ours:.1f} MB, by transformers' processor in "
+        f"{theirs * 1000:.0f} ms with {of_theirs:.1f} MB"
     )
     for entry in report["solver"]:
         lines.append(

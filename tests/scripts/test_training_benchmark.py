@@ -26,6 +26,8 @@ def test_the_quick_benchmark_reports_every_program_and_writes_a_picture(tmp_path
         parts = sum(row["phases"][phase]["median"] for phase in training.PHASES if phase != "data")
         assert row["seconds"]["median"] == pytest.approx(parts)
     assert sum(report["profile"]["points"]["shares"].values()) == pytest.approx(1)
+    targets = report["preparation"]["target_bytes"]
+    assert targets == {"this package": 64 * 64, "transformers": 5 * 4 * 64 * 64}
     printed = capsys.readouterr().out
     for words in ("transformers", "matching+loss/model", "assignment of 300 queries to 200 segments"):
         assert words in printed

@@ -7,7 +7,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from image_processing import MaskFormerImageProcessor
-from modeling_maskformer.targets import Segments
+from modeling_maskformer.targets import Segments, segments_from_masks
 from modeling_maskformer.training.augmentation import Augmentation, AugmentationConfig
 from modeling_maskformer.training.collate import EvaluationCollator, SegmentationDataset, TrainingCollator
 from modeling_maskformer.training.samples import Sample
@@ -59,6 +59,28 @@ def test_a_crowd_is_void_in_training_and_flagged_in_evaluation(samples, processo
     assert batch["class_labels"][0].tolist() == [3]
     height = int(batch["pixel_mask"][0, :, 0].sum())
     assert (batch["segment_ids"][0, 0, height // 2 : height] == 255).all()
+
+
+def overlapping_discs(count, length):
+    """`count` discs that overlap each other, in a picture of `length` squared pixels."""
+    axis = np.arange(length, dtype=np.float32)
+    discs = (
+        (axis[:, None] - y) ** 2 + (axis - x) ** 2 < radius**2
+        for y, x, radius in np.random.default_rng(0).uniform((0, 0, 20), (length, length, 60), (count, 3))
+    )
+    segments = segments_from_masks(list(discs), [0] * count)
+    return Sample(Image.fromarray(np.zeros((length, length, 3), np.uint8)), segments, "discs", 0)
+
+
+def test_200_overlapping_segments_of_a_megapixel_take_at_most_10_megabytes(processor):
+    sample = overlapping_discs(200, 1000)
+    assert len(sample.segments.ids) > 1, "some overlap"
+    augmentation = Augmentation(AugmentationConfig(crop_size=(1000, 1000), scale_range=(1, 1), brightness=0.0))
+    (item,) = SegmentationDataset([sample], augmentation)
+    batch = TrainingCollator(processor)([item])
+    for targets in (sample.segments.ids, item["segments"].ids, batch["segment_ids"]):
+        assert targets.nbytes <= 10e6
+    assert any(torch.equal(item["segments"].ids, ids) for ids in (sample.segments.ids, sample.segments.ids.flip(-1)))
 
 
 def test_evaluation_batches_are_resized_but_references_are_not(samples, processor):

@@ -173,6 +173,18 @@ def test_each_log_holds_the_mean_of_each_loss_part_since_the_last(tmp_path):
         assert entry["loss_cross_entropy_auxiliary"] == pytest.approx(total * 5 / 6, rel=1e-5)
 
 
+def test_a_cost_that_is_not_finite_is_told_with_its_step(tmp_path):
+    trainer = make_trainer(tmp_path, max_steps=4)
+
+    def diverge(module, inputs, output):
+        if trainer.state.global_step == 2:
+            raise FloatingPointError("The matching cost of decoder layer 1, image 0 of the batch is not finite")
+
+    trainer.model.register_forward_hook(diverge)
+    with pytest.raises(FloatingPointError, match=r"^Step 2: The matching cost of decoder layer 1, image 0"):
+        trainer.train()
+
+
 def test_learning_rate_warms_up_and_falls_to_zero(tmp_path):
     rates = []
 
