@@ -52,7 +52,7 @@ class RunDescription:
         """The dataset's name on the Hub, "shapes", or the last part of a local path."""
         path = Path(self.data.dataset).expanduser()
         if self.data.dataset == GENERATED or not path.exists():
-            return self.data.dataset
+            return without_folders(self.data.dataset)
         return path.resolve().name
 
     @property
@@ -208,7 +208,7 @@ def _measured_on(trainer: MaskFormerTrainer) -> str:
     if isinstance(getattr(trainer.eval_dataset, "samples", None), Subset):
         return f"{images} that were set aside from the training images"
     split = _evaluation_split(trainer)
-    return f"{images} of the split {split}" if split else f"{images} that it was not trained on"
+    return f"{images} of the split {split}" if split else f"{images} of the evaluation set"
 
 
 def _program(trainer: MaskFormerTrainer) -> tuple[str, ...]:

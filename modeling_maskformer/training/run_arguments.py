@@ -37,7 +37,7 @@ class RunArguments(MaskFormerTrainingArguments):
     _argument_group_name = "training"
 
     output_dir: str = field(
-        metadata={"help": "Folder for checkpoints, the final model, metrics and pictures."}, kw_only=True
+        metadata={"help": "Folder for checkpoints, the final model, metrics, pictures and model card."}, kw_only=True
     )
     num_train_epochs: float = field(default=24.0, metadata={"help": "Times the training images are gone through."})
     per_device_train_batch_size: int = field(default=4, metadata={"help": "Training images per device and step."})

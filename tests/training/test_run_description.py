@@ -41,5 +41,6 @@ def test_a_dataset_on_disk_goes_by_its_last_name_and_others_by_their_own(tmp_pat
     monkeypatch.chdir(tmp_path)
     assert describe(".").dataset == tmp_path.name
     assert describe("someone/streets").dataset == "someone/streets"
+    assert describe("/gone/streets").dataset == "streets"
     (tmp_path / "shapes").mkdir()
     assert describe("shapes").dataset == "shapes"
