@@ -102,8 +102,9 @@ def test_what_cannot_be_loaded_yet_is_said_of_those_models_and_no_others():
     distinct = {(model["architecture"], model["backbone"]): name for name, model in ZOO["models"].items()}
     for name in distinct.values():
         model = ZOO["models"][name]
+        no_object_weight = 0.1 if model["architecture"] == "maskformer" else None
         try:
-            build_config(architecture_of(model), no_object_weight=0.1)
+            build_config(architecture_of(model), no_object_weight)
         except UnsupportedArchitectureError:
             assert "cannot load it yet" in (FOLDER / f"{name}.md").read_text(), name
         else:
