@@ -13,6 +13,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["modeling_maskformer*", "image_processing*"]),
+    package_data={"modeling_maskformer.training": ["*.jinja"]},
     install_requires=[
         "torch>=2.6",
         "torchvision>=0.21",
@@ -23,6 +24,8 @@ setup(
         "evaluate>=0.4.3",
         "scipy>=1.10",
         "safetensors>=0.4.3",
+        "huggingface_hub>=1.0",
+        "jinja2>=3.1",
         "pycocotools>=2.0.8",
         "torchmetrics>=1.5",
         "numpy>=1.26",

@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = ScriptArgumentParser((QuickstartArguments,), description=__doc__)
     (arguments,) = parser.parse(argv)
     try:
-        trainer = prepare(arguments)
+        trainer = prepare(arguments, ("scripts/quickstart.py", *parser.flags))
     except (ValueError, OSError) as error:
         parser.error(str(error))
     run_training(trainer)
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
 
 
-def prepare(arguments: QuickstartArguments) -> MaskFormerTrainer:
+def prepare(arguments: QuickstartArguments, command: Sequence[str]) -> MaskFormerTrainer:
     """A small MaskFormer on an untrained backbone, and shapes to learn from."""
     return prepare_training(
         DataArguments(dataset="shapes", task="panoptic", check_samples=0),
@@ -88,6 +88,7 @@ def prepare(arguments: QuickstartArguments) -> MaskFormerTrainer:
             load_best_model_at_end=False,
             seed=arguments.seed,
         ),
+        command,
     )
 
 

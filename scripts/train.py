@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     data, model, augmentation, run = parser.parse(argv)
     try:
-        trainer = prepare_training(data, model, augmentation, run)
+        trainer = prepare_training(data, model, augmentation, run, ("scripts/train.py", *parser.flags))
     except (ValueError, OSError) as error:
         parser.error(str(error))
     run_training(trainer)

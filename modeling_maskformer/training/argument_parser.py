@@ -46,10 +46,14 @@ class ScriptArgumentParser(HfArgumentParser):
         dataclass_types: what the command line fills.
         everyday_fields: names of transformers' training arguments to show with the script's own all the same.
         description: the first lines of the help, shown as written.
+
+    Attributes:
+        flags: what the last `parse` took, as flags and values; the settings of a file come first.
     """
 
     def __init__(self, dataclass_types: Sequence[type], everyday_fields: Sequence[str] = (), description: str = ""):
         self._everyday_fields = set(everyday_fields)
+        self.flags: tuple[str, ...] = ()
         super().__init__(
             dataclass_types,
             description=description,
@@ -75,6 +79,7 @@ class ScriptArgumentParser(HfArgumentParser):
         argv = list(sys.argv[1:] if argv is None else argv)
         if argv and argv[0].endswith((".json", ".yaml", ".yml")):
             argv = self._flags_of_file(Path(argv[0])) + argv[1:]
+        self.flags = tuple(argv)
         for argument in argv:  # first of all: a mistyped flag is also a missing one
             if argument.startswith("--") and argument.split("=")[0] not in self._option_string_actions:
                 self.error(self._unknown_flag(argument.split("=")[0]))

@@ -13,7 +13,7 @@ def results_table(results: Mapping[str, Any]) -> str:
     """Lines of text: the numbers of the whole, then a row for each class. Undefined values are "-"."""
     totals = {name: value for name, value in results.items() if not isinstance(value, Mapping)}
     width = max(map(len, totals))
-    lines = [f"{name:<{width}}  {_cell(value)}" for name, value in totals.items()]
+    lines = [f"{name:<{width}}  {number_text(value)}" for name, value in totals.items()]
     for name, rows in results.items():
         if isinstance(rows, Mapping) and rows:
             lines += ["", *_rows(name, rows)]
@@ -27,13 +27,16 @@ def _rows(name: str, rows: Mapping[str, Mapping[str, float]]) -> list[str]:
     widths = [max(len(column), 8) for column in columns]
     header = "  ".join([f"{name:<{first}}", *(f"{c:>{w}}" for c, w in zip(columns, widths, strict=True))])
     body = [
-        "  ".join([f"{label:<{first}}", *(f"{_cell(row[c]):>{w}}" for c, w in zip(columns, widths, strict=True))])
+        "  ".join(
+            [f"{label:<{first}}", *(f"{number_text(row[c]):>{w}}" for c, w in zip(columns, widths, strict=True))]
+        )
         for label, row in rows.items()
     ]
     return [header, "-" * len(header), *body]
 
 
-def _cell(value: Any) -> str:
+def number_text(value: Any) -> str:
+    """The number as tables show it: four decimals of a float, "-" for NaN."""
     if isinstance(value, float):
         return "-" if math.isnan(value) else f"{value:.4f}"
     return str(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from transformers import set_seed
@@ -19,6 +20,7 @@ from .data_arguments import DataArguments
 from .evaluator import Evaluator
 from .labels import LabelSet
 from .model_arguments import ModelArguments, build_model, normalization_of
+from .model_card import RunDescription
 from .report import results_table, write_results
 from .run_arguments import AugmentationArguments, RunArguments
 from .trainer import MaskFormerTrainer
@@ -29,8 +31,13 @@ def prepare_training(
     model_arguments: ModelArguments,
     augmentation_arguments: AugmentationArguments,
     arguments: RunArguments,
+    command: Sequence[str] = (),
 ) -> MaskFormerTrainer:
     """The trainer of a run, ready to go. Whatever can be checked before training is checked here.
+
+    Args:
+        data_arguments, model_arguments, augmentation_arguments, arguments: the settings.
+        command: the words of the command line that they come from, for the model's card.
 
     Raises:
         ValueError, OSError: data, model or folder cannot be used; the message is a sentence.
@@ -58,6 +65,7 @@ def prepare_training(
         data_collator=TrainingCollator(image_processor),
         eval_data_collator=EvaluationCollator(image_processor),
         evaluator=Evaluator(task, image_processor, data.labels.id2label),
+        run_description=RunDescription(data_arguments, model_arguments, augmentation_arguments, tuple(command)),
     )
 
 
@@ -65,25 +73,27 @@ def run_training(trainer: MaskFormerTrainer) -> None:
     """Trains, evaluates and leaves everything in the output folder.
 
     There lie afterwards: the model and its image processor, ready for `from_pretrained` and `pipeline`; checkpoints;
-    `train_results.json` and `eval_results.json`; the trainer's state; `pictures/` of evaluation images. How good the
-    final model is stands in `trainer.evaluator.results`.
+    `train_results.json` and `eval_results.json`; the trainer's state; `pictures/` of evaluation images; the model's
+    card, `README.md`. How good the final model is stands in `trainer.evaluator.results`.
     """
     result = trainer.train(resume_from_checkpoint=trainer.args.resume_from_checkpoint)
     trainer.save_model()
     trainer.save_state()
     trainer.evaluate()
-    if not trainer.is_world_process_zero():
-        return
-    output_dir = Path(trainer.args.output_dir)
-    write_results(output_dir / "train_results.json", result.metrics)
-    write_results(output_dir / "eval_results.json", trainer.evaluator.results)
-    print(results_table(trainer.evaluator.results))
-    draw_samples(
-        Predictor(trainer.model, trainer.processing_class, trainer.evaluator.task),
-        trainer.eval_dataset.samples,
-        trainer.args.num_pictures,
-        output_dir / "pictures",
-    )
+    if trainer.is_world_process_zero():
+        output_dir = Path(trainer.args.output_dir)
+        write_results(output_dir / "train_results.json", result.metrics)
+        write_results(output_dir / "eval_results.json", trainer.evaluator.results)
+        print(results_table(trainer.evaluator.results))
+        trainer.pictures = draw_samples(
+            Predictor(trainer.model, trainer.processing_class, trainer.evaluator.task),
+            trainer.eval_dataset.samples,
+            trainer.args.num_pictures,
+            output_dir / "pictures",
+        )
+        trainer.create_model_card()
+    if trainer.args.push_to_hub:  # what was pushed with the checkpoints had neither results nor pictures yet
+        trainer.push_to_hub()
 
 
 def build_image_processor(

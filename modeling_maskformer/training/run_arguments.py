@@ -11,6 +11,9 @@ from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME
 
 from .arguments import MaskFormerTrainingArguments
 from .augmentation import AugmentationConfig
+from .card_text import is_signed
+
+CARD_NAME = "README.md"  # where the Hub looks for the card of a model
 
 # fields of transformers.TrainingArguments that the help shows with those that are redefined here
 EVERYDAY_FIELDS = (
@@ -34,7 +37,7 @@ class RunArguments(MaskFormerTrainingArguments):
     _argument_group_name = "training"
 
     output_dir: str = field(
-        metadata={"help": "Folder for checkpoints, the final model, metrics and pictures."}, kw_only=True
+        metadata={"help": "Folder for checkpoints, the final model, metrics, pictures and model card."}, kw_only=True
     )
     num_train_epochs: float = field(default=24.0, metadata={"help": "Times the training images are gone through."})
     per_device_train_batch_size: int = field(default=4, metadata={"help": "Training images per device and step."})
@@ -106,9 +109,14 @@ class RunArguments(MaskFormerTrainingArguments):
 
 
 def traces_of_a_run(folder: Path) -> list[Path]:
-    """Checkpoints, model and results that an earlier run has left in `folder`, sorted by name."""
+    """Checkpoints, model, results and card that an earlier run has left in `folder`, sorted by name.
+
+    A card that somebody has written or edited is none of them.
+    """
     results = ("train_results.json", "eval_results.json", "all_results.json", "trainer_state.json")
     files = [folder / name for name in (CONFIG_NAME, SAFE_WEIGHTS_NAME, *results)]
+    if is_signed(folder / CARD_NAME):
+        files.append(folder / CARD_NAME)
     return sorted([path for path in files if path.exists()] + checkpoints_in(folder))
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from transformers.trainer_utils import EvalLoopOutput, SchedulerType
 
 from .arguments import MaskFormerTrainingArguments
 from .evaluator import Evaluator
+from .model_card import RunDescription, trained_model_card, write_card
 from .optimizer import parameter_groups, poly_schedule, step_schedule
 
 _AUXILIARY_LOSS = re.compile(r"_\d+$")  # the loss parts of intermediate decoder layers end in the layer's number
@@ -39,6 +41,10 @@ class MaskFormerTrainer(Trainer):
         image_processor: saved with every checkpoint, so that each can be loaded by `pipeline`.
         evaluator: turns outputs into predictions and measures them. Needed only to evaluate.
         callbacks: as in `transformers.Trainer`.
+        run_description: what the model's card says beyond what the trainer knows.
+
+    Attributes:
+        pictures: files in the output folder that show predictions; the first of them is on the model's card.
     """
 
     args: MaskFormerTrainingArguments
@@ -55,6 +61,7 @@ class MaskFormerTrainer(Trainer):
         eval_data_collator: Callable[[list[Any]], dict[str, Any]] | None = None,
         evaluator: Evaluator | None = None,
         callbacks: list[TrainerCallback] | None = None,
+        run_description: RunDescription | None = None,
     ) -> None:
         if args.metric_for_best_model is None and evaluator is not None:
             args.metric_for_best_model = evaluator.main_metric
@@ -70,6 +77,8 @@ class MaskFormerTrainer(Trainer):
         )
         self.eval_data_collator = eval_data_collator
         self.evaluator = evaluator
+        self.run_description = run_description
+        self.pictures: Sequence[Path] = ()
         self.loss_is_scaled_for_ga = False  # the model's loss is a mean over its batch
         self._loss_parts: dict[str, Tensor] = {}  # sums since the last log
         self._num_loss_parts = 0
@@ -218,3 +227,16 @@ class MaskFormerTrainer(Trainer):
         if not state.end_of_dataloader or state.remainder <= 0:
             return batch_size
         return min(max(state.remainder - self.accelerator.process_index * batch_size, 0), batch_size)
+
+    # Model card
+
+    def create_model_card(
+        self,
+        language: str | None = None,
+        license: str | None = None,
+        tags: str | Sequence[str] | None = None,
+        model_name: str | None = None,
+    ) -> None:
+        """Writes README.md into the output folder: see `trained_model_card`. One that is not ours stays as it is."""
+        if self.is_world_process_zero():
+            write_card(Path(self.args.output_dir), trained_model_card(self, language, license, tags, model_name))

@@ -3,6 +3,7 @@
 import pytest
 
 from modeling_maskformer.training.augmentation import AugmentationConfig
+from modeling_maskformer.training.card_text import sign
 from modeling_maskformer.training.model_arguments import ModelArguments, build_model, normalization_of
 from modeling_maskformer.training.run_arguments import AugmentationArguments, RunArguments
 
@@ -31,6 +32,18 @@ def test_a_folder_with_another_run_is_refused_and_what_was_found_is_named(used_f
 def test_overwriting_removes_the_other_run_and_nothing_else(used_folder):
     run_arguments(used_folder, overwrite_output_dir=True).prepare_output_dir()
     assert sorted(path.name for path in used_folder.iterdir()) == ["checkpoint-of-mine", "notes.txt"]
+
+
+def test_a_card_goes_with_the_run_it_is_of_unless_it_was_edited(used_folder):
+    card = used_folder / "README.md"
+    card.write_text(sign("# A run\n"))
+    with pytest.raises(ValueError, match=r"README\.md"):
+        run_arguments(used_folder).prepare_output_dir()
+    run_arguments(used_folder, overwrite_output_dir=True).prepare_output_dir()
+    assert not card.exists()
+    card.write_text(sign("# A run\n").replace("A run", "My run"))
+    run_arguments(used_folder).prepare_output_dir()
+    assert "My run" in card.read_text()
 
 
 def test_a_new_or_unrelated_folder_is_fine(tmp_path):

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
@@ -303,3 +304,18 @@ def test_the_compact_targets_of_the_tests_are_what_they_should_be():
     image, segments = Squares(1)[0]
     assert isinstance(segments, Segments) and segments.class_ids.tolist() == [0, 1]
     assert torch.equal(segments.masks()[1], image[0] > 0.5)
+
+
+def test_a_trainer_without_a_description_of_its_run_writes_a_card_of_what_it_knows(tmp_path):
+    trainer = make_trainer(tmp_path / "stub", max_steps=2)
+    trainer.create_model_card()
+    assert "has not been evaluated" in (tmp_path / "stub" / "README.md").read_text()
+    trainer.train()
+    trainer.evaluate()
+    trainer.create_model_card(license="mit", tags="squares", model_name="bright")
+    card = ModelCard.load(tmp_path / "stub" / "README.md")
+    assert card.data.license == "mit" and "squares" in card.data.tags
+    assert card.data.eval_results[0].metric_value == trainer.evaluator.results["mean_iou"]
+    assert card.text.lstrip().startswith("# bright\n") and "5 images" in card.text
+    with pytest.raises(TypeError, match="finetuned"):
+        trainer.create_model_card(finetuned="unknown")

@@ -1,0 +1,142 @@
+"""The card that scripts/train.py leaves with a model: the Hub can read it, and every number in it was measured."""
+
+import json
+import re
+import shlex
+import shutil
+
+import pytest
+import torch
+import transformers
+from huggingface_hub import ModelCard
+from PIL import Image
+from script_runs import BRIEF, SMALL, run
+
+from modeling_maskformer.training.card_text import is_signed
+from modeling_maskformer.training.trainer import MaskFormerTrainer
+from scripts import train
+
+MAIN_METRIC = {"semantic": "mean_iou", "instance": "ap", "panoptic": "pq"}
+DATASET = {"semantic": "street", "instance": "street_objects", "panoptic": "street_objects"}
+TASKS = list(MAIN_METRIC)
+
+
+def card_in(folder):
+    return ModelCard.load(folder / "README.md")
+
+
+def rows_of_tables(text):
+    return [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("| ")
+    ]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_front_matter_is_what_the_hub_asks_for(trained, task, request):
+    fields = card_in(trained[task]).data.to_dict()
+    dataset = request.getfixturevalue(DATASET[task]).name
+    assert fields["library_name"] == "transformers" and fields["pipeline_tag"] == "image-segmentation"
+    assert f"{task}-segmentation" in fields["tags"] and "maskformer" in fields["tags"]
+    assert fields["datasets"] == [dataset] and MAIN_METRIC[task] in fields["metrics"]
+    assert "base_model" not in fields  # it was not made from anything on the Hub
+    (model,) = fields["model-index"]
+    (result,) = model["results"]
+    assert model["name"] == task and result["task"]["type"] == "image-segmentation"
+    assert result["dataset"] == {"name": dataset, "type": dataset, "split": "val"}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_results_are_those_of_the_evaluation_to_the_last_digit(trained, task):
+    results = json.loads((trained[task] / "eval_results.json").read_text())
+    card = card_in(trained[task])
+    measured = {result.metric_type: result.metric_value for result in card.data.eval_results}
+    assert measured == {name: value for name, value in results.items() if isinstance(value, float)}
+
+    def shown(value):
+        return "-" if value is None else f"{value:.4f}"
+
+    rows = rows_of_tables(card.text)
+    for name, value in results.items():
+        if name != "per_class":
+            assert [name, shown(value)] in rows
+    for label, numbers in results["per_class"].items():
+        assert [label, *map(shown, numbers.values())] in rows
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_picture_is_there(trained, task):
+    (link,) = re.findall(r"!\[.*\]\((.*)\)", card_in(trained[task]).text)
+    assert Image.open(trained[task] / link).width > 2 * 48
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_no_folder_of_the_machine_is_told(trained, task, tmp_path):
+    text = (trained[task] / "README.md").read_text()
+    assert str(trained[task].parents[1]) not in text and str(tmp_path.parents[1]) not in text
+    assert not re.search(r"(?<![\w.:/<])/\w+/\w+", text), "an absolute path"
+
+
+def test_the_command_runs_again_and_settings_are_those_of_the_run(trained, street):
+    text = card_in(trained["semantic"]).text
+    (block,) = re.findall(r"```\n(python .*?)```", text, re.DOTALL)
+    command = shlex.split(block.replace("\\\n", ""))
+    assert command[:2] == ["python", "scripts/train.py"]
+    flags = ["--dataset", street.name, "--task", "semantic", "--output_dir", "semantic", *SMALL, *BRIEF]
+    assert command[2:] == [str(word) for word in flags]
+    settings = dict(row for row in rows_of_tables(text) if len(row) == 2)
+    assert settings["training images"] == "6" and settings["steps"] == "3" and settings["images per step"] == "2"
+    assert settings["crop size"] == "32, 32" and settings["mask loss"] == "at 64 points per mask"
+    assert settings["training time"].endswith(" seconds") and settings["hardware"].startswith("CPU")
+    for library in (torch, transformers):
+        assert f"{library.__name__} {library.__version__.split('+')[0]}" in text
+
+
+def test_the_lines_to_use_it_run(trained, street, monkeypatch):
+    (block,) = re.findall(r"```python\n(.*?)```", card_in(trained["semantic"]).text, re.DOTALL)
+    monkeypatch.chdir(trained["semantic"].parent)
+    code = block.replace("photo.jpg", str(street / "val" / "images" / "0.png"))
+    exec(compile(code, "card", "exec"), {})
+    assert len(block.strip().splitlines()) == 6
+
+
+@pytest.fixture
+def copy_of_a_run(trained, tmp_path):
+    return shutil.copytree(trained["semantic"], tmp_path / "run")
+
+
+def train_again(folder, street, *flags):
+    run(train.main, "--dataset", street, "--task", "semantic", "--output_dir", folder, *flags, *SMALL, *BRIEF)
+
+
+def test_a_new_run_replaces_its_own_card(copy_of_a_run, street):
+    before = (copy_of_a_run / "README.md").read_text()
+    train_again(copy_of_a_run, street, "--overwrite_output_dir", "--seed", 7)
+    after = (copy_of_a_run / "README.md").read_text()
+    assert "| seed | 7 |" in after and "| seed | 7 |" not in before
+    assert is_signed(copy_of_a_run / "README.md")
+
+
+def test_what_somebody_wrote_or_edited_stays_and_is_said(copy_of_a_run, street, caplog):
+    path = copy_of_a_run / "README.md"
+    path.write_text(edited := path.read_text().replace("## Use", "My notes.\n\n## Use"))
+    train_again(copy_of_a_run, street, "--overwrite_output_dir")
+    assert path.read_text() == edited
+    assert "it stays, and no model card is written" in caplog.text
+    assert (copy_of_a_run / "eval_results.json").exists()
+
+
+def test_a_checkpoint_on_disk_is_no_base_model_and_named_without_its_folder(trained, street, tmp_path, monkeypatch):
+    pushed = []
+    monkeypatch.setattr(MaskFormerTrainer, "push_to_hub", lambda self, **_: pushed.append(card_in(tmp_path / "out")))
+    monkeypatch.setattr(MaskFormerTrainer, "save_model", lambda self, *_, **__: None)
+    monkeypatch.setattr(MaskFormerTrainer, "init_hf_repo", lambda self, **_: None)
+    run(
+        train.main,
+        *("--dataset", street, "--task", "semantic", "--model", trained["semantic"]),
+        *("--output_dir", tmp_path / "out", "--push_to_hub", "--hub_token", "secret", "--hub_model_id", "me/street"),
+        *("--save_strategy", "no", "--no_load_best_model_at_end", *BRIEF, "--num_pictures", 0),
+    )
+    (card,) = pushed  # what goes to the Hub has the final results
+    assert card.data.eval_results and "fine-tuned from semantic" in card.text
+    assert card.data.base_model is None and "secret" not in card.text
+    assert 'model="me/street"' in card.text and "![" not in card.text

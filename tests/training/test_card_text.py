@@ -1,0 +1,100 @@
+"""What every model card is made with: strict templates, commands without folders, and a mark on what a run wrote."""
+
+import shlex
+
+import jinja2
+import pytest
+from huggingface_hub import ModelCard, ModelCardData
+
+from modeling_maskformer.training.card_text import (
+    is_signed,
+    render_card,
+    shown_command,
+    sign,
+    table_cell,
+    without_folders,
+)
+
+
+def test_a_card_is_front_matter_and_the_filled_template():
+    card = ModelCard(render_card("# {{ name }}\n", ModelCardData(library_name="transformers"), name="street"))
+    assert card.data.to_dict() == {"library_name": "transformers"}
+    assert card.text.strip() == "# street"
+
+
+def test_a_value_that_the_template_lacks_is_an_error():
+    with pytest.raises(jinja2.UndefinedError, match="nmae"):
+        render_card("# {{ nmae }}\n", ModelCardData(), name="street")
+
+
+def test_no_name_breaks_a_table():
+    assert table_cell("a|b\n<i>*c* _d_ mean_iou") == r"a\|b \<i>\*c\* \_d\_ mean_iou"
+
+
+def test_a_text_is_signed_until_a_character_changes(tmp_path):
+    path = tmp_path / "README.md"
+    assert not is_signed(path)
+    path.write_text(sign("# A card\n"))
+    assert is_signed(path)
+    signed = path.read_text()
+    for edited in (signed.replace("A card", "My card"), signed + "more\n", "# A card\n", "", signed + signed):
+        path.write_text(edited)
+        assert not is_signed(path), edited
+    path.write_bytes(b"\xff\xfe")
+    assert not is_signed(path)
+
+
+@pytest.mark.parametrize(
+    ("argument", "shown"),
+    [
+        ("/data/street", "street"),
+        ("/data/street/", "street"),
+        ("~/street", "street"),
+        ("../../street", "street"),
+        ("runs/../../street", "street"),
+        ("C:\\data\\street", "street"),
+        ("\\\\server\\share\\street", "street"),
+        ("file:///data/street.json", "street.json"),
+        ("--dataset=/data/street", "--dataset=street"),
+        ('{"file": "/data/a b.json", "rate": 1}', '{"file": "a b.json", "rate": 1}'),
+        ('["C:/data/a", "x/y"]', '["a", "x/y"]'),
+        ("/", "..."),
+        ("data/street", "data/street"),
+        ("facebook/maskformer-swin-tiny-coco", "facebook/maskformer-swin-tiny-coco"),
+        ("https://example.org/a", "https://example.org/a"),
+        ("0.5", "0.5"),
+        ("-1", "-1"),
+        ("", ""),
+    ],
+)
+def test_a_path_is_shown_without_the_folders_of_a_machine(argument, shown):
+    assert without_folders(argument) == shown
+
+
+def test_a_command_shows_each_setting_once_and_no_secret():
+    flags = [
+        "--dataset",
+        "/data/my street",
+        "--rate",
+        "1",
+        "--hub_token",
+        "secret",
+        "--sizes",
+        "3",
+        "4",
+        "--rate",
+        "2",
+    ]
+    text = shown_command(["python", "scripts/train.py", *flags])
+    assert shlex.split(text) == [
+        *("python", "scripts/train.py", "--dataset", "my street", "--sizes", "3", "4", "--rate", "2")
+    ]
+
+
+def test_a_long_command_is_broken_between_settings():
+    flags = [word for number in range(20) for word in (f"--setting_{number}", str(number))]
+    text = shown_command(["python", "scripts/train.py", *flags])
+    assert shlex.split(text.replace("\\\n", "")) == ["python", "scripts/train.py", *flags]
+    lines = text.splitlines()
+    assert len(lines) > 2 and max(map(len, lines)) <= 100
+    assert all(line.startswith("  --") for line in lines[1:])
