@@ -7,11 +7,10 @@ from pathlib import Path
 from transformers import set_seed
 from transformers.image_processing_utils import BaseImageProcessor
 
-from image_processing import MaskFormerImageProcessor
-
-from ..inference.loading import load_image_processor
+from ..inference.loading import CLASSES, check_task, load_image_processor
 from ..inference.pictures import draw_samples
 from ..inference.predictor import Predictor
+from .architectures import CONFIG_CLASSES
 from .augmentation import Augmentation
 from .checks import check_dataset
 from .collate import EvaluationCollator, SegmentationDataset, TrainingCollator
@@ -38,6 +37,7 @@ def prepare_training(
     task = data_arguments.task
     if task is None:
         raise ValueError("--task is needed: semantic, instance or panoptic.")
+    check_task(CONFIG_CLASSES[model_arguments.find_architecture()], task)
     if arguments.process_index == 0:
         arguments.prepare_output_dir()
     set_seed(arguments.seed)
@@ -112,4 +112,5 @@ def build_image_processor(
     else:
         processor = load_image_processor(model_arguments.model)
         mean, std = processor.image_mean, processor.image_std
-    return MaskFormerImageProcessor(image_mean=list(mean), image_std=list(std), **settings)
+    _, processor_class = CLASSES[CONFIG_CLASSES[model_arguments.find_architecture()]]
+    return processor_class(image_mean=list(mean), image_std=list(std), **settings)
