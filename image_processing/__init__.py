@@ -3,7 +3,7 @@
 from .image_processing_maskformer import MaskFormerImageProcessor, PerPixelImageProcessor
 from .instance import Instances, instance_segmentation
 from .panoptic import panoptic_segmentation
-from .per_pixel import per_pixel_scores, per_pixel_segmentation
+from .per_pixel import per_pixel_score_strips, per_pixel_scores, per_pixel_segmentation
 from .results import coco_instances, ids_to_rgb, rgb_to_ids, save_class_map, save_panoptic
 from .rle import decode_mask, encode_mask
 from .semantic import semantic_scores, semantic_segmentation
@@ -23,6 +23,7 @@ __all__ = [
     "ids_to_rgb",
     "instance_segmentation",
     "panoptic_segmentation",
+    "per_pixel_score_strips",
     "per_pixel_scores",
     "per_pixel_segmentation",
     "rgb_to_ids",

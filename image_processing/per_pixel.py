@@ -7,6 +7,7 @@ their best class.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import groupby
 
 import torch
 from torch import Tensor
@@ -32,8 +33,8 @@ def per_pixel_segmentation(
         mask_resize: "logits" enlarges to input pixels and resizes these (the original). "scores" resizes the stride-4
             logits straight to the result (transformers).
     """
-    logits, (height, width), blocks = _prepare(logits, image_size, target_size, mask_resize)
-    classes = torch.empty(height, width, dtype=torch.int64, device=logits.device)
+    logits, size, blocks = _prepare(logits, image_size, target_size, mask_resize)
+    classes = torch.empty(size, dtype=torch.int64, device=logits.device)
     for block in blocks:
         classes[block.target] = block.resize(logits).argmax(0)
     return classes
@@ -46,11 +47,21 @@ def per_pixel_scores(
     mask_resize: MaskResize = "logits",
 ) -> Tensor:
     """`(K, H, W)` float32, the logits whose argmax is `per_pixel_segmentation`; same arguments."""
-    logits, size, blocks = _prepare(logits, image_size, target_size, mask_resize)
-    scores = torch.empty(len(logits), *size, device=logits.device)
-    for block in blocks:
-        scores[:, block.target[0], block.target[1]] = block.resize(logits)
-    return scores
+    return torch.cat(
+        [scores for _, scores in per_pixel_score_strips(logits, image_size, target_size, mask_resize)], dim=1
+    )
+
+
+def per_pixel_score_strips(
+    logits: Tensor,
+    image_size: tuple[int, int] | None = None,
+    target_size: tuple[int, int] | None = None,
+    mask_resize: MaskResize = "logits",
+) -> Iterator[tuple[slice, Tensor]]:
+    """`per_pixel_scores` in strips of some rows, from the top: the rows and their `(K, h, W)`; same arguments."""
+    logits, _, blocks = _prepare(logits, image_size, target_size, mask_resize)
+    for rows, strip in groupby(blocks, key=lambda block: block.target[0]):
+        yield rows, torch.cat([block.resize(logits) for block in strip], dim=2)
 
 
 def _prepare(

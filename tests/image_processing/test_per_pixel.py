@@ -11,6 +11,7 @@ from image_processing import (
     MaskFormerImageProcessor,
     PerPixelImageProcessor,
     per_pixel,
+    per_pixel_score_strips,
     per_pixel_scores,
     per_pixel_segmentation,
 )
@@ -42,6 +43,16 @@ def test_classes_and_scores_equal_plain_torch(monkeypatch, name, step):
     classes = per_pixel_segmentation(*CASES[name])
     assert classes.dtype == torch.int64 and torch.equal(classes, scores.argmax(0))
     assert (expected.amax(0) - expected.gather(0, classes[None])[0]).max() < 1e-5
+
+
+def test_strips_of_scores_are_the_scores_from_the_top(monkeypatch):
+    monkeypatch.setattr(per_pixel, "STEP_ELEMENTS", 2000)
+    strips = list(per_pixel_score_strips(*CASES["padded image"]))
+    assert len(strips) > 1
+    assert [rows.start for rows, _ in strips] == [0, *(rows.stop for rows, _ in strips[:-1])]
+    assert strips[-1][0].stop == 57
+    for rows, part in strips:
+        assert torch.equal(part, per_pixel_scores(*CASES["padded image"])[:, rows])
 
 
 def test_padding_changes_nothing():
