@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers.modeling_outputs import SemanticSegmenterOutput
 
-from .backbone import build_backbone, freeze_batch_norm
+from .backbone import freeze_batch_norm
 from .configuration_per_pixel import PerPixelBaselineConfig, PerPixelBaselinePlusConfig
 from .layers import MSRAConv2d
 from .loss_inputs import check_class_labels, gather_segment_ids
@@ -22,8 +22,7 @@ from .modeling_maskformer import (
     MaskFormerModel,
     MaskFormerModelOutput,
     MaskFormerPreTrainedModel,
-    PixelLevelModule,
-    build_pixel_decoder,
+    build_pixel_level_module,
     check_pixels,
     for_each_size,
 )
@@ -59,11 +58,10 @@ class PerPixelBaselineModel(MaskFormerPreTrainedModel):
 
     def __init__(self, config: PerPixelBaselineConfig):
         super().__init__(config)
-        encoder = build_backbone(config.backbone_config)
-        self.pixel_level_module = PixelLevelModule(encoder, build_pixel_decoder(encoder.channels, config))
+        self.pixel_level_module = build_pixel_level_module(config)
         self.post_init()
         if config.freeze_backbone_batch_norm:
-            freeze_batch_norm(encoder)
+            freeze_batch_norm(self.get_backbone())
 
     def forward(
         self,
