@@ -48,6 +48,8 @@ def prepare_training(
     for samples, name in ((train, "training images"), (validation, "validation images")):
         check_dataset(samples, data_arguments.check_samples, name)
     model = build_model(model_arguments, data.labels.id2label, task)
+    if arguments.activation_checkpointing and not any(hasattr(m, "gradient_checkpointing") for m in model.modules()):
+        raise ValueError("--activation_checkpointing has no effect: this model has no layers that can do it.")
     image_processor = build_image_processor(model_arguments, data_arguments, augmentation_arguments, data.labels)
     return MaskFormerTrainer(
         model,

@@ -107,6 +107,7 @@ def test_what_a_baseline_cannot_is_refused(baselines, street, street_objects, tm
             ["--dataset", street_objects, "--task", "instance", *out, "--model", baselines["per_pixel_plus"]],
             "--task must be semantic, got instance",
         ),
+        ([*new, "per_pixel", "--activation_checkpointing"], "--activation_checkpointing has no effect"),
     ]
     for argv, message in train_cases:
         assert message in refused(train.main, *argv), argv
