@@ -1,8 +1,9 @@
 """Images to batches, and what the model puts out to segments, pictures and files. Independent of the model."""
 
-from .image_processing_maskformer import MaskFormerImageProcessor
+from .image_processing_maskformer import MaskFormerImageProcessor, PerPixelImageProcessor
 from .instance import Instances, instance_segmentation
 from .panoptic import panoptic_segmentation
+from .per_pixel import per_pixel_score_strips, per_pixel_scores, per_pixel_segmentation
 from .results import coco_instances, ids_to_rgb, rgb_to_ids, save_class_map, save_panoptic
 from .rle import decode_mask, encode_mask
 from .semantic import semantic_scores, semantic_segmentation
@@ -11,6 +12,7 @@ from .visualization import draw_annotation, draw_instances, draw_panoptic, draw_
 __all__ = [
     "Instances",
     "MaskFormerImageProcessor",
+    "PerPixelImageProcessor",
     "coco_instances",
     "decode_mask",
     "draw_annotation",
@@ -21,6 +23,9 @@ __all__ = [
     "ids_to_rgb",
     "instance_segmentation",
     "panoptic_segmentation",
+    "per_pixel_score_strips",
+    "per_pixel_scores",
+    "per_pixel_segmentation",
     "rgb_to_ids",
     "save_class_map",
     "save_panoptic",

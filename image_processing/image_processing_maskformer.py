@@ -1,4 +1,4 @@
-"""MaskFormerImageProcessor: images and annotations -> a batch; a model's outputs -> results."""
+"""MaskFormerImageProcessor and PerPixelImageProcessor: images and annotations -> a batch; outputs -> results."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from transformers.processing_utils import ImagesKwargs
 from transformers.utils import TensorType, logging
 
 from .annotations import as_annotations, as_compact_targets, masks_and_classes, pad_segment_ids, resize_nearest
-from .post_processing import PostProcessingMixin
+from .post_processing import PostProcessingMixin, SemanticPostProcessingMixin
 
 logger = logging.get_logger(__name__)
 
@@ -44,8 +44,8 @@ class MaskFormerImageProcessorKwargs(ImagesKwargs, total=False):
     label_ids_to_fuse: list[int] | None
 
 
-class MaskFormerImageProcessor(PostProcessingMixin, TorchvisionBackend):
-    """Batches of `pixel_values` and `pixel_mask` (and targets) for MaskFormer, and results from what it puts out.
+class SegmentationImageProcessor(TorchvisionBackend):
+    """Batches of `pixel_values` and `pixel_mask` (and targets) for MaskFormer and the per-pixel baselines.
 
     Arguments, defaults, pixel values and saved files are those of transformers' `MaskFormerImageProcessor`, with two
     additions: compact targets (`segment_ids`), and `label_ids_to_fuse`.
@@ -92,7 +92,7 @@ class MaskFormerImageProcessor(PostProcessingMixin, TorchvisionBackend):
         unknown = sorted(set(kwargs) - set(self.valid_kwargs.__annotations__))
         if unknown:
             known = ", ".join(sorted(self.valid_kwargs.__annotations__))
-            raise TypeError(f"MaskFormerImageProcessor has no argument {', '.join(unknown)}; it has: {known}.")
+            raise TypeError(f"{type(self).__name__} has no argument {', '.join(unknown)}; it has: {known}.")
         if size is None:
             size = dict(self.size) if max_size is None else {**self.size, "longest_edge": max_size}
         kwargs["size"] = get_size_dict(size, max_size=max_size, default_to_square=False)
@@ -256,6 +256,20 @@ class MaskFormerImageProcessor(PostProcessingMixin, TorchvisionBackend):
                 for label_map in segmentation_maps
             ]
         return tvF.pad(images, padding, fill=fill), pixel_mask, segmentation_maps
+
+
+class MaskFormerImageProcessor(PostProcessingMixin, SegmentationImageProcessor):
+    """Batches for MaskFormer, and semantic, instance and panoptic results from what it puts out.
+
+    The arguments are those of `SegmentationImageProcessor`.
+    """
+
+
+class PerPixelImageProcessor(SemanticPostProcessingMixin, SegmentationImageProcessor):
+    """Batches for the per-pixel baselines, and from what they put out semantic results, the only ones there are.
+
+    So pipelines know that they can ask for nothing else. The arguments are those of `SegmentationImageProcessor`.
+    """
 
 
 def _padding(image: Tensor, padded_size: tuple[int, int]) -> list[int]:

@@ -1,7 +1,7 @@
 """A model's outputs -> the results of a batch: the `post_process_*` methods of the image processor.
 
-Names, arguments and results are those of transformers' MaskFormer. The inferences are in semantic.py, instance.py and
-panoptic.py, one image each; here are only the batch and the forms of the results.
+Names, arguments and results are those of transformers' MaskFormer. The inferences are in semantic.py, instance.py,
+panoptic.py and per_pixel.py, one image each; here are only the batch and the forms of the results.
 """
 
 from __future__ import annotations
@@ -15,14 +15,13 @@ from transformers.image_processing_outputs import SemanticSegmentationPostProces
 
 from .instance import instance_segmentation
 from .panoptic import panoptic_segmentation
+from .per_pixel import per_pixel_scores, per_pixel_segmentation
 from .rle import encode_ids, encode_mask
 from .semantic import semantic_scores, semantic_segmentation
 
 
-class PostProcessingMixin:
-    """The three `post_process_*` methods, for a class with an attribute `label_ids_to_fuse`."""
-
-    label_ids_to_fuse: list[int] | None
+class SemanticPostProcessingMixin:
+    """`post_process_semantic_segmentation`, for outputs of MaskFormer and of the per-pixel baselines."""
 
     def post_process_semantic_segmentation(
         self,
@@ -35,7 +34,8 @@ class PostProcessingMixin:
 
         Args:
             outputs: `class_queries_logits` (B, Q, K + 1), `masks_queries_logits` (B, Q, h, w) and, where the batch has
-                padding, `image_sizes` (B, 2): the height and width of each image in input pixels.
+                padding, `image_sizes` (B, 2): the height and width of each image in input pixels. Of a per-pixel
+                baseline, `logits` (B, K, h, w) instead of the first two; its scores are the resized logits.
             target_sizes: (height, width) of each result, B of them. None: the resolution of the mask logits.
             return_segmentation_scores: return objects with `segmentation` and `segmentation_scores` (K, H, W).
             mask_resize: "logits" (the paper) resizes mask logits before anything else; "scores" (transformers) resizes
@@ -44,15 +44,24 @@ class PostProcessingMixin:
         Raises:
             ValueError: the number of target sizes is not the number of images.
         """
+        segment, score = semantic_segmentation, semantic_scores
+        if _is_per_pixel(outputs):
+            segment, score = per_pixel_segmentation, per_pixel_scores
         results = []
         for image in _images_of(outputs, target_sizes):
             if not return_segmentation_scores:
-                results.append(semantic_segmentation(*image, mask_resize=mask_resize))
+                results.append(segment(*image, mask_resize=mask_resize))
                 continue
-            scores = semantic_scores(*image, mask_resize=mask_resize)
+            scores = score(*image, mask_resize=mask_resize)
             data = {"segmentation": scores.argmax(0), "segmentation_scores": scores}
             results.append(SemanticSegmentationPostProcessorOutput(data=data))
         return results
+
+
+class PostProcessingMixin(SemanticPostProcessingMixin):
+    """The three `post_process_*` methods, for a class with an attribute `label_ids_to_fuse`."""
+
+    label_ids_to_fuse: list[int] | None
 
     def post_process_instance_segmentation(
         self,
@@ -81,6 +90,7 @@ class PostProcessingMixin:
             overlap_mask_area_threshold: not used, since instances may overlap; transformers' signature has it.
         """
         _check_forms(return_coco_annotation, return_binary_maps)
+        _check_queries(outputs)
         results = []
         for image in _images_of(outputs, target_sizes):
             found = instance_segmentation(*image, threshold=threshold, mask_threshold=mask_threshold)
@@ -121,6 +131,7 @@ class PostProcessingMixin:
             label_ids_to_fuse: classes of stuff, each one segment at most. None: the processor's `label_ids_to_fuse`.
         """
         _check_forms(return_coco_annotation, return_binary_maps)
+        _check_queries(outputs)
         if label_ids_to_fuse is None:
             label_ids_to_fuse = self.label_ids_to_fuse or ()
         results = []
@@ -147,21 +158,34 @@ def _check_forms(return_coco_annotation: bool, return_binary_maps: bool) -> None
         raise ValueError("`return_coco_annotation` and `return_binary_maps` exclude each other: set one of them.")
 
 
-def _images_of(
-    outputs: Any, target_sizes: Sequence[tuple[int, int]] | Tensor | None
-) -> list[tuple[Tensor, Tensor, tuple[int, int] | None, tuple[int, int] | None]]:
-    """Per image: class logits (Q, K + 1), mask logits (Q, h, w), image size and target size."""
-    class_logits, mask_logits = outputs.class_queries_logits, outputs.masks_queries_logits
+def _is_per_pixel(outputs: Any) -> bool:
+    """Whether there are class logits of each pixel, as of the per-pixel baselines, and no queries."""
+    return getattr(outputs, "logits", None) is not None
+
+
+def _check_queries(outputs: Any) -> None:
+    if _is_per_pixel(outputs):
+        raise ValueError(
+            "These outputs have `logits` for each pixel and no queries, so no object can be told from another: "
+            "use post_process_semantic_segmentation (in a pipeline, subtask='semantic')."
+        )
+
+
+def _images_of(outputs: Any, target_sizes: Sequence[tuple[int, int]] | Tensor | None) -> list[tuple]:
+    """Per image: class logits (Q, K + 1) and mask logits (Q, h, w), or logits (K, h, w); image size, target size."""
+    if _is_per_pixel(outputs):
+        logits = (outputs.logits,)
+    else:
+        logits = (outputs.class_queries_logits, outputs.masks_queries_logits)
     image_sizes = getattr(outputs, "image_sizes", None)
-    images = len(class_logits)
+    images = len(logits[0])
     for name, sizes in (("target_sizes", target_sizes), ("outputs.image_sizes", image_sizes)):
         if sizes is not None and len(sizes) != images:
             place = f"image {len(sizes)} has none" if len(sizes) < images else f"there is no image {images}"
             raise ValueError(f"`{name}` has {len(sizes)} entries for {images} images: {place} (counting from 0).")
     return [
         (
-            class_logits[index],
-            mask_logits[index],
+            *(maps[index] for maps in logits),
             None if image_sizes is None else _as_size(image_sizes[index], f"outputs.image_sizes[{index}]"),
             None if target_sizes is None else _as_size(target_sizes[index], f"target_sizes[{index}]"),
         )

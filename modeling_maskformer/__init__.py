@@ -2,12 +2,20 @@
 
 from .auto import register
 from .configuration_maskformer import MaskFormerConfig
+from .configuration_per_pixel import PerPixelBaselineConfig, PerPixelBaselinePlusConfig
 from .modeling_maskformer import (
     MaskFormerForInstanceSegmentation,
     MaskFormerForInstanceSegmentationOutput,
     MaskFormerModel,
     MaskFormerModelOutput,
     MaskFormerPreTrainedModel,
+)
+from .modeling_per_pixel import (
+    PerPixelBaselineForSemanticSegmentation,
+    PerPixelBaselineModel,
+    PerPixelBaselinePlusForSemanticSegmentation,
+    PerPixelBaselinePlusModel,
+    PerPixelSegmentationOutput,
 )
 from .targets import Segments
 
@@ -20,5 +28,12 @@ __all__ = [
     "MaskFormerModel",
     "MaskFormerModelOutput",
     "MaskFormerPreTrainedModel",
+    "PerPixelBaselineConfig",
+    "PerPixelBaselineForSemanticSegmentation",
+    "PerPixelBaselineModel",
+    "PerPixelBaselinePlusConfig",
+    "PerPixelBaselinePlusForSemanticSegmentation",
+    "PerPixelBaselinePlusModel",
+    "PerPixelSegmentationOutput",
     "Segments",
 ]

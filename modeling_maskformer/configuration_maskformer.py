@@ -4,12 +4,29 @@ from __future__ import annotations
 
 from huggingface_hub.dataclasses import strict
 from transformers import MaskFormerConfig as TransformersMaskFormerConfig
+from transformers import PreTrainedConfig
 
 from .backbone import fill_timm_out_indices
 
 EXTENDED_MODEL_TYPE = "maskformer-extended"
 MASK_LOSSES = ("dense", "points")
 NON_FINITE_COSTS = ("raise", "ignore")
+
+
+def check_pixel_level(config: PreTrainedConfig) -> None:
+    """Completes and checks the fields that backbone and pixel decoder are built from, in any architecture.
+
+    Raises:
+        ValueError: a field is out of range, or the timm backbone has not the feature maps.
+    """
+    fill_timm_out_indices(config.backbone_config)
+    if config.pixel_decoder_layers < 0:
+        raise ValueError(f"pixel_decoder_layers must not be negative, got {config.pixel_decoder_layers}.")
+    for name in ("fpn_feature_size", "mask_feature_size"):
+        if getattr(config, name) % 32:
+            raise ValueError(
+                f"{name} must be a multiple of 32 (GroupNorm has 32 groups), got {getattr(config, name)}."
+            )
 
 
 @strict
@@ -62,26 +79,19 @@ class MaskFormerConfig(TransformersMaskFormerConfig):
         super().__post_init__(**kwargs)
         if deep_supervision is not None:
             self.use_auxiliary_loss = deep_supervision
-        fill_timm_out_indices(self.backbone_config)
+        check_pixel_level(self)
         if self.mask_loss not in MASK_LOSSES:
             raise ValueError(f"mask_loss must be one of {', '.join(MASK_LOSSES)}, got {self.mask_loss!r}.")
         if self.non_finite_cost not in NON_FINITE_COSTS:
             raise ValueError(
                 f"non_finite_cost must be one of {', '.join(NON_FINITE_COSTS)}, got {self.non_finite_cost!r}."
             )
-        if self.pixel_decoder_layers < 0:
-            raise ValueError(f"pixel_decoder_layers must not be negative, got {self.pixel_decoder_layers}.")
         if self.num_points < 1:
             raise ValueError(f"num_points must be at least 1, got {self.num_points}.")
         if self.oversample_ratio < 1:
             raise ValueError(f"oversample_ratio must be at least 1, got {self.oversample_ratio}.")
         if not 0 <= self.importance_sample_ratio <= 1:
             raise ValueError(f"importance_sample_ratio must lie in [0, 1], got {self.importance_sample_ratio}.")
-        for name in ("fpn_feature_size", "mask_feature_size"):
-            if getattr(self, name) % 32:
-                raise ValueError(
-                    f"{name} must be a multiple of 32 (GroupNorm has 32 groups), got {getattr(self, name)}."
-                )
 
     def to_dict(self) -> dict:
         """The fields as plain values, in a form that plain transformers can run.

@@ -29,3 +29,12 @@ class KaimingConv2d(nn.Conv2d):
         nn.init.kaiming_uniform_(self.weight, a=1)
         if self.bias is not None:
             nn.init.zeros_(self.bias)
+
+
+class MSRAConv2d(nn.Conv2d):
+    """A convolution with Kaiming-normal weights (fan-out, ReLU) and zero bias, as the original's pixel classifier."""
+
+    def reset_parameters(self) -> None:
+        nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)

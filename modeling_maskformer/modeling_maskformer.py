@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput
 
@@ -97,7 +97,7 @@ class PixelLevelModule(nn.Module):
         return features, *self.decoder(features)
 
 
-def build_pixel_decoder(in_channels: Sequence[int], config: MaskFormerConfig) -> PixelDecoder:
+def build_pixel_decoder(in_channels: Sequence[int], config: PreTrainedConfig) -> PixelDecoder:
     """The FPN, with transformer encoder layers before it where the config asks for them."""
     sizes = (in_channels, config.fpn_feature_size, config.mask_feature_size)
     if config.pixel_decoder_layers == 0:
@@ -110,6 +110,12 @@ def build_pixel_decoder(in_channels: Sequence[int], config: MaskFormerConfig) ->
         ffn_channels=encoder.encoder_ffn_dim,
         dropout=encoder.dropout,
     )
+
+
+def build_pixel_level_module(config: PreTrainedConfig) -> PixelLevelModule:
+    """Backbone and pixel decoder of a config, whichever architecture stands on them."""
+    encoder = build_backbone(config.backbone_config)
+    return PixelLevelModule(encoder, build_pixel_decoder(encoder.channels, config))
 
 
 class MaskEmbedder(nn.Sequential):
@@ -160,9 +166,8 @@ class MaskFormerModel(MaskFormerPreTrainedModel):
 
     def __init__(self, config: MaskFormerConfig):
         super().__init__(config)
-        encoder = build_backbone(config.backbone_config)
         decoder_config = config.decoder_config
-        self.pixel_level_module = PixelLevelModule(encoder, build_pixel_decoder(encoder.channels, config))
+        self.pixel_level_module = build_pixel_level_module(config)
         self.transformer_module = TransformerModule(
             self.pixel_level_module.decoder.memory_channels,
             decoder_config.d_model,
@@ -181,7 +186,7 @@ class MaskFormerModel(MaskFormerPreTrainedModel):
         )
         self.post_init()
         if config.freeze_backbone_batch_norm:
-            freeze_batch_norm(encoder)
+            freeze_batch_norm(self.get_backbone())
 
     def forward(
         self,

@@ -12,10 +12,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from image_processing import MaskFormerImageProcessor
+from image_processing import MaskFormerImageProcessor, PerPixelImageProcessor
 from modeling_maskformer.checkpoints import (
     DATASETS,
     TASKS,
+    Kind,
     Preset,
     find_preset,
     infer_architecture,
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     labels = make_label_set(read_named_ids(args.id2label)) if args.id2label else None
     model = load_weights(weights, architecture, labels.names if labels else None)
     model.save_pretrained(args.output)
-    build_processor(preset, labels).save_pretrained(args.output)
+    build_processor(architecture.kind, preset, labels).save_pretrained(args.output)
     print(
         f"{args.output}: {architecture.kind.value} for {preset.dataset} ({preset.task}), {architecture.num_labels} "
         f"classes, {model.num_parameters() / 1e6:.1f} million parameters."
@@ -59,12 +60,15 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def build_processor(preset: Preset, labels: LabelSet | None) -> MaskFormerImageProcessor:
+def build_processor(
+    kind: Kind, preset: Preset, labels: LabelSet | None
+) -> MaskFormerImageProcessor | PerPixelImageProcessor:
     """The image processor that feeds a model as the original did, and reads annotations of its dataset."""
     fused = preset.label_ids_to_fuse
     if preset.task == "panoptic" and labels is not None and labels.label_ids_to_fuse is not None:
         fused = labels.label_ids_to_fuse
-    return MaskFormerImageProcessor(
+    processor_class = MaskFormerImageProcessor if kind is Kind.MASKFORMER else PerPixelImageProcessor
+    return processor_class(
         size={"shortest_edge": preset.shortest_edge, "longest_edge": preset.longest_edge},
         size_divisor=preset.size_divisor,
         image_mean=[mean / 255 for mean in PIXEL_MEAN],

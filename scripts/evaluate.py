@@ -1,4 +1,4 @@
-"""Measures a MaskFormer checkpoint on a dataset: mean IoU, mask AP or PQ, of the whole and of each class.
+"""Measures a MaskFormer or per-pixel checkpoint on a dataset: mean IoU, mask AP or PQ, of the whole and of each class.
 
     python scripts/evaluate.py --model outputs/street --dataset data/street
 
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from modeling_maskformer.inference.loading import load_image_processor, load_model, task_of
+from modeling_maskformer.inference.loading import check_task, load_image_processor, load_model, task_of
 from modeling_maskformer.training.argument_parser import ScriptArgumentParser
 from modeling_maskformer.training.arguments import MaskFormerTrainingArguments
 from modeling_maskformer.training.checks import check_dataset
@@ -73,6 +73,7 @@ def prepare_evaluation(arguments: EvaluationArguments, data_arguments: DataArgum
     task = data_arguments.task or task_of(model.config)
     if task is None:
         raise ValueError("The checkpoint does not say what it was trained for: pass --task.")
+    check_task(type(model.config), task)
     data = data_arguments.open(task)
     samples = data.evaluation(data_arguments.validation_split)
     class_ids = match_labels(model.config.id2label, data.labels)

@@ -1,4 +1,4 @@
-"""Segments pictures with a MaskFormer checkpoint: overlays to look at, and files that other tools read.
+"""Segments pictures with a MaskFormer or per-pixel checkpoint: overlays to look at, and files that other tools read.
 
     python scripts/predict.py --model outputs/street --inputs photos/ portrait.jpg --output_dir predictions
     python scripts/predict.py --model outputs/street --dataset data/street --split validation --output_dir predictions
@@ -21,7 +21,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from modeling_maskformer.inference.inputs import Picture, find_pictures
-from modeling_maskformer.inference.loading import load_image_processor, load_model, task_of
+from modeling_maskformer.inference.loading import check_task, load_image_processor, load_model, task_of
 from modeling_maskformer.inference.predictor import Predictor
 from modeling_maskformer.inference.writer import ResultWriter
 from modeling_maskformer.training.argument_parser import ScriptArgumentParser
@@ -92,6 +92,7 @@ def prepare_prediction(arguments: PredictionArguments) -> tuple[list[Picture], P
     task = arguments.task or task_of(model.config)
     if task is None:
         raise ValueError("The checkpoint does not say what it was trained for: pass --task.")
+    check_task(type(model.config), task)
     if task == "semantic" and arguments.threshold is not None:
         raise ValueError("--threshold has no meaning for semantic segmentation: every pixel gets its best class.")
     threshold = DEFAULT_THRESHOLDS[task] if arguments.threshold is None else arguments.threshold

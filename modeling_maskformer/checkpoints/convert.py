@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from ..configuration_maskformer import MaskFormerConfig
+from ..configuration_per_pixel import PerPixelBaselineConfig, PerPixelBaselinePlusConfig
 from ..modeling_maskformer import MaskFormerForInstanceSegmentation
+from ..modeling_per_pixel import PerPixelBaselineForSemanticSegmentation, PerPixelBaselinePlusForSemanticSegmentation
 from .architecture import Architecture, Kind, ResNetArchitecture, SwinArchitecture, infer_architecture
 from .errors import LayoutError, UnsupportedArchitectureError
 from .names import name_table
@@ -18,6 +21,12 @@ from .unpickle import read_checkpoint
 NUM_HEADS = 8
 DROPOUT = 0.1
 DROP_PATH_RATE = 0.3
+
+CLASSES: dict[Kind, tuple[type[PreTrainedConfig], type[PreTrainedModel]]] = {
+    Kind.MASKFORMER: (MaskFormerConfig, MaskFormerForInstanceSegmentation),
+    Kind.PER_PIXEL: (PerPixelBaselineConfig, PerPixelBaselineForSemanticSegmentation),
+    Kind.PER_PIXEL_PLUS: (PerPixelBaselinePlusConfig, PerPixelBaselinePlusForSemanticSegmentation),
+}
 
 
 def convert_weights(weights: Mapping[str, Tensor], architecture: Architecture) -> dict[str, Tensor]:
@@ -52,13 +61,13 @@ def convert_weights(weights: Mapping[str, Tensor], architecture: Architecture) -
 
 
 def build_config(
-    architecture: Architecture, no_object_weight: float, labels: Sequence[str] | None = None
-) -> MaskFormerConfig:
+    architecture: Architecture, no_object_weight: float | None = None, labels: Sequence[str] | None = None
+) -> PreTrainedConfig:
     """The config of a model of this architecture.
 
     Args:
         architecture: as `infer_architecture` gives it.
-        no_object_weight: weight of "no object" in the classification loss.
+        no_object_weight: weight of "no object" in the classification loss; None for the baselines, which have none.
         labels: the names of its classes, in order; default class_0, class_1, ...
 
     Raises:
@@ -72,31 +81,25 @@ def build_config(
         raise ValueError(
             f"There are {len(labels)} label names, but the checkpoint has {architecture.num_labels} classes."
         )
-    decoder = architecture.decoder
-    return MaskFormerConfig(
+    fields = {}
+    if architecture.decoder is not None:
+        fields["enforce_input_projection"] = architecture.enforces_input_projection
+    if no_object_weight is not None:
+        fields["no_object_weight"] = no_object_weight
+    config_class, _ = CLASSES[architecture.kind]
+    return config_class(
         backbone_config=build_backbone_config(architecture.backbone),
-        decoder_config={
-            "model_type": "detr",
-            "d_model": decoder.channels,
-            "decoder_layers": decoder.num_layers,
-            "decoder_ffn_dim": decoder.ffn_channels,
-            "decoder_attention_heads": NUM_HEADS,
-            "encoder_attention_heads": NUM_HEADS,
-            "encoder_ffn_dim": architecture.encoder_ffn_channels or decoder.ffn_channels,
-            "num_queries": decoder.num_queries,
-            "dropout": DROPOUT,
-        },
+        decoder_config=build_decoder_config(architecture),
         fpn_feature_size=architecture.fpn_channels,
         mask_feature_size=architecture.mask_channels,
         pixel_decoder_layers=architecture.num_encoder_layers,
-        enforce_input_projection=architecture.enforces_input_projection,
-        no_object_weight=no_object_weight,
         id2label=dict(enumerate(labels)),
         label2id={label: number for number, label in enumerate(labels)},
+        **fields,
     )
 
 
-def load_original(path: str | Path, labels: Sequence[str] | None = None) -> MaskFormerForInstanceSegmentation:
+def load_original(path: str | Path, labels: Sequence[str] | None = None) -> PreTrainedModel:
     """The model in a `.pkl` file of the original's model zoo, in evaluation mode.
 
     Args:
@@ -112,7 +115,7 @@ def load_original(path: str | Path, labels: Sequence[str] | None = None) -> Mask
 
 def load_weights(
     weights: Mapping[str, Tensor], architecture: Architecture, labels: Sequence[str] | None = None
-) -> MaskFormerForInstanceSegmentation:
+) -> PreTrainedModel:
     """The model of this architecture with these weights of the original, in evaluation mode.
 
     Raises:
@@ -122,8 +125,11 @@ def load_weights(
     """
     converted = convert_weights(weights, architecture)
     check_supported(architecture)
-    no_object_weight = round(converted["criterion.empty_weight"][-1].item(), 6)  # 0.1, which float32 has not exactly
-    model = MaskFormerForInstanceSegmentation(build_config(architecture, no_object_weight, labels))
+    no_object_weight = None
+    if architecture.kind is Kind.MASKFORMER:
+        no_object_weight = round(converted["criterion.empty_weight"][-1].item(), 6)  # 0.1, not exact in float32
+    _, model_class = CLASSES[architecture.kind]
+    model = model_class(build_config(architecture, no_object_weight, labels))
     try:
         model.load_state_dict(converted)
     except RuntimeError as error:
@@ -135,13 +141,27 @@ def check_supported(architecture: Architecture) -> None:
     """Raises an UnsupportedArchitectureError where no class of this package computes what the original does."""
     backbone = architecture.backbone
     dilations = backbone.last_stage_dilations if isinstance(backbone, ResNetArchitecture) else ()
-    if architecture.kind is not Kind.MASKFORMER:
-        lacking = f"a model class for {architecture.kind.value}"
-    elif any(dilation > 1 for dilation in dilations):
+    if any(dilation > 1 for dilation in dilations):
         lacking = f"a ResNet whose last stage is dilated by {', '.join(map(str, dilations))} (R101c)"
     else:
         return
     raise UnsupportedArchitectureError(f"The checkpoint was read, but this package has not yet {lacking}.")
+
+
+def build_decoder_config(architecture: Architecture) -> dict:
+    """The `decoder_config`, which also tells the sizes of the pixel decoder's encoder layers."""
+    decoder, encoder_ffn_channels = architecture.decoder, architecture.encoder_ffn_channels
+    fields = {"model_type": "detr", "encoder_attention_heads": NUM_HEADS, "dropout": DROPOUT}
+    if decoder is not None:
+        fields |= {
+            "d_model": decoder.channels,
+            "decoder_layers": decoder.num_layers,
+            "decoder_ffn_dim": decoder.ffn_channels,
+            "decoder_attention_heads": NUM_HEADS,
+            "encoder_ffn_dim": decoder.ffn_channels,
+            "num_queries": decoder.num_queries,
+        }
+    return fields | ({"encoder_ffn_dim": encoder_ffn_channels} if encoder_ffn_channels else {})
 
 
 def build_backbone_config(backbone: ResNetArchitecture | SwinArchitecture) -> dict:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from .architecture import Architecture, SwinArchitecture
+from .architecture import Architecture, Kind, SwinArchitecture
 from .errors import CheckpointError
 
 # every configuration: RGB, the statistics of ImageNet in units of 0 to 255
@@ -98,8 +98,13 @@ def find_preset(architecture: Architecture, dataset: str | None = None, task: st
         task: "semantic" or "panoptic".
 
     Raises:
-        CheckpointError: no dataset of the model zoo fits, or the one given has another number of classes.
+        CheckpointError: no dataset of the model zoo fits, the one given has another number of classes, or the task is
+            panoptic for a per-pixel baseline.
     """
+    if architecture.kind is not Kind.MASKFORMER:
+        if task == "panoptic":
+            raise CheckpointError(f"The checkpoint is a {architecture.kind.value}, made for semantic segmentation.")
+        task = "semantic"
     found = [
         preset
         for preset in PRESETS

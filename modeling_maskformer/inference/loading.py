@@ -6,19 +6,46 @@ import os
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import CONFIG_NAME, IMAGE_PROCESSOR_NAME
 
-from image_processing import MaskFormerImageProcessor
+from image_processing.image_processing_maskformer import (
+    MaskFormerImageProcessor,
+    PerPixelImageProcessor,
+    SegmentationImageProcessor,
+)
 
 from ..configuration_maskformer import MaskFormerConfig
+from ..configuration_per_pixel import PerPixelBaselineConfig, PerPixelBaselinePlusConfig
 from ..modeling_maskformer import MaskFormerForInstanceSegmentation
+from ..modeling_per_pixel import PerPixelBaselineForSemanticSegmentation, PerPixelBaselinePlusForSemanticSegmentation
 
 TASKS = ("semantic", "instance", "panoptic")
 
+# config -> model and image processor
+CLASSES: dict[type[PreTrainedConfig], tuple[type[PreTrainedModel], type[SegmentationImageProcessor]]] = {
+    MaskFormerConfig: (MaskFormerForInstanceSegmentation, MaskFormerImageProcessor),
+    PerPixelBaselineConfig: (PerPixelBaselineForSemanticSegmentation, PerPixelImageProcessor),
+    PerPixelBaselinePlusConfig: (PerPixelBaselinePlusForSemanticSegmentation, PerPixelImageProcessor),
+}
 
-def load_model(checkpoint: str | os.PathLike, **settings: Any) -> MaskFormerForInstanceSegmentation:
+
+def load_config(checkpoint: str | os.PathLike) -> PreTrainedConfig:
+    """The configuration of a folder or Hub name, one of `CLASSES`.
+
+    Raises:
+        ValueError: what is there is no checkpoint of these; says what was found and expected.
+    """
+    check_folder(checkpoint, CONFIG_NAME, "the model's configuration")
+    config = _from_hub_or_folder(AutoConfig, checkpoint)
+    if type(config) not in CLASSES:
+        expected = ", ".join(repr(config_class.model_type) for config_class in CLASSES)
+        raise ValueError(f"{checkpoint} holds a model of type {config.model_type!r}, expected one of {expected}.")
+    return config
+
+
+def load_model(checkpoint: str | os.PathLike, **settings: Any) -> PreTrainedModel:
     """The model of a folder or Hub name, of this package or of transformers' MaskFormer.
 
     Args:
@@ -26,28 +53,35 @@ def load_model(checkpoint: str | os.PathLike, **settings: Any) -> MaskFormerForI
         settings: what `from_pretrained` takes: fields of the config to change, `ignore_mismatched_sizes`.
 
     Raises:
-        ValueError: what is there is no MaskFormer checkpoint; says what was found and expected.
+        ValueError: what is there is no MaskFormer or per-pixel baseline; says what was found and expected.
     """
-    check_folder(checkpoint, CONFIG_NAME, "the model's configuration")
-    config = _from_hub_or_folder(AutoConfig, checkpoint)
-    if not isinstance(config, MaskFormerConfig):
-        raise ValueError(f"{checkpoint} holds a model of type {config.model_type!r}, expected 'maskformer'.")
-    return _from_hub_or_folder(MaskFormerForInstanceSegmentation, checkpoint, **settings)
+    model_class, _ = CLASSES[type(load_config(checkpoint))]
+    return _from_hub_or_folder(model_class, checkpoint, **settings)
 
 
-def load_image_processor(checkpoint: str | os.PathLike) -> MaskFormerImageProcessor:
+def load_image_processor(checkpoint: str | os.PathLike) -> SegmentationImageProcessor:
     """The image processor saved with a checkpoint.
 
     Raises:
         ValueError: there is none.
     """
     check_folder(checkpoint, IMAGE_PROCESSOR_NAME, "the image processor")
-    return _from_hub_or_folder(MaskFormerImageProcessor, checkpoint)
+    _, processor_class = CLASSES[type(load_config(checkpoint))]
+    return _from_hub_or_folder(processor_class, checkpoint)
 
 
-def task_of(config: MaskFormerConfig) -> str | None:
+def task_of(config: PreTrainedConfig) -> str | None:
     """The task a checkpoint was trained for, None where it does not say (as those of transformers)."""
-    return getattr(config, "segmentation_task", None)
+    return "semantic" if isinstance(config, PerPixelBaselineConfig) else getattr(config, "segmentation_task", None)
+
+
+def check_task(config_class: type[PreTrainedConfig], task: str) -> None:
+    """Raises a ValueError if models of this config cannot do the task: per-pixel baselines know no objects."""
+    if issubclass(config_class, PerPixelBaselineConfig) and task != "semantic":
+        raise ValueError(
+            "A per-pixel baseline gives each pixel a class and tells no object from another: "
+            f"--task must be semantic, got {task}."
+        )
 
 
 def check_folder(checkpoint: str | os.PathLike, file_name: str, holds: str) -> None:

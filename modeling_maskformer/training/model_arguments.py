@@ -11,9 +11,8 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from transformers import PreTrainedModel
 
 from ..backbone import load_backbone_weights
-from ..configuration_maskformer import MaskFormerConfig
-from ..inference.loading import load_model
-from ..modeling_maskformer import MaskFormerForInstanceSegmentation
+from ..inference.loading import CLASSES, check_task, load_config, load_model
+from .architectures import CONFIG_CLASSES, LACKING, MASK_LOSS, architecture_of
 
 # flag -> default; a checkpoint has these built in
 ARCHITECTURE = {
@@ -29,7 +28,7 @@ ARCHITECTURE = {
 
 @dataclass
 class ModelArguments:
-    """Either a checkpoint to fine-tune (`model`) or a backbone to put a new MaskFormer on (`backbone`).
+    """Either a checkpoint to fine-tune (`model`) or a backbone to put a new model on (`backbone`).
 
     Raises:
         ValueError: both or neither of the two, or a flag that cannot go with the one given.
@@ -44,10 +43,17 @@ class ModelArguments:
             "MaskFormer. Its classes are replaced by those of the dataset."
         },
     )
+    architecture: Literal["maskformer", "per_pixel", "per_pixel_plus"] | None = field(
+        default=None,
+        metadata={
+            "help": "What to build on --backbone: maskformer (the default), or one of the paper's baselines for "
+            "semantic segmentation: per_pixel (PerPixelBaseline), per_pixel_plus (PerPixelBaseline+)."
+        },
+    )
     backbone: str | None = field(
         default=None,
         metadata={
-            "help": "Instead of --model: name of a timm model to build a new MaskFormer on, e.g. resnet50, "
+            "help": "Instead of --model: name of a timm model to build a new model on, e.g. resnet50, "
             "swin_tiny_patch4_window7_224, tf_efficientnet_lite0; any with feature maps at strides 4, 8, 16, 32."
         },
     )
@@ -87,19 +93,21 @@ class ModelArguments:
             "loaded, which small batches need. Default: true for --backbone_weights random, else false."
         },
     )
-    mask_loss: Literal["points", "dense"] = field(
-        default="points",
+    mask_loss: Literal["points", "dense"] | None = field(
+        default=None,
         metadata={
-            "help": "Mask losses at --num_points sampled points of each mask (several times cheaper), or dense: at "
-            "every pixel, as in the paper."
+            "help": "points (the default): mask losses at --num_points sampled points of each mask, several times "
+            "cheaper than dense: at every pixel, as in the paper."
         },
     )
-    num_points: int = field(default=12544, metadata={"help": "Points per mask with --mask_loss points."})
-    importance_sample_ratio: float = field(
-        default=0.75,
+    num_points: int | None = field(
+        default=None, metadata={"help": "Points per mask with --mask_loss points. Default 12544."}
+    )
+    importance_sample_ratio: float | None = field(
+        default=None,
         metadata={
             "help": "Part of these points, in [0, 1], that is drawn where the mask is uncertain, as in Mask2Former; "
-            "the rest is uniform. 0: all uniform, which estimates the paper's loss."
+            "the rest is uniform. Default 0.75. 0: all uniform, which estimates the paper's loss."
         },
     )
 
@@ -110,13 +118,18 @@ class ModelArguments:
                 f"Pass either --model (a checkpoint to fine-tune) or --backbone (a timm model), got {given}."
             )
         if self.model is not None:
-            for name in ("backbone_weights", *ARCHITECTURE):
+            for name in ("architecture", "backbone_weights", *ARCHITECTURE):
                 if getattr(self, name) is not None:
                     raise ValueError(f"--{name} goes with --backbone; the checkpoint of --model has it built in.")
             if self.train_batch_norm is None:
                 self.train_batch_norm = False
             return
+        if self.architecture is None:
+            self.architecture = "maskformer"
+        self.refuse_flags_without_effect(self.architecture)
         for name, default in ARCHITECTURE.items():
+            if name in LACKING[self.architecture]:
+                continue
             if getattr(self, name) is None:
                 setattr(self, name, default)
             if getattr(self, name) < 1:
@@ -126,42 +139,67 @@ class ModelArguments:
         if self.train_batch_norm is None:
             self.train_batch_norm = self.backbone_weights == "random"
 
+    def refuse_flags_without_effect(self, architecture: str) -> None:
+        """Raises a ValueError if a flag was given that has no meaning for this architecture."""
+        for name, reason in LACKING[architecture].items():
+            if getattr(self, name) is not None:
+                raise ValueError(f"--{name} has no effect on a {architecture} model: {reason}.")
+
+    def find_architecture(self) -> str:
+        """The architecture to train: that of `--architecture`, or of the checkpoint of `--model`.
+
+        Raises:
+            ValueError: the checkpoint cannot be read, or its architecture has not all flags that were given.
+        """
+        if self.model is None:
+            return self.architecture
+        architecture = architecture_of(load_config(self.model))
+        self.refuse_flags_without_effect(architecture)
+        return architecture
+
 
 def build_model(arguments: ModelArguments, id2label: Mapping[int, str], task: str) -> PreTrainedModel:
-    """A MaskFormer for these classes, new on a backbone or from a checkpoint; its config remembers the task.
+    """A model for these classes, new on a backbone or from a checkpoint; its config remembers the task.
 
     Raises:
-        ValueError, OSError: the backbone, its weights or the checkpoint cannot be used, in a sentence.
+        ValueError, OSError: the backbone, its weights or the checkpoint cannot be used, or not for the task; in a
+            sentence.
     """
+    architecture = arguments.find_architecture()
+    config_class = CONFIG_CLASSES[architecture]
+    check_task(config_class, task)
     settings = {
         "id2label": dict(id2label),
         "label2id": {label: class_id for class_id, label in id2label.items()},
-        "mask_loss": arguments.mask_loss,
-        "num_points": arguments.num_points,
-        "importance_sample_ratio": arguments.importance_sample_ratio,
-        "use_auxiliary_loss": True,
         "freeze_backbone_batch_norm": not arguments.train_batch_norm,
     }
+    if architecture == "maskformer":
+        given = {name: getattr(arguments, name) for name in MASK_LOSS}
+        settings |= MASK_LOSS | {name: value for name, value in given.items() if value is not None}
+    if architecture != "per_pixel":
+        settings["use_auxiliary_loss"] = True
     if arguments.model is not None:
         model = load_model(arguments.model, ignore_mismatched_sizes=True, **settings)
         model.config.segmentation_task = task
         return model
-    config = MaskFormerConfig(
+    decoder = {
+        "d_model": arguments.hidden_dim,
+        "num_queries": arguments.num_queries,
+        "decoder_layers": arguments.decoder_layers,
+        "decoder_attention_heads": arguments.attention_heads,
+        "decoder_ffn_dim": arguments.ffn_dim,
+    }
+    config = config_class(
         backbone_config={"model_type": "timm_backbone", "backbone": arguments.backbone},
-        decoder_config={
-            "model_type": "detr",
-            "d_model": arguments.hidden_dim,
-            "num_queries": arguments.num_queries,
-            "decoder_layers": arguments.decoder_layers,
-            "decoder_attention_heads": arguments.attention_heads,
-            "decoder_ffn_dim": arguments.ffn_dim,
-        },
+        # what an architecture has not is None in its arguments
+        decoder_config={"model_type": "detr"} | {name: value for name, value in decoder.items() if value is not None},
         fpn_feature_size=arguments.fpn_feature_size,
         mask_feature_size=arguments.mask_feature_size,
         segmentation_task=task,
         **settings,
     )
-    model = MaskFormerForInstanceSegmentation(config)
+    model_class, _ = CLASSES[config_class]
+    model = model_class(config)
     if arguments.backbone_weights == "pretrained":
         load_timm_weights(model)
     elif arguments.backbone_weights != "random":
@@ -169,7 +207,7 @@ def build_model(arguments: ModelArguments, id2label: Mapping[int, str], task: st
     return model
 
 
-def load_timm_weights(model: MaskFormerForInstanceSegmentation) -> None:
+def load_timm_weights(model: PreTrainedModel) -> None:
     """Puts timm's pretrained weights, downloaded from the Hub or cached, into the backbone.
 
     Raises:

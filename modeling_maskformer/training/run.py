@@ -8,11 +8,10 @@ from pathlib import Path
 from transformers import set_seed
 from transformers.image_processing_utils import BaseImageProcessor
 
-from image_processing import MaskFormerImageProcessor
-
-from ..inference.loading import load_image_processor
+from ..inference.loading import CLASSES, check_task, load_image_processor
 from ..inference.pictures import draw_samples
 from ..inference.predictor import Predictor
+from .architectures import CONFIG_CLASSES
 from .augmentation import Augmentation
 from .checks import check_dataset
 from .collate import EvaluationCollator, SegmentationDataset, TrainingCollator
@@ -45,6 +44,7 @@ def prepare_training(
     task = data_arguments.task
     if task is None:
         raise ValueError("--task is needed: semantic, instance or panoptic.")
+    check_task(CONFIG_CLASSES[model_arguments.find_architecture()], task)
     if arguments.process_index == 0:
         arguments.prepare_output_dir()
     set_seed(arguments.seed)
@@ -55,6 +55,8 @@ def prepare_training(
     for samples, name in ((train, "training images"), (validation, "validation images")):
         check_dataset(samples, data_arguments.check_samples, name)
     model = build_model(model_arguments, data.labels.id2label, task)
+    if arguments.activation_checkpointing and not any(hasattr(m, "gradient_checkpointing") for m in model.modules()):
+        raise ValueError("--activation_checkpointing has no effect: this model has no layers that can do it.")
     image_processor = build_image_processor(model_arguments, data_arguments, augmentation_arguments, data.labels)
     return MaskFormerTrainer(
         model,
@@ -122,4 +124,5 @@ def build_image_processor(
     else:
         processor = load_image_processor(model_arguments.model)
         mean, std = processor.image_mean, processor.image_std
-    return MaskFormerImageProcessor(image_mean=list(mean), image_std=list(std), **settings)
+    _, processor_class = CLASSES[CONFIG_CLASSES[model_arguments.find_architecture()]]
+    return processor_class(image_mean=list(mean), image_std=list(std), **settings)

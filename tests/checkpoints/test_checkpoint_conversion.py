@@ -1,7 +1,6 @@
 """Converted weights give the logits that the original's modules give."""
 
 import re
-from dataclasses import replace
 
 import pytest
 import torch
@@ -10,14 +9,16 @@ from original_backbones import ResNet, Swin
 from original_models import OriginalModel, randomize, write_checkpoint, zoo_names
 from torch import nn
 
-from modeling_maskformer import MaskFormerConfig, MaskFormerForInstanceSegmentation
+from modeling_maskformer import (
+    MaskFormerConfig,
+    PerPixelBaselineForSemanticSegmentation,
+    PerPixelBaselinePlusForSemanticSegmentation,
+)
 from modeling_maskformer.backbone import build_backbone
 from modeling_maskformer.checkpoints import (
-    DecoderArchitecture,
     Kind,
     LayoutError,
     UnsupportedArchitectureError,
-    build_config,
     convert_weights,
     infer_architecture,
     load_original,
@@ -34,7 +35,8 @@ def tiny_swin():
 
 
 def tiny_original(**fields):
-    return randomize(OriginalModel(tiny_swin(), **SMALL | fields))
+    backbone = fields.pop("backbone", tiny_swin)
+    return randomize(OriginalModel(backbone(), **SMALL | fields))
 
 
 @pytest.fixture
@@ -141,7 +143,7 @@ def load_part(module, converted, prefix=""):
     return module.eval()
 
 
-# What follows has no model class in the package yet: the parts that exist are put together here.
+# R101c has no backbone in the package yet: the parts that exist are put together here.
 
 
 def test_r101cs_deep_stem_and_dilated_last_stage(pixels):
@@ -169,48 +171,45 @@ def test_r101cs_deep_stem_and_dilated_last_stage(pixels):
     assert (undilated[-1] - expected[-1]).abs().max() > 0.01  # so plain timm would give other results, silently
 
 
-def maskformer_around(converted, architecture):
-    """A MaskFormer of this architecture with these weights; the parts that they do not have stay random."""
-    decoder = architecture.decoder or DecoderArchitecture(64, 48, 2, num_queries=3, has_input_projection=True)
-    as_maskformer = replace(architecture, kind=Kind.MASKFORMER, decoder=decoder)
-    model = MaskFormerForInstanceSegmentation(build_config(as_maskformer, no_object_weight=0.1))
-    left_over = model.load_state_dict(converted, strict=False)
-    return model.eval(), left_over
-
-
-def test_per_pixel_baseline(pixels):
-    original = tiny_original(kind="per_pixel")
+@pytest.mark.parametrize(
+    "fields", [{}, {"encoder_layers": 2}, {"backbone": ResNet}], ids=["swin", "encoder layers", "R50"]
+)
+def test_per_pixel_baseline(tmp_path, pixels, fields):
+    original = tiny_original(kind="per_pixel", **fields)
     weights = zoo_names(original.state_dict())
     architecture = infer_architecture(weights)
     assert (architecture.kind, architecture.num_labels, architecture.decoder) == (Kind.PER_PIXEL, 5, None)
-    with pytest.raises(UnsupportedArchitectureError, match="PerPixelBaseline"):
-        load_weights(weights, architecture)
-
-    converted = convert_weights(weights, architecture)
-    model, left_over = maskformer_around(converted, architecture)
-    assert left_over.unexpected_keys == ["classifier.weight", "classifier.bias"]
-    assert not any("pixel_level_module" in name for name in left_over.missing_keys)
-    classifier = load_part(nn.Conv2d(32, 5, kernel_size=1), converted, "classifier.")
+    model = load_original(write_checkpoint(tmp_path / "model_final.pkl", weights))
+    assert type(model) is PerPixelBaselineForSemanticSegmentation and not model.training
     with torch.no_grad():
-        found = classifier(model.model(pixels).pixel_decoder_last_hidden_state)
-    assert_same(found, original(pixels)[1])
+        assert_same(model(pixels).logits, original(pixels)[1])
 
 
-def test_per_pixel_baseline_plus(pixels):
-    original = tiny_original(kind="per_pixel_plus")
+@pytest.mark.parametrize(
+    "fields", [{}, {"encoder_layers": 2}, {"backbone": ResNet}], ids=["swin", "encoder layers", "R50"]
+)
+def test_per_pixel_baseline_plus(tmp_path, pixels, fields):
+    original = tiny_original(kind="per_pixel_plus", **fields)
     weights = zoo_names(original.state_dict())
     architecture = infer_architecture(weights)
     assert (architecture.kind, architecture.num_labels) == (Kind.PER_PIXEL_PLUS, 5)
     assert architecture.decoder.num_queries == 5
-    with pytest.raises(UnsupportedArchitectureError, match=re.escape("PerPixelBaseline+")):
-        load_weights(weights, architecture)
-
-    model, left_over = maskformer_around(convert_weights(weights, architecture), architecture)
-    assert not left_over.unexpected_keys
-    assert left_over.missing_keys == ["class_predictor.weight", "class_predictor.bias", "criterion.empty_weight"]
+    model = load_original(write_checkpoint(tmp_path / "model_final.pkl", weights))
+    assert type(model) is PerPixelBaselinePlusForSemanticSegmentation and not model.training
     with torch.no_grad():
-        found = model(pixels).masks_queries_logits
-    assert_same(found, original(pixels)[1])
+        assert_same(model(pixels).logits, original(pixels)[1])
+
+
+@pytest.mark.parametrize("kind", ["per_pixel", "per_pixel_plus"])
+def test_what_a_baselines_weights_do_not_say_is_as_in_the_original(kind):
+    weights = zoo_names(tiny_original(kind=kind).state_dict())
+    names = ["wall", "sky", "tree", "road", "person"]
+    config = load_weights(weights, infer_architecture(weights), names).config
+    assert config.freeze_backbone_batch_norm
+    assert [config.id2label[number] for number in range(5)] == names
+    if kind == "per_pixel_plus":
+        assert config.use_auxiliary_loss
+        assert (config.decoder_config.decoder_attention_heads, config.decoder_config.dropout) == (8, 0.1)
 
 
 def test_the_pixel_decoder_with_transformer_encoder_layers(tmp_path, pixels):

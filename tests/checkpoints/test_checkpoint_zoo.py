@@ -5,7 +5,6 @@ import timm
 import torch
 from original_models import ZOO_BACKBONES, OriginalModel, zoo_names
 
-from modeling_maskformer import MaskFormerForInstanceSegmentation
 from modeling_maskformer.checkpoints import (
     CheckpointError,
     SwinArchitecture,
@@ -15,6 +14,7 @@ from modeling_maskformer.checkpoints import (
     find_preset,
     infer_architecture,
 )
+from modeling_maskformer.checkpoints.convert import CLASSES
 
 # the backbone, what else differs from ADE20K's models; then what must be found: millions of parameters as the paper's
 # tables say (None where they do not), the backbone, the dataset
@@ -78,14 +78,14 @@ def test_each_model_of_the_zoo_is_recognised_and_all_of_it_used(name):
         assert (sum(sizes.values()) - unused) / 1e6 == pytest.approx(millions, abs=1)
 
 
-@pytest.mark.parametrize("name", ["ade20k R50", "coco Swin-B"])
+@pytest.mark.parametrize("name", ["ade20k R50", "coco Swin-B", "ade20k PerPixelBaseline", "ade20k PerPixelBaseline+"])
 def test_names_and_shapes_are_those_of_this_packages_model(name):
     backbone, fields, *_ = ZOO[name]
     weights = weights_of(backbone, fields)
     architecture = infer_architecture(weights)
     check_supported(architecture)
     with torch.device("meta"):
-        model = MaskFormerForInstanceSegmentation(build_config(architecture, no_object_weight=0.1))
+        model = CLASSES[architecture.kind][1](build_config(architecture))
     expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
     converted = convert_weights(weights, architecture)
     assert {key: tuple(value.shape) for key, value in converted.items()} == expected

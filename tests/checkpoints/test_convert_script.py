@@ -9,9 +9,9 @@ import pytest
 import torch
 from original_backbones import Swin
 from original_models import OriginalModel, randomize, write_checkpoint, zoo_names
-from transformers import AutoModelForUniversalSegmentation
+from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation, AutoModelForUniversalSegmentation
 
-from image_processing import MaskFormerImageProcessor
+from image_processing import MaskFormerImageProcessor, PerPixelImageProcessor
 from modeling_maskformer import MaskFormerForInstanceSegmentation
 from scripts.convert_checkpoint import main
 
@@ -45,6 +45,19 @@ def test_a_cityscapes_checkpoint_becomes_a_folder_that_from_pretrained_loads(tmp
     assert processor.ignore_index == 255
     assert not processor.do_reduce_labels
     assert processor.label_ids_to_fuse is None
+
+
+@pytest.mark.parametrize("kind", ["per_pixel", "per_pixel_plus"])
+def test_a_baseline_becomes_a_folder_that_segments_semantically(tmp_path, kind):
+    checkpoint, original = write_original(tmp_path, num_classes=150, kind=kind)
+    main([str(checkpoint), str(tmp_path / "out")])
+    model = AutoModelForSemanticSegmentation.from_pretrained(tmp_path / "out")
+    pixels = torch.randn(1, 3, 64, 80)
+    with torch.no_grad():
+        torch.testing.assert_close(model(pixels).logits, original(pixels)[1], atol=1e-4, rtol=0)
+    processor = AutoImageProcessor.from_pretrained(tmp_path / "out")
+    assert type(processor) is PerPixelImageProcessor
+    assert processor.size["shortest_edge"] == 512 and processor.do_reduce_labels
 
 
 def test_the_processor_gives_the_pixels_that_the_original_saw(tmp_path):
@@ -87,7 +100,12 @@ def test_cocos_own_category_file_names_classes_and_stuff(tmp_path):
             ["--id2label", "two.json"],
             "There are 2 label names, but the checkpoint has 19 classes",
         ),
-        ({"num_classes": 19, "kind": "per_pixel"}, [], "not yet a model class for PerPixelBaseline"),
+        ({"num_classes": 133, "kind": "per_pixel"}, [], "133 classes, dataset not given, task semantic"),
+        (
+            {"num_classes": 150, "kind": "per_pixel_plus"},
+            ["--task", "panoptic"],
+            r"is a PerPixelBaseline\+, made for semantic segmentation",
+        ),
     ],
 )
 def test_what_cannot_be_converted_is_said_and_nothing_is_written(tmp_path, monkeypatch, fields, arguments, reason):

@@ -2,6 +2,11 @@
 
 import pytest
 
+from modeling_maskformer import (
+    MaskFormerForInstanceSegmentation,
+    PerPixelBaselineForSemanticSegmentation,
+    PerPixelBaselinePlusForSemanticSegmentation,
+)
 from modeling_maskformer.training.augmentation import AugmentationConfig
 from modeling_maskformer.training.card_text import sign
 from modeling_maskformer.training.model_arguments import ModelArguments, build_model, normalization_of
@@ -101,11 +106,34 @@ def test_impossible_augmentation_is_refused(settings, message):
         ({"model": "a", "backbone": "b"}, "got both"),
         ({"model": "a", "num_queries": 7}, "--num_queries goes with --backbone"),
         ({"backbone": "a", "decoder_layers": 0}, "--decoder_layers must be at least 1"),
+        ({"model": "a", "architecture": "per_pixel"}, "--architecture goes with --backbone"),
+        ({"backbone": "a", "architecture": "per_pixel", "ffn_dim": 9}, "--ffn_dim has no effect on a per_pixel model"),
+        ({"backbone": "a", "architecture": "per_pixel_plus", "num_queries": 9}, "it has one query for each class"),
     ],
 )
 def test_contradictory_model_flags_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         ModelArguments(**settings)
+
+
+def test_the_default_is_maskformer_with_the_point_loss():
+    model = build_model(ModelArguments(backbone="resnet10t", backbone_weights="random"), {0: "sky"}, "semantic")
+    assert type(model) is MaskFormerForInstanceSegmentation
+    assert (model.criterion.mask_loss, model.criterion.num_points) == ("points", 12544)
+    assert model.criterion.importance_sample_ratio == 0.75
+
+
+def test_an_architecture_gets_the_flags_that_it_has():
+    flags = {"backbone": "resnet10t", "backbone_weights": "random", "fpn_feature_size": 64, "mask_feature_size": 32}
+    plain = build_model(ModelArguments(architecture="per_pixel", **flags), {0: "sky", 1: "sea"}, "semantic")
+    assert type(plain) is PerPixelBaselineForSemanticSegmentation
+    assert (plain.config.fpn_feature_size, tuple(plain.classifier.weight.shape)) == (64, (2, 32, 1, 1))
+    flags |= {"hidden_dim": 48, "decoder_layers": 3, "attention_heads": 4, "ffn_dim": 40}
+    plus = build_model(ModelArguments(architecture="per_pixel_plus", **flags), {0: "sky", 1: "sea"}, "semantic")
+    assert type(plus) is PerPixelBaselinePlusForSemanticSegmentation and plus.config.use_auxiliary_loss
+    transformer = plus.model.transformer_module
+    assert tuple(transformer.queries_embedder.weight.shape) == (2, 48)
+    assert (len(transformer.decoder.layers), transformer.decoder.layers[0].fc1.out_features) == (3, 40)
 
 
 def test_batch_norm_is_trained_only_where_the_backbone_starts_from_nothing():

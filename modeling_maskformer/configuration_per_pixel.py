@@ -1,0 +1,56 @@
+"""PerPixelBaselineConfig and PerPixelBaselinePlusConfig: what the paper's two per-pixel baselines are built of."""
+
+from __future__ import annotations
+
+from huggingface_hub.dataclasses import strict
+from transformers import PreTrainedConfig
+
+from .configuration_maskformer import MaskFormerConfig, check_pixel_level
+
+
+@strict
+class PerPixelBaselineConfig(PreTrainedConfig):
+    """Configuration of `PerPixelBaselineForSemanticSegmentation`: the fields of `MaskFormerConfig` that it has.
+
+    Args:
+        backbone_config: as in `MaskFormerConfig`.
+        fpn_feature_size: channels of the pixel decoder, a multiple of 32.
+        mask_feature_size: channels of the per-pixel embeddings, a multiple of 32.
+        pixel_decoder_layers: transformer encoder layers on the stride-32 feature before the FPN; 0 for none.
+        decoder_config: a `DetrConfig` (or dict). This baseline has no transformer decoder; read are `dropout`,
+            `encoder_attention_heads` and `encoder_ffn_dim`, where there are encoder layers.
+        freeze_backbone_batch_norm: as in `MaskFormerConfig`.
+    """
+
+    model_type = "maskformer-per-pixel"
+    sub_configs_defaults = MaskFormerConfig.sub_configs_defaults
+
+    backbone_config: dict | PreTrainedConfig | None = None
+    fpn_feature_size: int = 256
+    mask_feature_size: int = 256
+    pixel_decoder_layers: int = 0
+    decoder_config: dict | PreTrainedConfig | None = None
+    freeze_backbone_batch_norm: bool = True
+
+    def __post_init__(self, **kwargs):
+        super().__post_init__(**kwargs)
+        check_pixel_level(self)
+
+
+@strict
+class PerPixelBaselinePlusConfig(PerPixelBaselineConfig):
+    """Configuration of `PerPixelBaselinePlusForSemanticSegmentation`: the fields above and those of its decoder.
+
+    Args:
+        decoder_config: as in `MaskFormerConfig`; but the model sets `num_queries` to the number of classes, since each
+            query is one.
+        enforce_input_projection: as in `MaskFormerConfig`.
+        use_auxiliary_loss: whether every decoder layer's output is supervised, as in the paper.
+        output_auxiliary_logits: whether the model puts out the class logits of every decoder layer.
+    """
+
+    model_type = "maskformer-per-pixel-plus"
+
+    enforce_input_projection: bool = False
+    use_auxiliary_loss: bool = True
+    output_auxiliary_logits: bool = False
