@@ -23,7 +23,8 @@ class MaskFormerConfig(TransformersMaskFormerConfig):
         backbone_config: config of the backbone, as a config or a dict with `model_type`: `"swin"`, `"resnet"` (of
             transformers) or `"timm_backbone"` with `backbone` = name of a timm model. For timm the feature maps at
             strides 4, 8, 16 and 32 are found by themselves unless `out_indices` says otherwise. Where they are not
-            four, as those of plain ViTs, a feature pyramid makes four of them.
+            four, as those of plain ViTs, a feature pyramid makes four of them. Images may have any size (what is done
+            to them where the model wants certain ones: see `AnySizeTimmBackbone`).
         last_stage_dilations: for timm's ResNets of bottleneck blocks, the dilation of the 3x3 convolution of each
             block of the last stage, whose stride stays 32. R101c is timm's `resnet101s` with 1, 2, 4.
         decoder_config: a `DetrConfig` (or dict); read are `d_model`, `num_queries`, `decoder_layers`,

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, lru_cache
 
@@ -41,6 +42,18 @@ class SizeRule:
     is_tiled: bool = False
 
 
+@contextmanager
+def _on_meta() -> Iterator[None]:
+    """Tensors made inside have no numbers. They are float32, whatever the model around is being loaded as."""
+    dtype = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.device("meta"):
+            yield
+    finally:
+        torch.set_default_dtype(dtype)
+
+
 @lru_cache(maxsize=8)
 def _meta_model(name: str, output_stride: int | None) -> tuple[nn.Module, dict[str, bool]]:
     """The feature extractor on the meta device, and the settings that let it take other sizes than its own."""
@@ -51,7 +64,7 @@ def _meta_model(name: str, output_stride: int | None) -> tuple[nn.Module, dict[s
     # with it Swin, ViT and their relatives pad windows and resize position embeddings for each input
     for settings in ({"dynamic_img_size": True}, {}):
         try:
-            with torch.device("meta"):
+            with _on_meta():
                 model = timm.create_model(name, features_only=True, output_stride=output_stride, **settings)
             return model.eval(), settings
         except Exception as error:  # models refuse a setting, or feature maps at all, in many ways
@@ -148,8 +161,8 @@ def map_size(image_size: Sequence[int], stride: float) -> tuple[int, int]:
 def _map_sizes(model: nn.Module, image_size: tuple[int, int]) -> list[tuple[int, int]] | None:
     """Height and width of each feature map of a model on the meta device; None if it refuses this size."""
     try:
-        with torch.no_grad(), _CheckedAttention():
-            features = model(torch.empty(1, 3, *image_size, device="meta"))
+        with torch.no_grad(), _on_meta(), _CheckedAttention():
+            features = model(torch.empty(1, 3, *image_size))
     except Exception:  # models refuse a size in many ways
         return None
     return [tuple(feature.shape[-2:]) for feature in channels_first(model, features)]

@@ -85,6 +85,16 @@ def test_each_model_is_fed_what_it_takes(name, rule):
     assert timm_size_rule(name) == rule
 
 
+def test_what_a_model_takes_does_not_depend_on_the_type_it_is_loaded_as():
+    name = "test_convnext2"
+    timm_out_indices(name)  # asked for the first time in float32
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        assert timm_size_rule(name) == SizeRule(32)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 def test_a_model_that_takes_any_size_sees_the_image_as_it_is():
     backbone = backbone_on("resnet10t")
     pixels = torch.randn(1, 3, 75, 109)
