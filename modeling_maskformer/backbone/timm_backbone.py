@@ -15,9 +15,9 @@ class AnySizeTimmBackbone(TimmBackbone):
     """transformers' timm backbone, with its parameter names, whose maps fit images of any size.
 
     What is done to that end depends on the model (`SizeRule`, found by trying):
-    - Most convolutional networks, and Swin by timm's setting, take any size: nothing.
-    - Some take multiples of a patch, a window or 32, or drop the border of other sizes (ViT, ConvNeXt, MaxViT): zeros
-      are added below and right of the image. ViTs resize their position embeddings, by timm's setting.
+    - Most convolutional networks take any size: nothing.
+    - Some take multiples of a patch, a window or 32, or drop the border of other sizes (ViT, Swin, MaxViT, ConvNeXt):
+      zeros are added below and right of the image. By a setting of timm ViTs then resize their position embeddings.
     - Some take one size only (Hiera, BEiT): the image is cut into tiles of that size.
     What zeros added is cut off the maps again. Maps of cells that are not a power of two wide (the 14 pixels of
     DINOv2) are resized bilinearly to the next one.

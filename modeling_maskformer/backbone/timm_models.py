@@ -99,10 +99,17 @@ def timm_out_indices(name: str, output_stride: int | None = None) -> list[int]:
     """Indices of the feature maps of timm model `name` that have strides 4, 8, 16 and 32, as far as there are such.
 
     Raises:
-        ValueError: timm has no model of this name (close names are given), it gives no feature maps, or none has one
-            of these strides.
+        ValueError: timm has no model of this name (close names are given), it gives no feature maps, none has one of
+            these strides, or their names are not distinct.
     """
-    strides = [info["reduction"] for info in _meta_model(name, output_stride)[0].feature_info.info]
+    maps = _meta_model(name, output_stride)[0].feature_info.info
+    names = [info["module"] for info in maps]
+    if len(set(names)) < len(names):  # as in CoaT and CrossViT
+        raise ValueError(
+            f"timm model {name!r} gives several feature maps one name, which transformers' backbones cannot have: "
+            f"{', '.join(names)}."
+        )
+    strides = [info["reduction"] for info in maps]
     # where a stride occurs twice, the last map is the deepest one
     last = {nominal_stride(stride): index for index, stride in enumerate(strides)}
     found = [last[stride] for stride in STRIDES if stride in last]

@@ -16,7 +16,7 @@ from torch import nn
 
 from modeling_maskformer import MaskFormerForInstanceSegmentation
 from modeling_maskformer.backbone import FeaturePyramid, build_backbone, load_backbone_weights, timm_out_indices
-from modeling_maskformer.backbone.timm_models import SizeRule, timm_size_rule
+from modeling_maskformer.backbone.timm_models import SizeRule, _meta_model, timm_size_rule
 from modeling_maskformer.training.model_arguments import load_timm_weights
 from modeling_maskformer.training.optimizer import parameter_groups
 
@@ -258,6 +258,8 @@ def test_a_checkpoint_with_pyramid_or_dilation_has_a_model_type_of_its_own(name,
     # without the import of this package, no class of transformers answers this model type
     assert json.loads((tmp_path / "config.json").read_text())["model_type"] == "maskformer-extended"
     assert "maskformer-extended" not in transformers.models.auto.configuration_auto.CONFIG_MAPPING_NAMES
+    _meta_model.cache_clear()  # as in a process that begins with loading
+    timm_size_rule.cache_clear()
     again, info = transformers.AutoModelForUniversalSegmentation.from_pretrained(tmp_path, output_loading_info=True)
     assert not any(info.values()), info
     pixels = torch.randn(1, 3, 75, 109)
@@ -312,11 +314,18 @@ def test_a_model_without_feature_maps_is_refused_in_a_sentence(monkeypatch):
 
 def test_a_model_with_maps_of_no_use_is_refused_in_a_sentence(monkeypatch):
     class Coarse(nn.Module):
-        feature_info = SimpleNamespace(info=[{"reduction": 2}, {"reduction": 64}])
+        feature_info = SimpleNamespace(info=[{"reduction": 2, "module": "a"}, {"reduction": 64, "module": "b"}])
 
     monkeypatch.setattr(timm, "create_model", lambda name, **settings: Coarse())
     with pytest.raises(ValueError, match=r"'test_vit3' has feature maps at strides \[2, 64\], expected one of \[4, 8"):
         timm_out_indices("test_vit3")
+
+
+def test_a_model_whose_maps_have_no_names_of_their_own_is_refused_in_a_sentence():
+    with pytest.raises(
+        ValueError, match=r"'coat_tiny' gives several feature maps one name, .*parallel_blocks, parallel_blocks"
+    ):
+        timm_out_indices("coat_tiny")
 
 
 @pytest.mark.parametrize("name", [VIT, "test_convnext", "test_maxvit"])
