@@ -14,6 +14,7 @@ class PerPixelBaselineConfig(PreTrainedConfig):
 
     Args:
         backbone_config: as in `MaskFormerConfig`.
+        last_stage_dilations: as in `MaskFormerConfig`.
         fpn_feature_size: channels of the pixel decoder, a multiple of 32.
         mask_feature_size: channels of the per-pixel embeddings, a multiple of 32.
         pixel_decoder_layers: transformer encoder layers on the stride-32 feature before the FPN; 0 for none.
@@ -26,6 +27,7 @@ class PerPixelBaselineConfig(PreTrainedConfig):
     sub_configs_defaults = MaskFormerConfig.sub_configs_defaults
 
     backbone_config: dict | PreTrainedConfig | None = None
+    last_stage_dilations: list[int] | None = None
     fpn_feature_size: int = 256
     mask_feature_size: int = 256
     pixel_decoder_layers: int = 0

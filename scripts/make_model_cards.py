@@ -76,17 +76,7 @@ def make_card(name: str, zoo: Mapping[str, Any]) -> str:
         metric=METRICS[data["metric"]],
         configuration=configuration,
         file=f"model_final_{model['checksum']}.pkl",
-        lacking=lacking_part(model, zoo),
     )
-
-
-def lacking_part(model: Mapping[str, Any], zoo: Mapping[str, Any]) -> str | None:
-    """What this package lacks to load the checkpoint, in words; None where nothing is lacking."""
-    if model["architecture"] in zoo["not_yet"]:
-        return f"a class for {zoo['architectures'][model['architecture']]}"
-    if model["backbone"] in zoo["not_yet"]:
-        return f"the backbone {model['backbone']}"
-    return None
 
 
 def metadata_of(name: str, zoo: Mapping[str, Any]) -> ModelCardData:

@@ -12,8 +12,8 @@ from .architecture import (
     SwinArchitecture,
     infer_architecture,
 )
-from .convert import build_config, check_supported, convert_weights, load_original, load_weights
-from .errors import CheckpointError, LayoutError, UnsafeCheckpointError, UnsupportedArchitectureError
+from .convert import build_config, convert_weights, load_original, load_weights
+from .errors import CheckpointError, LayoutError, UnsafeCheckpointError
 from .presets import DATASETS, TASKS, Preset, find_preset
 from .unpickle import read_checkpoint
 
@@ -29,9 +29,7 @@ __all__ = [
     "ResNetArchitecture",
     "SwinArchitecture",
     "UnsafeCheckpointError",
-    "UnsupportedArchitectureError",
     "build_config",
-    "check_supported",
     "convert_weights",
     "find_preset",
     "infer_architecture",

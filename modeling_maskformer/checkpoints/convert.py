@@ -13,7 +13,7 @@ from ..configuration_per_pixel import PerPixelBaselineConfig, PerPixelBaselinePl
 from ..modeling_maskformer import MaskFormerForInstanceSegmentation
 from ..modeling_per_pixel import PerPixelBaselineForSemanticSegmentation, PerPixelBaselinePlusForSemanticSegmentation
 from .architecture import Architecture, Kind, ResNetArchitecture, SwinArchitecture, infer_architecture
-from .errors import LayoutError, UnsupportedArchitectureError
+from .errors import LayoutError
 from .names import name_table
 from .unpickle import read_checkpoint
 
@@ -72,9 +72,7 @@ def build_config(
 
     Raises:
         ValueError: not as many labels as the model has classes.
-        UnsupportedArchitectureError: no class of this package computes what this model does.
     """
-    check_supported(architecture)
     if labels is None:
         labels = [f"class_{number}" for number in range(architecture.num_labels)]
     if len(labels) != architecture.num_labels:
@@ -89,6 +87,7 @@ def build_config(
     config_class, _ = CLASSES[architecture.kind]
     return config_class(
         backbone_config=build_backbone_config(architecture.backbone),
+        last_stage_dilations=list_dilations(architecture.backbone),
         decoder_config=build_decoder_config(architecture),
         fpn_feature_size=architecture.fpn_channels,
         mask_feature_size=architecture.mask_channels,
@@ -124,7 +123,6 @@ def load_weights(
         ValueError: not as many labels as the model has classes.
     """
     converted = convert_weights(weights, architecture)
-    check_supported(architecture)
     no_object_weight = None
     if architecture.kind is Kind.MASKFORMER:
         no_object_weight = round(converted["criterion.empty_weight"][-1].item(), 6)  # 0.1, not exact in float32
@@ -135,17 +133,6 @@ def load_weights(
     except RuntimeError as error:
         raise LayoutError(f"The weights do not fit the model that they describe: {error}") from error
     return model.eval()
-
-
-def check_supported(architecture: Architecture) -> None:
-    """Raises an UnsupportedArchitectureError where no class of this package computes what the original does."""
-    backbone = architecture.backbone
-    dilations = backbone.last_stage_dilations if isinstance(backbone, ResNetArchitecture) else ()
-    if any(dilation > 1 for dilation in dilations):
-        lacking = f"a ResNet whose last stage is dilated by {', '.join(map(str, dilations))} (R101c)"
-    else:
-        return
-    raise UnsupportedArchitectureError(f"The checkpoint was read, but this package has not yet {lacking}.")
 
 
 def build_decoder_config(architecture: Architecture) -> dict:
@@ -179,3 +166,9 @@ def build_backbone_config(backbone: ResNetArchitecture | SwinArchitecture) -> di
         "drop_path_rate": DROP_PATH_RATE,
         "out_features": [f"stage{stage}" for stage in range(1, len(backbone.depths) + 1)],
     }
+
+
+def list_dilations(backbone: ResNetArchitecture | SwinArchitecture) -> list[int] | None:
+    """The `last_stage_dilations` of this backbone: None where nothing is dilated."""
+    dilations = backbone.last_stage_dilations if isinstance(backbone, ResNetArchitecture) else ()
+    return list(dilations) if any(dilation > 1 for dilation in dilations) else None

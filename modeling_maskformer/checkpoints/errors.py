@@ -11,7 +11,3 @@ class UnsafeCheckpointError(CheckpointError):
 
 class LayoutError(CheckpointError):
     """The names or shapes in the file are not those of a model of the original."""
-
-
-class UnsupportedArchitectureError(CheckpointError):
-    """The file is understood, but this package has no model class that computes the same."""

@@ -10,7 +10,7 @@ import timm
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from transformers import PreTrainedModel
 
-from ..backbone import load_backbone_weights
+from ..backbone import create_timm_model, load_backbone_weights
 from ..inference.loading import CLASSES, check_task, load_config, load_model
 from .architectures import CONFIG_CLASSES, LACKING, MASK_LOSS, architecture_of
 
@@ -54,7 +54,7 @@ class ModelArguments:
         default=None,
         metadata={
             "help": "Instead of --model: name of a timm model to build a new model on, e.g. resnet50, "
-            "swin_tiny_patch4_window7_224, tf_efficientnet_lite0; any with feature maps at strides 4, 8, 16, 32."
+            "swin_tiny_patch4_window7_224, vit_small_patch14_dinov2; any that gives feature maps."
         },
     )
     backbone_weights: str | None = field(
@@ -215,9 +215,7 @@ def load_timm_weights(model: PreTrainedModel) -> None:
     """
     config = model.config.backbone_config
     try:
-        pretrained = timm.create_model(
-            config.backbone, pretrained=True, features_only=True, out_indices=config.out_indices
-        )
+        pretrained = create_timm_model(config, pretrained=True)
     except Exception as error:  # timm passes on whatever the Hub, the network or the file system raises
         raise OSError(
             f"timm's pretrained weights of {config.backbone} could not be loaded ({error}). Without the Hub, pass "
