@@ -269,6 +269,19 @@ def test_a_checkpoint_with_pyramid_or_dilation_has_a_model_type_of_its_own(name,
     torch.testing.assert_close(found.class_queries_logits, expected.class_queries_logits)
 
 
+@pytest.mark.parametrize(("name", "size"), [("test_convnext", (96, 128)), ("test_maxvit", (160, 320))])
+def test_transformers_gives_the_same_logits_on_images_that_it_takes(name, size, tmp_path):
+    model = spread(model_on(name))
+    model.save_pretrained(tmp_path)
+    plain, info = transformers.MaskFormerForInstanceSegmentation.from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(info.values()), info
+    pixels = torch.randn(1, 3, *size)
+    with torch.no_grad():
+        expected, found = plain.eval()(pixels), model(pixels)
+    torch.testing.assert_close(found.masks_queries_logits, expected.masks_queries_logits, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(found.class_queries_logits, expected.class_queries_logits, atol=1e-4, rtol=1e-4)
+
+
 def test_four_maps_are_taken_as_transformers_takes_them():
     config = config_on("resnet10t", backbone_config={"out_indices": [0, 1, 2, 3]})
     assert config.to_dict()["model_type"] == "maskformer"
