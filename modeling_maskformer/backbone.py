@@ -13,6 +13,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from transformers import AutoBackbone, PreTrainedConfig, TimmBackboneConfig
 from transformers.models.maskformer.configuration_maskformer_swin import MaskFormerSwinConfig
 
+from .swin import swin_weights
+
 STRIDES = (4, 8, 16, 32)
 
 
@@ -98,7 +100,9 @@ def load_backbone_weights(backbone: nn.Module, path: str | Path) -> None:
         raise ValueError(f"{path} is not a readable safetensors file: {error}") from error
     inner = getattr(backbone, "_backbone", backbone)  # the timm module inside transformers' wrapper
     state = inner.state_dict()
-    if not any(name in weights for name in state):
+    if isinstance(backbone.config, MaskFormerSwinConfig):
+        weights = swin_weights(backbone, weights)
+    elif not any(name in weights for name in state):
         # timm's feature extraction flattens names: layers.0.x may be called layers_0.x
         weights = {_flatten_like(name, state): tensor for name, tensor in weights.items()}
     # a count of training batches is no weight, and not every file has it

@@ -14,12 +14,14 @@ from ..backbone import load_backbone_weights
 from ..configuration_maskformer import MaskFormerConfig
 from ..inference.loading import load_model
 from ..modeling_maskformer import MaskFormerForInstanceSegmentation
+from ..swin import DROP_PATH_RATE, SWINS, load_swin_weights
 
 # flag -> default; a checkpoint has these built in
 ARCHITECTURE = {
     "fpn_feature_size": 256,
     "mask_feature_size": 256,
     "hidden_dim": 256,
+    "encoder_layers": 0,
     "decoder_layers": 6,
     "attention_heads": 8,
     "ffn_dim": 2048,
@@ -48,7 +50,8 @@ class ModelArguments:
         default=None,
         metadata={
             "help": "Instead of --model: name of a timm model to build a new MaskFormer on, e.g. resnet50, "
-            "swin_tiny_patch4_window7_224, tf_efficientnet_lite0; any with feature maps at strides 4, 8, 16, 32."
+            "tf_efficientnet_lite0, any with feature maps at strides 4, 8, 16, 32; or the Swin Transformers of the "
+            f"paper, which take any image size: {', '.join(SWINS)}."
         },
     )
     backbone_weights: str | None = field(
@@ -56,6 +59,13 @@ class ModelArguments:
         metadata={
             "help": "Where the weights of --backbone come from: pretrained (timm's, from the Hub; the default), "
             "random, or the path of a .safetensors file."
+        },
+    )
+    drop_path: float | None = field(
+        default=None,
+        metadata={
+            "help": f"Stochastic depth of {', '.join(SWINS)}: the part of training images for which the last block "
+            f"is left out, less for those before. Default {DROP_PATH_RATE}."
         },
     )
     fpn_feature_size: int | None = field(
@@ -68,14 +78,21 @@ class ModelArguments:
     hidden_dim: int | None = field(
         default=None, metadata={"help": "Channels of the transformer decoder. Default 256."}
     )
+    encoder_layers: int | None = field(
+        default=None,
+        metadata={
+            "help": "Transformer encoder layers before the pixel decoder. Default 0; the paper has 6 for panoptic "
+            "segmentation with ResNets."
+        },
+    )
     decoder_layers: int | None = field(
         default=None, metadata={"help": "Layers of the transformer decoder. Default 6."}
     )
     attention_heads: int | None = field(
-        default=None, metadata={"help": "Attention heads of each decoder layer. Default 8."}
+        default=None, metadata={"help": "Attention heads of each encoder and decoder layer. Default 8."}
     )
     ffn_dim: int | None = field(
-        default=None, metadata={"help": "Hidden channels of each decoder layer's feed-forward part. Default 2048."}
+        default=None, metadata={"help": "Hidden channels of each layer's feed-forward part. Default 2048."}
     )
     num_queries: int | None = field(
         default=None, metadata={"help": "Queries: the most segments an image can get. Default 100."}
@@ -110,7 +127,7 @@ class ModelArguments:
                 f"Pass either --model (a checkpoint to fine-tune) or --backbone (a timm model), got {given}."
             )
         if self.model is not None:
-            for name in ("backbone_weights", *ARCHITECTURE):
+            for name in ("backbone_weights", "drop_path", *ARCHITECTURE):
                 if getattr(self, name) is not None:
                     raise ValueError(f"--{name} goes with --backbone; the checkpoint of --model has it built in.")
             if self.train_batch_norm is None:
@@ -119,8 +136,16 @@ class ModelArguments:
         for name, default in ARCHITECTURE.items():
             if getattr(self, name) is None:
                 setattr(self, name, default)
-            if getattr(self, name) < 1:
-                raise ValueError(f"--{name} must be at least 1, got {getattr(self, name)}.")
+            least = min(1, default)
+            if getattr(self, name) < least:
+                raise ValueError(f"--{name} must be at least {least}, got {getattr(self, name)}.")
+        if self.backbone in SWINS and self.drop_path is None:
+            self.drop_path = DROP_PATH_RATE
+        if self.drop_path is not None:
+            if self.backbone not in SWINS:
+                raise ValueError(f"--drop_path goes with --backbone {', '.join(SWINS)}, got {self.backbone}.")
+            if not 0 <= self.drop_path < 1:
+                raise ValueError(f"--drop_path must lie in [0, 1), got {self.drop_path}.")
         if self.backbone_weights is None:
             self.backbone_weights = "pretrained"
         if self.train_batch_norm is None:
@@ -146,8 +171,12 @@ def build_model(arguments: ModelArguments, id2label: Mapping[int, str], task: st
         model = load_model(arguments.model, ignore_mismatched_sizes=True, **settings)
         model.config.segmentation_task = task
         return model
+    if arguments.backbone in SWINS:
+        backbone_config = SWINS[arguments.backbone].config(arguments.drop_path)
+    else:
+        backbone_config = {"model_type": "timm_backbone", "backbone": arguments.backbone}
     config = MaskFormerConfig(
-        backbone_config={"model_type": "timm_backbone", "backbone": arguments.backbone},
+        backbone_config=backbone_config,
         decoder_config={
             "model_type": "detr",
             "d_model": arguments.hidden_dim,
@@ -155,7 +184,10 @@ def build_model(arguments: ModelArguments, id2label: Mapping[int, str], task: st
             "decoder_layers": arguments.decoder_layers,
             "decoder_attention_heads": arguments.attention_heads,
             "decoder_ffn_dim": arguments.ffn_dim,
+            "encoder_attention_heads": arguments.attention_heads,
+            "encoder_ffn_dim": arguments.ffn_dim,
         },
+        pixel_decoder_layers=arguments.encoder_layers,
         fpn_feature_size=arguments.fpn_feature_size,
         mask_feature_size=arguments.mask_feature_size,
         segmentation_task=task,
@@ -163,34 +195,39 @@ def build_model(arguments: ModelArguments, id2label: Mapping[int, str], task: st
     )
     model = MaskFormerForInstanceSegmentation(config)
     if arguments.backbone_weights == "pretrained":
-        load_timm_weights(model)
+        load_timm_weights(model, arguments.backbone)
     elif arguments.backbone_weights != "random":
         load_backbone_weights(model.get_backbone(), arguments.backbone_weights)
     return model
 
 
-def load_timm_weights(model: MaskFormerForInstanceSegmentation) -> None:
-    """Puts timm's pretrained weights, downloaded from the Hub or cached, into the backbone.
+def load_timm_weights(model: MaskFormerForInstanceSegmentation, name: str) -> None:
+    """Puts timm's pretrained weights of backbone `name`, downloaded from the Hub or cached, into the model.
 
     Raises:
         OSError: they cannot be had.
     """
-    config = model.config.backbone_config
+    backbone = model.get_backbone()
     try:
-        pretrained = timm.create_model(
-            config.backbone, pretrained=True, features_only=True, out_indices=config.out_indices
-        )
+        if name in SWINS:
+            pretrained = timm.create_model(SWINS[name].timm_name, pretrained=True)
+        else:
+            out_indices = model.config.backbone_config.out_indices
+            pretrained = timm.create_model(name, pretrained=True, features_only=True, out_indices=out_indices)
     except Exception as error:  # timm passes on whatever the Hub, the network or the file system raises
         raise OSError(
-            f"timm's pretrained weights of {config.backbone} could not be loaded ({error}). Without the Hub, pass "
+            f"timm's pretrained weights of {name} could not be loaded ({error}). Without the Hub, pass "
             "--backbone_weights with the path of a .safetensors file, or random."
         ) from error
-    model.get_backbone()._backbone.load_state_dict(pretrained.state_dict())
+    if name in SWINS:
+        load_swin_weights(backbone, pretrained.state_dict())
+    else:
+        backbone._backbone.load_state_dict(pretrained.state_dict())
 
 
 def normalization_of(backbone: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of the pixels (in [0, 1]) that timm's weights of `backbone` were trained on."""
-    settings = timm.get_pretrained_cfg(backbone)
+    settings = timm.get_pretrained_cfg(SWINS[backbone].timm_name if backbone in SWINS else backbone)
     if settings is None:
         return IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
     return settings.mean, settings.std

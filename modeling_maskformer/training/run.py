@@ -57,7 +57,7 @@ def prepare_training(
         eval_dataset=SegmentationDataset(validation),
         data_collator=TrainingCollator(image_processor),
         eval_data_collator=EvaluationCollator(image_processor),
-        evaluator=Evaluator(task, image_processor, data.labels.id2label),
+        evaluator=Evaluator(task, image_processor, data.labels.id2label, arguments.panoptic_threshold),
     )
 
 
