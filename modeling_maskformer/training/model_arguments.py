@@ -14,7 +14,7 @@ from ..backbone import load_backbone_weights
 from ..configuration_maskformer import MaskFormerConfig
 from ..inference.loading import load_model
 from ..modeling_maskformer import MaskFormerForInstanceSegmentation
-from ..swin import DROP_PATH_RATE, SWINS, load_swin_weights
+from ..swin import DROP_PATH_RATE, SWINS, Swin, load_swin_weights
 
 # flag -> default; a checkpoint has these built in
 ARCHITECTURE = {
@@ -195,34 +195,38 @@ def build_model(arguments: ModelArguments, id2label: Mapping[int, str], task: st
     )
     model = MaskFormerForInstanceSegmentation(config)
     if arguments.backbone_weights == "pretrained":
-        load_timm_weights(model, arguments.backbone)
+        load_timm_weights(model, SWINS.get(arguments.backbone))
     elif arguments.backbone_weights != "random":
         load_backbone_weights(model.get_backbone(), arguments.backbone_weights)
     return model
 
 
-def load_timm_weights(model: MaskFormerForInstanceSegmentation, name: str) -> None:
-    """Puts timm's pretrained weights of backbone `name`, downloaded from the Hub or cached, into the model.
+def load_timm_weights(model: MaskFormerForInstanceSegmentation, swin: Swin | None = None) -> None:
+    """Puts timm's pretrained weights, downloaded from the Hub or cached, into the backbone.
+
+    Args:
+        model: on a timm backbone; or, with `swin`, on that Swin of transformers.
+        swin: whose weights.
 
     Raises:
         OSError: they cannot be had.
     """
-    backbone = model.get_backbone()
+    config = model.config.backbone_config
+    name = config.backbone if swin is None else swin.timm_name
     try:
-        if name in SWINS:
-            pretrained = timm.create_model(SWINS[name].timm_name, pretrained=True)
+        if swin is not None:
+            pretrained = timm.create_model(name, pretrained=True)
         else:
-            out_indices = model.config.backbone_config.out_indices
-            pretrained = timm.create_model(name, pretrained=True, features_only=True, out_indices=out_indices)
+            pretrained = timm.create_model(name, pretrained=True, features_only=True, out_indices=config.out_indices)
     except Exception as error:  # timm passes on whatever the Hub, the network or the file system raises
         raise OSError(
             f"timm's pretrained weights of {name} could not be loaded ({error}). Without the Hub, pass "
             "--backbone_weights with the path of a .safetensors file, or random."
         ) from error
-    if name in SWINS:
-        load_swin_weights(backbone, pretrained.state_dict())
+    if swin is not None:
+        load_swin_weights(model.get_backbone(), pretrained.state_dict())
     else:
-        backbone._backbone.load_state_dict(pretrained.state_dict())
+        model.get_backbone()._backbone.load_state_dict(pretrained.state_dict())
 
 
 def normalization_of(backbone: str) -> tuple[tuple[float, ...], tuple[float, ...]]:

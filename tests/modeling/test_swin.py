@@ -1,6 +1,7 @@
 """ImageNet weights of timm's Swin compute the same features in transformers' Swin, which MaskFormer is built on."""
 
 import re
+from dataclasses import replace
 
 import pytest
 import timm
@@ -11,6 +12,7 @@ from torch.nn.functional import layer_norm
 from modeling_maskformer.backbone import build_backbone, load_backbone_weights
 from modeling_maskformer.configuration_maskformer import MaskFormerConfig
 from modeling_maskformer.swin import SWINS, Swin, load_swin_weights, swin_weights
+from modeling_maskformer.training.model_arguments import ModelArguments, build_model
 
 SMALL = Swin(16, (1, 2, 2, 1), (1, 2, 4, 8), 4, 128, "")
 
@@ -66,6 +68,25 @@ def test_features_are_those_of_the_classifier(tmp_path, layout):
         normed = layer_norm(features.movedim(1, -1), features.shape[1:2]).movedim(-1, 1)  # as a norm starts
         torch.testing.assert_close(maps, normed, atol=1e-4, rtol=1e-4)
         assert torch.equal(maps, again)
+
+
+def test_pretrained_weights_of_timm_start_a_new_model(monkeypatch):
+    monkeypatch.setitem(SWINS, "swin-tiny", replace(SMALL, timm_name="swin_of_the_hub"))
+    source, asked = classifier(), []
+
+    def create_model(name, pretrained):
+        asked.append((name, pretrained))
+        return source
+
+    monkeypatch.setattr(timm, "create_model", create_model)
+    model = build_model(ModelArguments(backbone="swin-tiny", drop_path=0.2), {0: "sky"}, "semantic")
+    assert asked == [("swin_of_the_hub", True)]
+    backbone = model.get_backbone()
+    assert torch.equal(backbone.model.embeddings.patch_embeddings.projection.weight, source.patch_embed.proj.weight)
+    assert max(getattr(module, "drop_prob", 0) or 0 for module in backbone.modules()) == pytest.approx(0.2)
+    monkeypatch.setattr(timm, "create_model", lambda *_, **__: 1 / 0)
+    with pytest.raises(OSError, match="weights of swin_of_the_hub could not be loaded"):
+        build_model(ModelArguments(backbone="swin-tiny"), {0: "sky"}, "semantic")
 
 
 def test_its_own_names_are_read_too(tmp_path):
