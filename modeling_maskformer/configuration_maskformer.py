@@ -5,7 +5,7 @@ from __future__ import annotations
 from huggingface_hub.dataclasses import strict
 from transformers import MaskFormerConfig as TransformersMaskFormerConfig
 
-from .backbone import fill_timm_out_indices
+from .backbone import fill_timm_out_indices, needs_pyramid
 
 EXTENDED_MODEL_TYPE = "maskformer-extended"
 MASK_LOSSES = ("dense", "points")
@@ -22,7 +22,11 @@ class MaskFormerConfig(TransformersMaskFormerConfig):
     Args:
         backbone_config: config of the backbone, as a config or a dict with `model_type`: `"swin"`, `"resnet"` (of
             transformers) or `"timm_backbone"` with `backbone` = name of a timm model. For timm the feature maps at
-            strides 4, 8, 16 and 32 are found by themselves unless `out_indices` says otherwise.
+            strides 4, 8, 16 and 32 are found by themselves unless `out_indices` says otherwise. Where they are not
+            four, as those of plain ViTs, a feature pyramid makes four of them. Images may have any size (what is done
+            to them where the model wants certain ones: see `AnySizeTimmBackbone`).
+        last_stage_dilations: for timm's ResNets of bottleneck blocks, the dilation of the 3x3 convolution of each
+            block of the last stage, whose stride stays 32. R101c is timm's `resnet101s` with 1, 2, 4.
         decoder_config: a `DetrConfig` (or dict); read are `d_model`, `num_queries`, `decoder_layers`,
             `decoder_attention_heads`, `decoder_ffn_dim`, `dropout`, `attention_dropout`, `activation_dropout`
             and `activation_function`.
@@ -47,6 +51,7 @@ class MaskFormerConfig(TransformersMaskFormerConfig):
     model_type = "maskformer"
     backbones_supported = ("swin", "maskformer-swin", "resnet", "timm_backbone")
 
+    last_stage_dilations: list[int] | None = None
     pixel_decoder_layers: int = 0
     enforce_input_projection: bool = False
     use_auxiliary_loss: bool = True
@@ -69,6 +74,8 @@ class MaskFormerConfig(TransformersMaskFormerConfig):
             raise ValueError(
                 f"non_finite_cost must be one of {', '.join(NON_FINITE_COSTS)}, got {self.non_finite_cost!r}."
             )
+        if self.last_stage_dilations is not None and any(dilation < 1 for dilation in self.last_stage_dilations):
+            raise ValueError(f"last_stage_dilations must be at least 1 each, got {self.last_stage_dilations}.")
         if self.pixel_decoder_layers < 0:
             raise ValueError(f"pixel_decoder_layers must not be negative, got {self.pixel_decoder_layers}.")
         if self.num_points < 1:
@@ -91,7 +98,12 @@ class MaskFormerConfig(TransformersMaskFormerConfig):
         has not, the model type says so, so that it is refused there instead of loaded without them.
         """
         fields = super().to_dict()
-        if self.pixel_decoder_layers or self.enforce_input_projection:
+        if (
+            self.pixel_decoder_layers
+            or self.enforce_input_projection
+            or self.last_stage_dilations is not None
+            or needs_pyramid(self.backbone_config)
+        ):
             fields["model_type"] = EXTENDED_MODEL_TYPE
         fields["deep_supervision"] = fields["use_auxiliary_loss"]
         fields["use_auxiliary_loss"] = False

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput
 
-from .backbone import build_backbone, extract_features, freeze_batch_norm
+from .backbone import FeaturePyramid, build_backbone, dilate_last_stage, freeze_batch_norm, needs_pyramid
 from .batching import image_sizes_of, run_by_size
 from .configuration_maskformer import MaskFormerConfig
 from .loss import MaskFormerLoss
@@ -85,16 +85,28 @@ class MaskFormerForInstanceSegmentationOutput(ModelOutput):
 
 
 class PixelLevelModule(nn.Module):
-    """Backbone and pixel decoder: pixels `(B, 3, H, W)` -> features, finest first; image features; FPN maps."""
+    """Backbone and pixel decoder: pixels `(B, 3, H, W)` -> features, finest first; image features; FPN maps.
 
-    def __init__(self, encoder: nn.Module, decoder: PixelDecoder):
+    Args:
+        encoder: the backbone.
+        decoder: the pixel decoder.
+        pyramid: what makes the four feature maps of the backbone's, where these are others.
+    """
+
+    def __init__(self, encoder: nn.Module, decoder: PixelDecoder, pyramid: FeaturePyramid | None = None):
         super().__init__()
         self.encoder = encoder
+        self.pyramid = pyramid
         self.decoder = decoder
 
     def forward(self, pixel_values: Tensor) -> tuple[list[Tensor], Tensor, list[Tensor]]:
-        features = extract_features(self.encoder, self.encoder.channels, pixel_values)
+        features = self.extract_features(pixel_values)
         return features, *self.decoder(features)
+
+    def extract_features(self, pixel_values: Tensor) -> list[Tensor]:
+        """Four feature maps, finest first: `(B, C_i, ceil(H / s_i), ceil(W / s_i))` with s = 4, 8, 16, 32."""
+        features = self.encoder(pixel_values).feature_maps
+        return list(features) if self.pyramid is None else self.pyramid(features, pixel_values.shape[-2:])
 
 
 def build_pixel_decoder(in_channels: Sequence[int], config: MaskFormerConfig) -> PixelDecoder:
@@ -137,7 +149,7 @@ class MaskFormerPreTrainedModel(PreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         # every layer knows how it starts; transformers makes the nn.init functions spare loaded weights here
-        if isinstance(module, (nn.Linear, nn.Conv2d, nn.GroupNorm, nn.LayerNorm, nn.Embedding)):
+        if isinstance(module, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d, nn.GroupNorm, nn.LayerNorm, nn.Embedding)):
             module.reset_parameters()
         elif isinstance(module, MaskFormerLoss):
             weights = torch.ones_like(module.empty_weight)
@@ -161,8 +173,12 @@ class MaskFormerModel(MaskFormerPreTrainedModel):
     def __init__(self, config: MaskFormerConfig):
         super().__init__(config)
         encoder = build_backbone(config.backbone_config)
+        if config.last_stage_dilations is not None:
+            dilate_last_stage(encoder, config.last_stage_dilations)
+        pyramid = FeaturePyramid(encoder.strides, encoder.channels) if needs_pyramid(encoder.config) else None
+        channels = encoder.channels if pyramid is None else pyramid.channels
         decoder_config = config.decoder_config
-        self.pixel_level_module = PixelLevelModule(encoder, build_pixel_decoder(encoder.channels, config))
+        self.pixel_level_module = PixelLevelModule(encoder, build_pixel_decoder(channels, config), pyramid)
         self.transformer_module = TransformerModule(
             self.pixel_level_module.decoder.memory_channels,
             decoder_config.d_model,

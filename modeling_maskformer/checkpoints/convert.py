@@ -75,6 +75,7 @@ def build_config(
     decoder = architecture.decoder
     return MaskFormerConfig(
         backbone_config=build_backbone_config(architecture.backbone),
+        last_stage_dilations=list_dilations(architecture.backbone),
         decoder_config={
             "model_type": "detr",
             "d_model": decoder.channels,
@@ -133,12 +134,8 @@ def load_weights(
 
 def check_supported(architecture: Architecture) -> None:
     """Raises an UnsupportedArchitectureError where no class of this package computes what the original does."""
-    backbone = architecture.backbone
-    dilations = backbone.last_stage_dilations if isinstance(backbone, ResNetArchitecture) else ()
     if architecture.kind is not Kind.MASKFORMER:
         lacking = f"a model class for {architecture.kind.value}"
-    elif any(dilation > 1 for dilation in dilations):
-        lacking = f"a ResNet whose last stage is dilated by {', '.join(map(str, dilations))} (R101c)"
     else:
         return
     raise UnsupportedArchitectureError(f"The checkpoint was read, but this package has not yet {lacking}.")
@@ -159,3 +156,9 @@ def build_backbone_config(backbone: ResNetArchitecture | SwinArchitecture) -> di
         "drop_path_rate": DROP_PATH_RATE,
         "out_features": [f"stage{stage}" for stage in range(1, len(backbone.depths) + 1)],
     }
+
+
+def list_dilations(backbone: ResNetArchitecture | SwinArchitecture) -> list[int] | None:
+    """The `last_stage_dilations` of this backbone: None where nothing is dilated."""
+    dilations = backbone.last_stage_dilations if isinstance(backbone, ResNetArchitecture) else ()
+    return list(dilations) if any(dilation > 1 for dilation in dilations) else None

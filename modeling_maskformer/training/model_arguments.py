@@ -10,7 +10,7 @@ import timm
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from transformers import PreTrainedModel
 
-from ..backbone import load_backbone_weights
+from ..backbone import create_timm_model, load_backbone_weights
 from ..configuration_maskformer import MaskFormerConfig
 from ..inference.loading import load_model
 from ..modeling_maskformer import MaskFormerForInstanceSegmentation
@@ -50,8 +50,8 @@ class ModelArguments:
         default=None,
         metadata={
             "help": "Instead of --model: name of a timm model to build a new MaskFormer on, e.g. resnet50, "
-            "tf_efficientnet_lite0, any with feature maps at strides 4, 8, 16, 32; or the Swin Transformers of the "
-            f"paper, which take any image size: {', '.join(SWINS)}."
+            "tf_efficientnet_lite0, vit_small_patch14_dinov2, any that gives feature maps; or the Swin Transformers "
+            f"of the paper: {', '.join(SWINS)}."
         },
     )
     backbone_weights: str | None = field(
@@ -59,6 +59,13 @@ class ModelArguments:
         metadata={
             "help": "Where the weights of --backbone come from: pretrained (timm's, from the Hub; the default), "
             "random, or the path of a .safetensors file."
+        },
+    )
+    last_stage_dilations: list[int] | None = field(
+        default=None,
+        metadata={
+            "help": "Of a timm ResNet: the dilation of the 3x3 convolution of each block of the last stage; 1 2 4 "
+            "with resnet101s is the paper's R101c. Default: none."
         },
     )
     drop_path: float | None = field(
@@ -127,7 +134,7 @@ class ModelArguments:
                 f"Pass either --model (a checkpoint to fine-tune) or --backbone (a timm model), got {given}."
             )
         if self.model is not None:
-            for name in ("backbone_weights", "drop_path", *ARCHITECTURE):
+            for name in ("backbone_weights", "last_stage_dilations", "drop_path", *ARCHITECTURE):
                 if getattr(self, name) is not None:
                     raise ValueError(f"--{name} goes with --backbone; the checkpoint of --model has it built in.")
             if self.train_batch_norm is None:
@@ -187,6 +194,7 @@ def build_model(arguments: ModelArguments, id2label: Mapping[int, str], task: st
             "encoder_attention_heads": arguments.attention_heads,
             "encoder_ffn_dim": arguments.ffn_dim,
         },
+        last_stage_dilations=arguments.last_stage_dilations,
         pixel_decoder_layers=arguments.encoder_layers,
         fpn_feature_size=arguments.fpn_feature_size,
         mask_feature_size=arguments.mask_feature_size,
@@ -217,7 +225,7 @@ def load_timm_weights(model: MaskFormerForInstanceSegmentation, swin: Swin | Non
         if swin is not None:
             pretrained = timm.create_model(name, pretrained=True)
         else:
-            pretrained = timm.create_model(name, pretrained=True, features_only=True, out_indices=config.out_indices)
+            pretrained = create_timm_model(config, pretrained=True)
     except Exception as error:  # timm passes on whatever the Hub, the network or the file system raises
         raise OSError(
             f"timm's pretrained weights of {name} could not be loaded ({error}). Without the Hub, pass "

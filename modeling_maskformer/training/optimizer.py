@@ -11,8 +11,9 @@ from torch.optim.lr_scheduler import LambdaLR
 
 BACKBONE_PREFIX = "model.pixel_level_module.encoder."
 
-# Tables that are added to features or attention scores: Swin, ViT and their relatives in timm and transformers.
-_POSITION_TABLES = ("pos_embed", "position_embedding", "position_bias", "rel_pos")
+# Tables that are added to features or attention scores, and learned tokens: Swin, ViT and their relatives in timm and
+# transformers.
+_POSITION_TABLES = ("pos_embed", "position_embedding", "position_bias", "rel_pos", "cls_token", "reg_token")
 
 
 def _is_norm(module: nn.Module) -> bool:

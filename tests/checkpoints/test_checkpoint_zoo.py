@@ -78,7 +78,7 @@ def test_each_model_of_the_zoo_is_recognised_and_all_of_it_used(name):
         assert (sum(sizes.values()) - unused) / 1e6 == pytest.approx(millions, abs=1)
 
 
-@pytest.mark.parametrize("name", ["ade20k R50", "coco Swin-B"])
+@pytest.mark.parametrize("name", ["ade20k R50", "ade20k R101c", "coco Swin-B"])
 def test_names_and_shapes_are_those_of_this_packages_model(name):
     backbone, fields, *_ = ZOO[name]
     weights = weights_of(backbone, fields)

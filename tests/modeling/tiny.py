@@ -33,7 +33,8 @@ def tiny_config(backbone: str = "resnet", **fields) -> MaskFormerConfig:
         "decoder_ffn_dim": 64,
     } | fields.pop("decoder_config", {})
     fields = {"fpn_feature_size": 32, "mask_feature_size": 32, "num_labels": 5} | fields
-    return MaskFormerConfig(backbone_config=dict(BACKBONES[backbone]), decoder_config=decoder, **fields)
+    fields = {"backbone_config": dict(BACKBONES[backbone])} | fields
+    return MaskFormerConfig(decoder_config=decoder, **fields)
 
 
 def tiny_model(backbone: str = "resnet", **fields) -> MaskFormerForInstanceSegmentation:

@@ -236,6 +236,8 @@ def check_model(model, name, expected):
     resnet = backbone._backbone
     assert [len(getattr(resnet, f"layer{stage}")) for stage in (1, 2, 3, 4)] == [3, 4, 6 if "_r50" in name else 23, 3]
     assert len([*resnet.conv1.children()]) == (7 if "r101c" in name else 0)  # three convolutions, two norms and ReLUs
+    dilations = [block.conv2.dilation[0] for block in resnet.layer4]
+    assert dilations == ([1, 2, 4] if "r101c" in name else [1, 1, 1])
     norms = [module for module in backbone.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     assert norms and not any(parameter.requires_grad for norm in norms for parameter in norm.parameters())
 

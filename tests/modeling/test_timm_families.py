@@ -1,0 +1,79 @@
+"""A model of each family of timm: any image size, four maps at strides 4, 8, 16 and 32 that cover the image."""
+
+import math
+
+import pytest
+import torch
+from tiny import tiny_config
+
+from modeling_maskformer import MaskFormerForInstanceSegmentation
+
+# the smallest of each family, or nearly
+HIERARCHICAL = (
+    "resnet10t",
+    "resnetv2_18",
+    "resnext26ts",
+    "seresnet18",
+    "regnety_002",
+    "convnext_atto",
+    "convnextv2_atto",
+    "efficientnet_lite0",
+    "tf_efficientnetv2_b0",
+    "mobilenetv2_035",
+    "mobilenetv3_small_050",
+    "mobilenetv4_conv_small_035",
+    "ghostnet_050",
+    "lcnet_035",
+    "repvgg_a0",
+    "dla46x_c",
+    "ese_vovnet19b_slim_dw",
+    "densenet121",
+    "hrnet_w18_small",
+    "swin_tiny_patch4_window7_224",
+    "swinv2_tiny_window8_256",
+    "maxvit_pico_rw_256",
+    "pvt_v2_b0",
+    "davit_tiny",
+    "hiera_tiny_224",
+    "nextvit_small",
+    "fastvit_t8",
+    "edgenext_xx_small",
+    "tiny_vit_5m_224",
+    "hgnetv2_b0",
+    "mobilevit_xxs",
+    "poolformer_s12",
+    "efficientformer_l1",
+    "starnet_s050",
+    "mambaout_femto",
+    "inception_v3",
+)
+# one stride, or some of the four
+BRIDGED = (
+    "vit_tiny_patch16_224",
+    "vit_small_patch14_dinov2",
+    "vit_tiny_patch16_dinov3_qkvb",
+    "eva02_tiny_patch14_224",
+    "vit_wee_patch16_reg1_gap_256",
+    "vit_base_patch16_siglip_224",
+    "deit_tiny_patch16_224",
+    "vit_tiny_r_s16_p8_224",
+    "xcit_nano_12_p16_224",
+    "nest_tiny",
+    "pit_b_224",
+    "levit_128s",
+)
+
+
+@pytest.mark.parametrize("name", HIERARCHICAL + BRIDGED)
+def test_any_size_gives_four_maps_that_cover_the_image(name):
+    config = tiny_config(backbone_config={"model_type": "timm_backbone", "backbone": name})
+    assert (config.to_dict()["model_type"] == "maskformer-extended") == (name in BRIDGED)
+    model = MaskFormerForInstanceSegmentation(config).eval()
+    height, width = 75, 109  # no multiple of anything
+    with torch.no_grad():
+        outputs = model(torch.randn(1, 3, height, width), output_hidden_states=True)
+    sizes = [(math.ceil(height / stride), math.ceil(width / stride)) for stride in (4, 8, 16, 32)]
+    assert [tuple(feature.shape[-2:]) for feature in outputs.encoder_hidden_states] == sizes
+    assert outputs.masks_queries_logits.shape == (1, 10, *sizes[0])
+    for tensor in (*outputs.encoder_hidden_states, outputs.class_queries_logits, outputs.masks_queries_logits):
+        assert tensor.isfinite().all()
