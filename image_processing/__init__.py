@@ -6,7 +6,7 @@ from .panoptic import panoptic_segmentation
 from .per_pixel import per_pixel_score_strips, per_pixel_scores, per_pixel_segmentation
 from .results import coco_instances, ids_to_rgb, rgb_to_ids, save_class_map, save_panoptic
 from .rle import decode_mask, encode_mask
-from .semantic import semantic_scores, semantic_segmentation
+from .semantic import semantic_score_strips, semantic_scores, semantic_segmentation
 from .visualization import draw_annotation, draw_instances, draw_panoptic, draw_semantic, side_by_side
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "rgb_to_ids",
     "save_class_map",
     "save_panoptic",
+    "semantic_score_strips",
     "semantic_scores",
     "semantic_segmentation",
     "side_by_side",

@@ -6,7 +6,7 @@ panoptic.py and per_pixel.py, one image each; here are only the batch and the fo
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Literal
 
 import torch
@@ -15,9 +15,9 @@ from transformers.image_processing_outputs import SemanticSegmentationPostProces
 
 from .instance import instance_segmentation
 from .panoptic import panoptic_segmentation
-from .per_pixel import per_pixel_scores, per_pixel_segmentation
+from .per_pixel import per_pixel_score_strips, per_pixel_scores, per_pixel_segmentation
 from .rle import encode_ids, encode_mask
-from .semantic import semantic_scores, semantic_segmentation
+from .semantic import semantic_score_strips, semantic_scores, semantic_segmentation
 
 
 class SemanticPostProcessingMixin:
@@ -56,6 +56,18 @@ class SemanticPostProcessingMixin:
             data = {"segmentation": scores.argmax(0), "segmentation_scores": scores}
             results.append(SemanticSegmentationPostProcessorOutput(data=data))
         return results
+
+    def semantic_score_strips(
+        self, outputs: Any, target_sizes: Sequence[tuple[int, int]] | Tensor | None = None
+    ) -> Iterator[Iterator[tuple[slice, Tensor]]]:
+        """For each image its semantic scores in strips of rows, from the top: the rows and their `(K, h, W)` float32.
+
+        The strips together are the `segmentation_scores` of `post_process_semantic_segmentation`, whose arguments
+        these are. An image's scores are computed when its strips are asked for.
+        """
+        strips = per_pixel_score_strips if _is_per_pixel(outputs) else semantic_score_strips
+        for image in _images_of(outputs, target_sizes):
+            yield strips(*image)
 
 
 class PostProcessingMixin(SemanticPostProcessingMixin):

@@ -5,6 +5,7 @@ score(class c, pixel x) = sum over queries q of p_q(c) * m_q(x); the pixel's cla
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
@@ -51,17 +52,37 @@ def semantic_scores(
     """`(K, H, W)` float32, the scores whose argmax is `semantic_segmentation`, in [0, Q]; same arguments."""
     probs, logits, rows, columns = _prepare(class_logits, mask_logits, image_size, target_size, mask_resize)
     scores = torch.empty(len(probs), len(rows), len(columns), device=logits.device)
+    for strip, part in _score_strips(probs, logits, rows, columns, mask_resize):
+        scores[:, strip] = part
+    return scores
+
+
+def semantic_score_strips(
+    class_logits: Tensor,
+    mask_logits: Tensor,
+    image_size: tuple[int, int] | None = None,
+    target_size: tuple[int, int] | None = None,
+    mask_resize: MaskResize = "logits",
+) -> Iterator[tuple[slice, Tensor]]:
+    """`semantic_scores` in strips of a few rows, from the top: the rows and their `(K, h, W)`; same arguments.
+
+    For what needs every score once, such as a mean over several predictions: the whole is never held.
+    """
+    return _score_strips(*_prepare(class_logits, mask_logits, image_size, target_size, mask_resize), mask_resize)
+
+
+def _score_strips(
+    probs: Tensor, logits: Tensor, rows: Taps, columns: Taps, mask_resize: MaskResize
+) -> Iterator[tuple[slice, Tensor]]:
     step = max(1, STEP_ELEMENTS // (max(probs.shape) * len(columns)))
     for start in range(0, len(rows), step):
         block, samples = rows.part(start, start + step)
         masks = logits[:, samples]
         if mask_resize == "logits":
-            masks = resize(masks, block, columns).sigmoid_()
-            scores[:, start : start + step] = torch.einsum("kq,qhw->khw", probs, masks)
+            scores = torch.einsum("kq,qhw->khw", probs, resize(masks, block, columns).sigmoid_())
         else:
-            part = torch.einsum("kq,qhw->khw", probs, masks.sigmoid())
-            scores[:, start : start + step] = resize(part, block, columns)
-    return scores
+            scores = resize(torch.einsum("kq,qhw->khw", probs, masks.sigmoid()), block, columns)
+        yield slice(start, start + len(block)), scores
 
 
 def _prepare(

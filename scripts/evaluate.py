@@ -2,7 +2,8 @@
 
     python scripts/evaluate.py --model outputs/street --dataset data/street
 
-The checkpoint is a folder or a name on the Hub, of this package or of transformers' MaskFormer.
+The checkpoint is a folder or a name on the Hub, of this package or of transformers' MaskFormer. With --tta semantic
+segmentation is measured at several scales and mirrored, as the paper's "multi-scale" results.
 Several devices: accelerate launch scripts/evaluate.py ...
 """
 
@@ -15,10 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from modeling_maskformer.inference.loading import check_task, load_image_processor, load_model, task_of
+from modeling_maskformer.inference.multi_scale import TtaArguments
 from modeling_maskformer.training.argument_parser import ScriptArgumentParser
 from modeling_maskformer.training.arguments import MaskFormerTrainingArguments
 from modeling_maskformer.training.checks import check_dataset
-from modeling_maskformer.training.collate import EvaluationCollator, SegmentationDataset
+from modeling_maskformer.training.collate import EvaluationCollator, SegmentationDataset, collate_images
 from modeling_maskformer.training.data_arguments import DataArguments
 from modeling_maskformer.training.evaluator import Evaluator
 from modeling_maskformer.training.label_matching import RelabelledSamples, match_labels
@@ -43,10 +45,10 @@ class EvaluationArguments:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = ScriptArgumentParser((EvaluationArguments, DataArguments), description=__doc__)
-    arguments, data_arguments = parser.parse(argv)
+    parser = ScriptArgumentParser((EvaluationArguments, DataArguments, TtaArguments), description=__doc__)
+    arguments, data_arguments, tta = parser.parse(argv)
     try:
-        trainer = prepare_evaluation(arguments, data_arguments)
+        trainer = prepare_evaluation(arguments, data_arguments, tta)
     except (ValueError, OSError) as error:
         parser.error(str(error))
     start = time.perf_counter()
@@ -57,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             "dataset": data_arguments.dataset,
             "task": trainer.evaluator.task,
             "num_images": trainer.evaluator.num_images,
+            **({"tta_scales": tta.tta_scales, "tta_flip": tta.tta_flip} if tta.tta else {}),
             "seconds": round(time.perf_counter() - start, 1),
             **trainer.evaluator.results,
         }
@@ -64,7 +67,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         write_results(Path(arguments.output_file), report)
 
 
-def prepare_evaluation(arguments: EvaluationArguments, data_arguments: DataArguments) -> MaskFormerTrainer:
+def prepare_evaluation(
+    arguments: EvaluationArguments, data_arguments: DataArguments, tta: TtaArguments
+) -> MaskFormerTrainer:
     """A trainer that holds checkpoint and data and is ready to evaluate."""
     if Path(arguments.output_file).exists() and not arguments.overwrite:
         raise ValueError(f"{arguments.output_file} is already there: pass another --output_file, or --overwrite.")
@@ -74,6 +79,7 @@ def prepare_evaluation(arguments: EvaluationArguments, data_arguments: DataArgum
     if task is None:
         raise ValueError("The checkpoint does not say what it was trained for: pass --task.")
     check_task(type(model.config), task)
+    tta.check_task(task)
     data = data_arguments.open(task)
     samples = data.evaluation(data_arguments.validation_split)
     class_ids = match_labels(model.config.id2label, data.labels)
@@ -92,8 +98,9 @@ def prepare_evaluation(arguments: EvaluationArguments, data_arguments: DataArgum
         ),
         image_processor=image_processor,
         eval_dataset=SegmentationDataset(RelabelledSamples(samples, class_ids)),
-        eval_data_collator=EvaluationCollator(image_processor),
+        eval_data_collator=collate_images if tta.tta else EvaluationCollator(image_processor),
         evaluator=Evaluator(task, image_processor, model.config.id2label, arguments.panoptic_threshold),
+        make_predictor=tta.predictor_of(image_processor) if tta.tta else None,
     )
 
 

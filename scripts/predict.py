@@ -5,6 +5,7 @@
 
 Written are overlays, and: for semantic segmentation PNG images of class ids; for instance segmentation COCO JSON with
 run-length encoded masks; for panoptic segmentation COCO PNG images and JSON.
+With --tta semantic segmentation is the mean of several scales and mirror images.
 Pictures that cannot be read are left out and named at the end; the exit code is 1 then.
 """
 
@@ -22,6 +23,7 @@ from tqdm.auto import tqdm
 
 from modeling_maskformer.inference.inputs import Picture, find_pictures
 from modeling_maskformer.inference.loading import check_task, load_image_processor, load_model, task_of
+from modeling_maskformer.inference.multi_scale import MultiScalePredictor, TtaArguments
 from modeling_maskformer.inference.predictor import Predictor
 from modeling_maskformer.inference.writer import ResultWriter
 from modeling_maskformer.training.argument_parser import ScriptArgumentParser
@@ -66,10 +68,10 @@ class PredictionArguments:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = ScriptArgumentParser((PredictionArguments,), description=__doc__)
-    (arguments,) = parser.parse(argv)
+    parser = ScriptArgumentParser((PredictionArguments, TtaArguments), description=__doc__)
+    arguments, tta = parser.parse(argv)
     try:
-        pictures, predictor, writer = prepare_prediction(arguments)
+        pictures, predictor, writer = prepare_prediction(arguments, tta)
     except (ValueError, OSError) as error:
         parser.error(str(error))
     failures = predict(pictures, predictor, writer, arguments.batch_size)
@@ -79,7 +81,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(1)
 
 
-def prepare_prediction(arguments: PredictionArguments) -> tuple[list[Picture], Predictor, ResultWriter]:
+def prepare_prediction(
+    arguments: PredictionArguments, tta: TtaArguments
+) -> tuple[list[Picture], Predictor | MultiScalePredictor, ResultWriter]:
     """The pictures to read, what predicts them and what writes the results."""
     if arguments.dataset is None:
         pictures = find_pictures(arguments.inputs)
@@ -93,6 +97,7 @@ def prepare_prediction(arguments: PredictionArguments) -> tuple[list[Picture], P
     if task is None:
         raise ValueError("The checkpoint does not say what it was trained for: pass --task.")
     check_task(type(model.config), task)
+    tta.check_task(task)
     if task == "semantic" and arguments.threshold is not None:
         raise ValueError("--threshold has no meaning for semantic segmentation: every pixel gets its best class.")
     threshold = DEFAULT_THRESHOLDS[task] if arguments.threshold is None else arguments.threshold
@@ -102,11 +107,13 @@ def prepare_prediction(arguments: PredictionArguments) -> tuple[list[Picture], P
         writer.refuse_to_overwrite(picture.name for picture in pictures)
     if torch.cuda.is_available() and not arguments.use_cpu:
         model.to("cuda")
+    if tta.tta:
+        return pictures, tta.predictor_of(image_processor)(model), writer
     return pictures, Predictor(model, image_processor, task, threshold), writer
 
 
 def predict(
-    pictures: Sequence[Picture], predictor: Predictor, writer: ResultWriter, batch_size: int
+    pictures: Sequence[Picture], predictor: Predictor | MultiScalePredictor, writer: ResultWriter, batch_size: int
 ) -> dict[str, str]:
     """Predicts and writes every picture that can be read; name -> reason of those that cannot."""
     failures: dict[str, str] = {}

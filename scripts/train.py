@@ -11,6 +11,7 @@ or from a checkpoint, whose classes are replaced by those of the dataset:
         --output_dir outputs/cells
 
 or with the settings in a file, which flags override: python scripts/train.py run.yaml --seed 1
+The paper's own settings are such files, in scripts/recipes/.
 Several devices: accelerate launch scripts/train.py ...
 """
 
@@ -26,15 +27,20 @@ from modeling_maskformer.training.run_arguments import EVERYDAY_FIELDS, Augmenta
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = ScriptArgumentParser(
-        (DataArguments, ModelArguments, AugmentationArguments, RunArguments), EVERYDAY_FIELDS, __doc__
-    )
+    parser = make_parser()
     data, model, augmentation, run = parser.parse(argv)
     try:
         trainer = prepare_training(data, model, augmentation, run, ("scripts/train.py", *parser.flags))
     except (ValueError, OSError) as error:
         parser.error(str(error))
     run_training(trainer)
+
+
+def make_parser() -> ScriptArgumentParser:
+    """What reads the command line, or a file such as those in scripts/recipes/."""
+    return ScriptArgumentParser(
+        (DataArguments, ModelArguments, AugmentationArguments, RunArguments), EVERYDAY_FIELDS, __doc__
+    )
 
 
 if __name__ == "__main__":

@@ -11,6 +11,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from transformers.models.maskformer.configuration_maskformer_swin import MaskFormerSwinConfig
+
+from ..swin import swin_weights
 
 
 def load_backbone_weights(backbone: nn.Module, path: str | Path) -> None:
@@ -34,6 +37,8 @@ def load_backbone_weights(backbone: nn.Module, path: str | Path) -> None:
         raise ValueError(f"{path} is not a readable safetensors file: {error}") from error
     inner = getattr(backbone, "_backbone", backbone)  # the timm module inside transformers' wrapper
     state = inner.state_dict()
+    if isinstance(backbone.config, MaskFormerSwinConfig):
+        weights = swin_weights(backbone, weights)
     found = _name_as_in(state, weights)
     missing, mismatched = _compare(found, state)
     if (missing or mismatched) and inner is not backbone:

@@ -87,3 +87,11 @@ class EvaluationCollator:
             "names": [example["name"] for example in examples],
             "image_ids": [example["image_id"] for example in examples],
         }
+
+
+def collate_images(examples: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """A batch of whole `images`, (3, H, W) uint8 as they are, for predictors that resize them, and `references`."""
+    return {
+        "images": [example["image"] for example in examples],
+        "references": [example["segments"] for example in examples],
+    }

@@ -56,7 +56,10 @@ class Evaluator:
         With `count`, only the first `count` images.
         """
         sizes = [reference.size for reference in references]
-        predictions = post_process(self.task, self.image_processor, outputs, sizes, self.threshold)
+        self.measure(post_process(self.task, self.image_processor, outputs, sizes, self.threshold), references, count)
+
+    def measure(self, predictions: Sequence[Any], references: Sequence[Segments], count: int | None = None) -> None:
+        """Takes in a batch whose outputs are post-processed already; otherwise as `update`."""
         for prediction, reference in list(zip(predictions, references, strict=True))[:count]:
             self.metric.update(prediction, reference)
 

@@ -1,24 +1,20 @@
-"""ModelArguments: which model to train, and how to build it."""
+"""ModelArguments: which model to train."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-import timm
-from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from transformers import PreTrainedModel
-
-from ..backbone import create_timm_model, load_backbone_weights
-from ..inference.loading import CLASSES, check_task, load_config, load_model
-from .architectures import CONFIG_CLASSES, LACKING, MASK_LOSS, architecture_of
+from ..inference.loading import load_config
+from ..swin import DROP_PATH_RATE, SWINS
+from .architectures import LACKING, architecture_of
 
 # flag -> default; a checkpoint has these built in
 ARCHITECTURE = {
     "fpn_feature_size": 256,
     "mask_feature_size": 256,
     "hidden_dim": 256,
+    "encoder_layers": 0,
     "decoder_layers": 6,
     "attention_heads": 8,
     "ffn_dim": 2048,
@@ -54,7 +50,8 @@ class ModelArguments:
         default=None,
         metadata={
             "help": "Instead of --model: name of a timm model to build a new model on, e.g. resnet50, "
-            "swin_tiny_patch4_window7_224, vit_small_patch14_dinov2; any that gives feature maps."
+            "tf_efficientnet_lite0, vit_small_patch14_dinov2, any that gives feature maps; or the Swin Transformers "
+            f"of the paper: {', '.join(SWINS)}."
         },
     )
     backbone_weights: str | None = field(
@@ -62,6 +59,20 @@ class ModelArguments:
         metadata={
             "help": "Where the weights of --backbone come from: pretrained (timm's, from the Hub; the default), "
             "random, or the path of a .safetensors file."
+        },
+    )
+    last_stage_dilations: list[int] | None = field(
+        default=None,
+        metadata={
+            "help": "Of a timm ResNet: the dilation of the 3x3 convolution of each block of the last stage; 1 2 4 "
+            "with resnet101s is the paper's R101c. Default: none."
+        },
+    )
+    drop_path: float | None = field(
+        default=None,
+        metadata={
+            "help": f"Stochastic depth of {', '.join(SWINS)}: the part of training images for which the last block "
+            f"is left out, less for those before. Default {DROP_PATH_RATE}."
         },
     )
     fpn_feature_size: int | None = field(
@@ -74,14 +85,21 @@ class ModelArguments:
     hidden_dim: int | None = field(
         default=None, metadata={"help": "Channels of the transformer decoder. Default 256."}
     )
+    encoder_layers: int | None = field(
+        default=None,
+        metadata={
+            "help": "Transformer encoder layers before the pixel decoder. Default 0; the paper has 6 for panoptic "
+            "segmentation with ResNets."
+        },
+    )
     decoder_layers: int | None = field(
         default=None, metadata={"help": "Layers of the transformer decoder. Default 6."}
     )
     attention_heads: int | None = field(
-        default=None, metadata={"help": "Attention heads of each decoder layer. Default 8."}
+        default=None, metadata={"help": "Attention heads of each encoder and decoder layer. Default 8."}
     )
     ffn_dim: int | None = field(
-        default=None, metadata={"help": "Hidden channels of each decoder layer's feed-forward part. Default 2048."}
+        default=None, metadata={"help": "Hidden channels of each layer's feed-forward part. Default 2048."}
     )
     num_queries: int | None = field(
         default=None, metadata={"help": "Queries: the most segments an image can get. Default 100."}
@@ -118,7 +136,7 @@ class ModelArguments:
                 f"Pass either --model (a checkpoint to fine-tune) or --backbone (a timm model), got {given}."
             )
         if self.model is not None:
-            for name in ("architecture", "backbone_weights", *ARCHITECTURE):
+            for name in ("architecture", "backbone_weights", "last_stage_dilations", "drop_path", *ARCHITECTURE):
                 if getattr(self, name) is not None:
                     raise ValueError(f"--{name} goes with --backbone; the checkpoint of --model has it built in.")
             if self.train_batch_norm is None:
@@ -132,8 +150,16 @@ class ModelArguments:
                 continue
             if getattr(self, name) is None:
                 setattr(self, name, default)
-            if getattr(self, name) < 1:
-                raise ValueError(f"--{name} must be at least 1, got {getattr(self, name)}.")
+            least = min(1, default)
+            if getattr(self, name) < least:
+                raise ValueError(f"--{name} must be at least {least}, got {getattr(self, name)}.")
+        if self.backbone in SWINS and self.drop_path is None:
+            self.drop_path = DROP_PATH_RATE
+        if self.drop_path is not None:
+            if self.backbone not in SWINS:
+                raise ValueError(f"--drop_path goes with --backbone {', '.join(SWINS)}, got {self.backbone}.")
+            if not 0 <= self.drop_path < 1:
+                raise ValueError(f"--drop_path must lie in [0, 1), got {self.drop_path}.")
         if self.backbone_weights is None:
             self.backbone_weights = "pretrained"
         if self.train_batch_norm is None:
@@ -156,77 +182,3 @@ class ModelArguments:
         architecture = architecture_of(load_config(self.model))
         self.refuse_flags_without_effect(architecture)
         return architecture
-
-
-def build_model(arguments: ModelArguments, id2label: Mapping[int, str], task: str) -> PreTrainedModel:
-    """A model for these classes, new on a backbone or from a checkpoint; its config remembers the task.
-
-    Raises:
-        ValueError, OSError: the backbone, its weights or the checkpoint cannot be used, or not for the task; in a
-            sentence.
-    """
-    architecture = arguments.find_architecture()
-    config_class = CONFIG_CLASSES[architecture]
-    check_task(config_class, task)
-    settings = {
-        "id2label": dict(id2label),
-        "label2id": {label: class_id for class_id, label in id2label.items()},
-        "freeze_backbone_batch_norm": not arguments.train_batch_norm,
-    }
-    if architecture == "maskformer":
-        given = {name: getattr(arguments, name) for name in MASK_LOSS}
-        settings |= MASK_LOSS | {name: value for name, value in given.items() if value is not None}
-    if architecture != "per_pixel":
-        settings["use_auxiliary_loss"] = True
-    if arguments.model is not None:
-        model = load_model(arguments.model, ignore_mismatched_sizes=True, **settings)
-        model.config.segmentation_task = task
-        return model
-    decoder = {
-        "d_model": arguments.hidden_dim,
-        "num_queries": arguments.num_queries,
-        "decoder_layers": arguments.decoder_layers,
-        "decoder_attention_heads": arguments.attention_heads,
-        "decoder_ffn_dim": arguments.ffn_dim,
-    }
-    config = config_class(
-        backbone_config={"model_type": "timm_backbone", "backbone": arguments.backbone},
-        # what an architecture has not is None in its arguments
-        decoder_config={"model_type": "detr"} | {name: value for name, value in decoder.items() if value is not None},
-        fpn_feature_size=arguments.fpn_feature_size,
-        mask_feature_size=arguments.mask_feature_size,
-        segmentation_task=task,
-        **settings,
-    )
-    model_class, _ = CLASSES[config_class]
-    model = model_class(config)
-    if arguments.backbone_weights == "pretrained":
-        load_timm_weights(model)
-    elif arguments.backbone_weights != "random":
-        load_backbone_weights(model.get_backbone(), arguments.backbone_weights)
-    return model
-
-
-def load_timm_weights(model: PreTrainedModel) -> None:
-    """Puts timm's pretrained weights, downloaded from the Hub or cached, into the backbone.
-
-    Raises:
-        OSError: they cannot be had.
-    """
-    config = model.config.backbone_config
-    try:
-        pretrained = create_timm_model(config, pretrained=True)
-    except Exception as error:  # timm passes on whatever the Hub, the network or the file system raises
-        raise OSError(
-            f"timm's pretrained weights of {config.backbone} could not be loaded ({error}). Without the Hub, pass "
-            "--backbone_weights with the path of a .safetensors file, or random."
-        ) from error
-    model.get_backbone()._backbone.load_state_dict(pretrained.state_dict())
-
-
-def normalization_of(backbone: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of the pixels (in [0, 1]) that timm's weights of `backbone` were trained on."""
-    settings = timm.get_pretrained_cfg(backbone)
-    if settings is None:
-        return IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-    return settings.mean, settings.std

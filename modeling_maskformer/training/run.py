@@ -18,7 +18,8 @@ from .collate import EvaluationCollator, SegmentationDataset, TrainingCollator
 from .data_arguments import DataArguments
 from .evaluator import Evaluator
 from .labels import LabelSet
-from .model_arguments import ModelArguments, build_model, normalization_of
+from .model_arguments import ModelArguments
+from .model_building import build_model, normalization_of
 from .model_card import RunDescription
 from .report import results_table, write_results
 from .run_arguments import AugmentationArguments, RunArguments
@@ -66,7 +67,7 @@ def prepare_training(
         eval_dataset=SegmentationDataset(validation),
         data_collator=TrainingCollator(image_processor),
         eval_data_collator=EvaluationCollator(image_processor),
-        evaluator=Evaluator(task, image_processor, data.labels.id2label),
+        evaluator=Evaluator(task, image_processor, data.labels.id2label, arguments.panoptic_threshold),
         run_description=RunDescription(data_arguments, model_arguments, augmentation_arguments, tuple(command)),
     )
 

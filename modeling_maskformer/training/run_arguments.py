@@ -42,6 +42,13 @@ class RunArguments(MaskFormerTrainingArguments):
     num_train_epochs: float = field(default=24.0, metadata={"help": "Times the training images are gone through."})
     per_device_train_batch_size: int = field(default=4, metadata={"help": "Training images per device and step."})
     per_device_eval_batch_size: int = field(default=4, metadata={"help": "Evaluation images per device and step."})
+    total_batch_size: int | None = field(
+        default=None,
+        metadata={
+            "help": "Training images per optimizer step, over all devices: --gradient_accumulation_steps follows from "
+            "it. Default: as many as the devices take at once, times --gradient_accumulation_steps."
+        },
+    )
     learning_rate: float = field(default=2e-4, metadata={"help": "Highest learning rate, of all but the backbone."})
     backbone_lr_factor: float = field(
         default=0.5, metadata={"help": "The backbone's learning rate is --learning_rate times this."}
@@ -79,9 +86,33 @@ class RunArguments(MaskFormerTrainingArguments):
         default=False,
         metadata={"help": "Start anew in an --output_dir that holds another run: its files are replaced."},
     )
+    panoptic_threshold: float = field(
+        default=0.8,
+        metadata={"help": "Least class probability of a panoptic segment in evaluation (paper: 0.8; on ADE20K 0.7)."},
+    )
     num_pictures: int = field(
         default=8, metadata={"help": "Evaluation images to draw the final model's predictions of; 0 for none."}
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.panoptic_threshold <= 1:
+            raise ValueError(f"panoptic_threshold must lie in [0, 1], got {self.panoptic_threshold}.")
+        if self.total_batch_size is not None:
+            self.gradient_accumulation_steps = self._steps_of_total_batch()
+
+    def _steps_of_total_batch(self) -> int:
+        """How many batches of all devices make `total_batch_size` images."""
+        if self.gradient_accumulation_steps != 1:
+            raise ValueError("gradient_accumulation_steps follows from total_batch_size: pass one of them.")
+        at_once = self.train_batch_size * self.world_size
+        steps, rest = divmod(self.total_batch_size, at_once)
+        if rest or steps < 1:
+            raise ValueError(
+                f"total_batch_size must be a multiple of the {at_once} images that all devices take at once "
+                f"(per_device_train_batch_size {self.per_device_train_batch_size}), got {self.total_batch_size}."
+            )
+        return steps
 
     def prepare_output_dir(self) -> None:
         """Settles what `output_dir` and `resume_from_checkpoint` mean for this run.
@@ -152,6 +183,9 @@ class AugmentationArguments:
         default_factory=lambda: [512, 512],
         metadata={"help": "Height and width (or one number for both) of the random crops that training sees."},
     )
+    crop: bool = field(
+        default=True, metadata={"help": "Crop at all; false: whole images at --short_edges, as for COCO panoptic."}
+    )
     scale_range: list[float] = field(
         default_factory=lambda: [0.5, 2.0],
         metadata={
@@ -159,6 +193,29 @@ class AugmentationArguments:
         },
     )
     scale_step: float = field(default=0.1, metadata={"help": "Scales are so far apart; 0 for any between."})
+    short_edges: list[int] = field(
+        default_factory=list,
+        metadata={
+            "help": "Instead of --scale_range: lengths, one of which an image's short edge gets. Default: none."
+        },
+    )
+    max_long_edge: int = field(
+        default=2048, metadata={"help": "The long edge is never resized beyond that before the crop."}
+    )
+    early_crop_probability: float = field(
+        default=0.0,
+        metadata={
+            "help": "This part of the images is resized and cropped before all that, as in DETR's recipe (0.5)."
+        },
+    )
+    early_crop_short_edges: list[int] = field(
+        default_factory=lambda: [400, 500, 600],
+        metadata={"help": "Lengths, one of which the short edge gets before the early crop."},
+    )
+    early_crop_range: list[int] = field(
+        default_factory=lambda: [384, 600],
+        metadata={"help": "Smallest and largest height and width of the early crop."},
+    )
     max_class_share: float = field(
         default=1.0, metadata={"help": "Crops in which one class covers more than this part are drawn again."}
     )
@@ -168,7 +225,7 @@ class AugmentationArguments:
         default=None,
         metadata={
             "help": "Short edge of images in evaluation and prediction, which keep their shape. "
-            "Default: the short side of --crop_size."
+            "Default: the short side of --crop_size; without crop the largest of --short_edges."
         },
     )
     longest_edge: int | None = field(
@@ -179,11 +236,12 @@ class AugmentationArguments:
     def __post_init__(self) -> None:
         if len(self.crop_size) == 1:
             self.crop_size = self.crop_size * 2
-        if len(self.scale_range) != 2:
-            raise ValueError(f"--scale_range takes two numbers, got {self.scale_range}.")
+        for name in ("scale_range", "early_crop_range"):
+            if len(getattr(self, name)) != 2:
+                raise ValueError(f"--{name} takes two numbers, got {getattr(self, name)}.")
         self.config()
         if self.shortest_edge is None:
-            self.shortest_edge = min(self.crop_size)
+            self.shortest_edge = min(self.crop_size) if self.crop else max(self.short_edges)
         if self.longest_edge is None:
             self.longest_edge = 4 * self.shortest_edge
         if not 1 <= self.shortest_edge <= self.longest_edge:
@@ -196,9 +254,14 @@ class AugmentationArguments:
         """The recipe in the terms of `Augmentation`."""
         colours = {} if self.colour_jitter else {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0}
         return AugmentationConfig(
-            crop_size=tuple(self.crop_size),
+            crop_size=tuple(self.crop_size) if self.crop else None,
             scale_range=tuple(self.scale_range),
             scale_step=self.scale_step,
+            short_edges=tuple(self.short_edges),
+            max_long_edge=self.max_long_edge,
+            early_crop_probability=self.early_crop_probability,
+            early_crop_short_edges=tuple(self.early_crop_short_edges),
+            early_crop_range=tuple(self.early_crop_range),
             single_category_max_area=self.max_class_share,
             horizontal_flip=0.5 if self.flip else 0.0,
             **colours,

@@ -29,7 +29,7 @@ class MaskFormerTrainer(Trainer):
 
     Training batches hold what `model.forward` takes. Evaluation batches hold `pixel_values`, `pixel_mask` and
     `references`, the list of each image's `Segments` at its original size; with `args.eval_loss` also the targets
-    `segment_ids` and `class_labels`.
+    `segment_ids` and `class_labels`. With `make_predictor` they hold `images` and `references` only.
 
     Args:
         model: the model to train.
@@ -40,6 +40,8 @@ class MaskFormerTrainer(Trainer):
         eval_data_collator: list of rows -> evaluation batch.
         image_processor: saved with every checkpoint, so that each can be loaded by `pipeline`.
         evaluator: turns outputs into predictions and measures them. Needed only to evaluate.
+        make_predictor: model -> callable from a batch's `images` to their predictions, for evaluation where one
+            forward pass does not make a prediction, as with test-time augmentation.
         callbacks: as in `transformers.Trainer`.
         run_description: what the model's card says beyond what the trainer knows.
 
@@ -60,9 +62,12 @@ class MaskFormerTrainer(Trainer):
         data_collator: Callable[[list[Any]], dict[str, Any]] | None = None,
         eval_data_collator: Callable[[list[Any]], dict[str, Any]] | None = None,
         evaluator: Evaluator | None = None,
+        make_predictor: Callable[[nn.Module], Callable[[list[Any]], list[Any]]] | None = None,
         callbacks: list[TrainerCallback] | None = None,
         run_description: RunDescription | None = None,
     ) -> None:
+        if make_predictor is not None and args.eval_loss:
+            raise ValueError("eval_loss is the loss of one forward pass, which a predictor of its own does not have.")
         if args.metric_for_best_model is None and evaluator is not None:
             args.metric_for_best_model = evaluator.main_metric
             args.greater_is_better = True
@@ -77,6 +82,7 @@ class MaskFormerTrainer(Trainer):
         )
         self.eval_data_collator = eval_data_collator
         self.evaluator = evaluator
+        self.make_predictor = make_predictor
         self.run_description = run_description
         self.pictures: Sequence[Path] = ()
         self.loss_is_scaled_for_ga = False  # the model's loss is a mean over its batch
@@ -192,14 +198,17 @@ class MaskFormerTrainer(Trainer):
         model = self._model_for_evaluation()
         self.callback_handler.eval_dataloader = dataloader
         self.evaluator.reset()
+        predictor = None if self.make_predictor is None else self.make_predictor(model)
         losses = torch.zeros(2)  # sum over images, number of images
         for batch in dataloader:
             references = batch["references"]
-            names = (*_INPUTS, *_TARGETS) if self.args.eval_loss else _INPUTS
-            inputs = self._prepare_inputs({name: batch[name] for name in names if name in batch})
+            count = self._num_unseen(len(references))
             with torch.no_grad(), self.compute_loss_context_manager():
-                outputs = model(**inputs)
-            self.evaluator.update(outputs, references, self._num_unseen(len(references)))
+                if predictor is None:
+                    outputs = model(**self._evaluation_inputs(batch))
+                    self.evaluator.update(outputs, references, count)
+                else:
+                    self.evaluator.measure(predictor(batch["images"]), references, count)
             if self.args.eval_loss:
                 losses += torch.tensor([outputs["loss"].mean().item() * len(references), len(references)])
             self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
@@ -209,6 +218,10 @@ class MaskFormerTrainer(Trainer):
             losses = self.accelerator.reduce(losses.to(self.args.device), reduction="sum")
             metrics[f"{metric_key_prefix}_loss"] = (losses[0] / losses[1]).item()
         return EvalLoopOutput(None, None, metrics, num_samples=self.evaluator.num_images)
+
+    def _evaluation_inputs(self, batch: dict[str, Any]) -> dict[str, Any]:
+        names = (*_INPUTS, *_TARGETS) if self.args.eval_loss else _INPUTS
+        return self._prepare_inputs({name: batch[name] for name in names if name in batch})
 
     def _model_for_evaluation(self) -> nn.Module:
         """The model in eval mode, on its device and under mixed precision also where no training has prepared it."""

@@ -17,7 +17,7 @@ from torch import nn
 from modeling_maskformer import MaskFormerForInstanceSegmentation
 from modeling_maskformer.backbone import FeaturePyramid, build_backbone, load_backbone_weights, timm_out_indices
 from modeling_maskformer.backbone.timm_models import SizeRule, _meta_model, timm_size_rule
-from modeling_maskformer.training.model_arguments import load_timm_weights
+from modeling_maskformer.training.model_building import load_timm_weights
 from modeling_maskformer.training.optimizer import parameter_groups
 
 VIT = "test_vit"  # timm's own for tests: patches of 16, images of 160

@@ -4,8 +4,14 @@ import json
 
 import pytest
 import transformers
+from PIL import Image
 from script_runs import run
+from torchvision.transforms.v2 import functional as tvF
 
+from modeling_maskformer.evaluation import metric_for_task
+from modeling_maskformer.inference.loading import load_image_processor, load_model
+from modeling_maskformer.inference.multi_scale import MultiScalePredictor
+from modeling_maskformer.targets import segments_from_class_map
 from scripts import evaluate
 
 
@@ -23,6 +29,33 @@ def test_a_run_is_measured_as_at_its_end(trained, street, street_objects, tmp_pa
     assert found["per_class"].keys() == expected["per_class"].keys()
     table = capsys.readouterr().out
     assert all(f"\n{label} " in table for label in expected["per_class"])
+
+
+def measured(model, dataset, output, *flags):
+    run(evaluate.main, "--model", model, "--dataset", dataset, "--output_file", output, "--use_cpu", *flags)
+    return json.loads(output.read_text())
+
+
+def test_test_time_augmentation_at_one_scale_changes_nothing(trained, street, tmp_path):
+    flags = ["--tta", "--tta_scales", 1, "--no_tta_flip", "--batch_size", 2]
+    found = measured(trained["semantic"], street, tmp_path / "tta.json", *flags)
+    plain = measured(trained["semantic"], street, tmp_path / "plain.json")
+    assert found["num_images"] == 3 and (found["tta_scales"], found["tta_flip"]) == ([1.0], False)
+    assert "tta_scales" not in plain
+    assert found["mean_iou"] == pytest.approx(plain["mean_iou"], abs=1e-3)
+
+
+def test_test_time_augmentation_measures_the_averaged_predictions(trained, street, tmp_path):
+    folder = trained["semantic"]
+    found = measured(folder, street, tmp_path / "results.json", "--tta", "--tta_scales", 0.5, 1.5)
+    model, processor = load_model(folder), load_image_processor(folder)
+    predictor = MultiScalePredictor(model, processor, [0.5, 1.5])
+    metric = metric_for_task("semantic", model.config.id2label, processor.label_ids_to_fuse)
+    for number in range(3):
+        (prediction,) = predictor([Image.open(street / "val" / "images" / f"{number}.png")])
+        mask = tvF.pil_to_tensor(Image.open(street / "val" / "masks" / f"{number}.png"))[0]
+        metric.update(prediction, segments_from_class_map(mask))
+    assert found["mean_iou"] == pytest.approx(metric.compute()["mean_iou"])
 
 
 def transformers_checkpoint(folder, id2label):
@@ -72,6 +105,8 @@ def test_what_cannot_be_measured_is_refused(street, trained, tmp_path, refused):
             ["--model", trained["semantic"], "--dataset", street, "--output_file", tmp_path / "there.json"],
             "is already there",
         ),
+        (["--model", trained["panoptic"], "--dataset", street, "--tta", *output], "only semantic segmentation has"),
+        (["--model", trained["semantic"], "--dataset", street, "--tta_scales", 2, *output], "go with --tta"),
     ]
     for argv, message in cases:
         assert message in refused(evaluate.main, *argv), argv

@@ -11,6 +11,7 @@ from script_runs import run
 
 from image_processing.results import rgb_to_ids
 from modeling_maskformer.inference.loading import load_image_processor, load_model
+from modeling_maskformer.inference.multi_scale import MultiScalePredictor
 from modeling_maskformer.inference.predictor import Predictor
 from scripts import predict
 
@@ -42,6 +43,17 @@ def test_semantic_results_are_images_of_class_ids(trained, photos, tmp_path):
         np.testing.assert_array_equal(np.asarray(Image.open(output / "class_ids" / f"{name}.png")), class_map)
         assert (output / "overlays" / f"{name}.jpg").is_file()
     assert json.loads((output / "classes.json").read_text()) == {"0": "sky", "1": "road", "2": "car"}
+
+
+def test_semantic_results_are_averaged_over_scales_on_request(trained, photos, tmp_path):
+    output = tmp_path / "out"
+    arguments = ["--tta", "--tta_scales", 0.5, 1.5, "--batch_size", 2, "--use_cpu"]
+    run(predict.main, "--model", trained["semantic"], "--inputs", photos, "--output_dir", output, *arguments)
+    checkpoint = trained["semantic"]
+    predictor = MultiScalePredictor(load_model(checkpoint), load_image_processor(checkpoint), [0.5, 1.5])
+    for name in ("first", "more/second"):
+        (class_map,) = predictor([Image.open(photos / f"{name}.png")])
+        np.testing.assert_array_equal(np.asarray(Image.open(output / "class_ids" / f"{name}.png")), class_map)
 
 
 def test_panoptic_results_are_those_of_coco(trained, photos, tmp_path):
@@ -126,6 +138,12 @@ def test_what_cannot_be_predicted_is_refused(trained, photos, street, tmp_path, 
         ([*model, "--inputs", photos / "first.png", tmp_path / "first.bmp"], "both be called first"),
         ([*model, "--inputs", photos, "--threshold", 2], "must lie in [0, 1]"),
         ([*model, "--inputs", photos, "--threshold", 0.5], "no meaning for semantic"),
+        (
+            [*model, "--inputs", photos, "--task", "panoptic", "--tta"],
+            "only semantic segmentation has: the task is pan",
+        ),
+        ([*model, "--inputs", photos, "--tta", "--tta_scales", 0], "must be numbers above 0"),
+        ([*model, "--inputs", photos, "--no_tta_flip"], "go with --tta"),
         ([*model, "--dataset", street], "has the splits train, val, but no split was named"),
         ([*model, "--dataset", street, "--split", "test"], "there is no split 'test'"),
         (["--model", photos, "--output_dir", tmp_path / "out", "--inputs", photos], "has no config.json"),

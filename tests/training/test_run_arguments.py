@@ -9,7 +9,8 @@ from modeling_maskformer import (
 )
 from modeling_maskformer.training.augmentation import AugmentationConfig
 from modeling_maskformer.training.card_text import sign
-from modeling_maskformer.training.model_arguments import ModelArguments, build_model, normalization_of
+from modeling_maskformer.training.model_arguments import ModelArguments
+from modeling_maskformer.training.model_building import build_model, normalization_of
 from modeling_maskformer.training.run_arguments import AugmentationArguments, RunArguments
 
 
@@ -92,6 +93,8 @@ def test_colour_and_flip_can_be_turned_off():
         ({"scale_range": [2.0, 1.0]}, "scale_range must be two rising"),
         ({"shortest_edge": 100, "longest_edge": 50}, "--shortest_edge must lie between 1 and --longest_edge"),
         ({"crop_size": [0]}, "crop_size must be"),
+        ({"crop": False}, "short_edges are needed"),
+        ({"early_crop_range": [384]}, "--early_crop_range takes two numbers"),
     ],
 )
 def test_impossible_augmentation_is_refused(settings, message):
@@ -109,6 +112,10 @@ def test_impossible_augmentation_is_refused(settings, message):
         ({"model": "a", "architecture": "per_pixel"}, "--architecture goes with --backbone"),
         ({"backbone": "a", "architecture": "per_pixel", "ffn_dim": 9}, "--ffn_dim has no effect on a per_pixel model"),
         ({"backbone": "a", "architecture": "per_pixel_plus", "num_queries": 9}, "it has one query for each class"),
+        ({"backbone": "a", "encoder_layers": -1}, "--encoder_layers must be at least 0"),
+        ({"backbone": "a", "drop_path": 0.1}, "--drop_path goes with --backbone swin-tiny, .*, got a"),
+        ({"backbone": "swin-tiny", "drop_path": 1.0}, r"--drop_path must lie in \[0, 1\)"),
+        ({"model": "a", "drop_path": 0.1}, "--drop_path goes with --backbone"),
     ],
 )
 def test_contradictory_model_flags_are_refused(settings, message):
@@ -151,3 +158,53 @@ def test_normalisation_is_that_of_the_backbones_weights():
 def test_the_part_of_important_points_reaches_the_model():
     arguments = ModelArguments(backbone="resnet10t", backbone_weights="random", importance_sample_ratio=0.25)
     assert build_model(arguments, {0: "sky"}, "semantic").criterion.importance_sample_ratio == 0.25
+
+
+def test_whole_images_at_given_short_edges_need_no_crop():
+    arguments = AugmentationArguments(crop=False, short_edges=[480, 800], max_long_edge=1333)
+    config = arguments.config()
+    assert (config.crop_size, config.short_edges, config.max_long_edge) == (None, (480, 800), 1333)
+    assert (arguments.shortest_edge, arguments.longest_edge) == (800, 3200)
+
+
+def test_the_early_crop_reaches_the_augmentation():
+    settings = {"early_crop_probability": 0.5, "early_crop_short_edges": [50], "early_crop_range": [20, 30]}
+    config = AugmentationArguments(**settings).config()
+    assert (config.early_crop_probability, config.early_crop_short_edges, config.early_crop_range) == (
+        0.5,
+        (50,),
+        (20, 30),
+    )
+
+
+def test_gradients_are_accumulated_up_to_the_total_batch(tmp_path):
+    run = run_arguments(tmp_path, per_device_train_batch_size=2, total_batch_size=16)
+    assert run.gradient_accumulation_steps == 8
+    assert run_arguments(tmp_path, gradient_accumulation_steps=3).gradient_accumulation_steps == 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"total_batch_size": 6}, "must be a multiple of the 4 images that all devices take at once .*, got 6"),
+        ({"total_batch_size": 0}, "must be a multiple of the 4"),
+        ({"total_batch_size": 8, "gradient_accumulation_steps": 2}, "pass one of them"),
+        ({"panoptic_threshold": 1.5}, r"panoptic_threshold must lie in \[0, 1\], got 1.5"),
+    ],
+)
+def test_impossible_runs_are_refused(tmp_path, settings, message):
+    with pytest.raises(ValueError, match=message):
+        run_arguments(tmp_path, **settings)
+
+
+def test_encoder_layers_stand_before_the_pixel_decoder():
+    flags = {"encoder_layers": 2, "attention_heads": 4, "ffn_dim": 64, "fpn_feature_size": 64}
+    arguments = ModelArguments(backbone="resnet10t", backbone_weights="random", **flags)
+    layers = build_model(arguments, {0: "sky"}, "panoptic").model.pixel_level_module.decoder.encoder.layers
+    assert len(layers) == 2 and layers[0].fc1.out_features == 64
+
+
+def test_stochastic_depth_is_the_papers_unless_told_otherwise():
+    assert ModelArguments(backbone="swin-tiny").drop_path == 0.3
+    assert ModelArguments(backbone="swin-tiny", drop_path=0.1).drop_path == 0.1
+    assert ModelArguments(backbone="resnet18").drop_path is None

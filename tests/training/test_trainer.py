@@ -87,7 +87,7 @@ def collate_for_evaluation(rows):
     return collate(rows) | {"references": [segments for _, segments in rows], "names": ["unused"] * len(rows)}
 
 
-def make_trainer(output_dir, train=8, evaluation=5, callbacks=None, noise=0.0, **arguments):
+def make_trainer(output_dir, train=8, evaluation=5, callbacks=None, noise=0.0, make_predictor=None, **arguments):
     defaults = {
         "per_device_train_batch_size": 2,
         "per_device_eval_batch_size": 2,
@@ -111,6 +111,7 @@ def make_trainer(output_dir, train=8, evaluation=5, callbacks=None, noise=0.0, *
         data_collator=collate,
         eval_data_collator=collate_for_evaluation,
         evaluator=Evaluator("semantic", processor, ID2LABEL),
+        make_predictor=make_predictor,
         callbacks=callbacks,
     )
 
@@ -146,6 +147,22 @@ def test_metrics_equal_those_of_one_batch(tmp_path):
     by_two = make_trainer(tmp_path, evaluation=7)
     at_once = make_trainer(tmp_path, evaluation=7, per_device_eval_batch_size=7)
     assert by_two.evaluate()["eval_mean_iou"] == at_once.evaluate()["eval_mean_iou"]
+
+
+def test_a_predictor_of_its_own_gets_the_images_and_its_predictions_are_measured(tmp_path):
+    def make_predictor(model):
+        assert not model.training
+        return lambda images: [(image[0] > 0.5).long() for image in images]
+
+    trainer = make_trainer(tmp_path, evaluation=5, make_predictor=make_predictor)
+    trainer.eval_data_collator = lambda rows: {
+        "images": [image for image, _ in rows],
+        "references": [segments for _, segments in rows],
+    }
+    assert trainer.evaluate()["eval_mean_iou"] == 1.0
+    assert trainer.evaluator.num_images == 5
+    with pytest.raises(ValueError, match="eval_loss is the loss of one forward pass"):
+        make_trainer(tmp_path, make_predictor=make_predictor, eval_loss=True)
 
 
 def test_evaluation_gives_the_mean_loss_on_request(tmp_path):

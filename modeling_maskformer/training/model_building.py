@@ -1,0 +1,108 @@
+"""The model that ModelArguments ask for: new on a backbone with pretrained weights, or from a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import timm
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from transformers import PreTrainedModel
+
+from ..backbone import create_timm_model, load_backbone_weights
+from ..inference.loading import CLASSES, check_task, load_model
+from ..swin import SWINS, Swin, load_swin_weights
+from .architectures import CONFIG_CLASSES, MASK_LOSS
+from .model_arguments import ModelArguments
+
+
+def build_model(arguments: ModelArguments, id2label: Mapping[int, str], task: str) -> PreTrainedModel:
+    """A model for these classes, new on a backbone or from a checkpoint; its config remembers the task.
+
+    Raises:
+        ValueError, OSError: the backbone, its weights or the checkpoint cannot be used, or not for the task; in a
+            sentence.
+    """
+    architecture = arguments.find_architecture()
+    config_class = CONFIG_CLASSES[architecture]
+    check_task(config_class, task)
+    settings = {
+        "id2label": dict(id2label),
+        "label2id": {label: class_id for class_id, label in id2label.items()},
+        "freeze_backbone_batch_norm": not arguments.train_batch_norm,
+    }
+    if architecture == "maskformer":
+        given = {name: getattr(arguments, name) for name in MASK_LOSS}
+        settings |= MASK_LOSS | {name: value for name, value in given.items() if value is not None}
+    if architecture != "per_pixel":
+        settings["use_auxiliary_loss"] = True
+    if arguments.model is not None:
+        model = load_model(arguments.model, ignore_mismatched_sizes=True, **settings)
+        model.config.segmentation_task = task
+        return model
+    if arguments.backbone in SWINS:
+        backbone_config = SWINS[arguments.backbone].config(arguments.drop_path)
+    else:
+        backbone_config = {"model_type": "timm_backbone", "backbone": arguments.backbone}
+    decoder = {
+        "d_model": arguments.hidden_dim,
+        "num_queries": arguments.num_queries,
+        "decoder_layers": arguments.decoder_layers,
+        "decoder_attention_heads": arguments.attention_heads,
+        "decoder_ffn_dim": arguments.ffn_dim,
+        "encoder_attention_heads": arguments.attention_heads,
+        "encoder_ffn_dim": arguments.ffn_dim,
+    }
+    config = config_class(
+        backbone_config=backbone_config,
+        # what an architecture has not is None in its arguments
+        decoder_config={"model_type": "detr"} | {name: value for name, value in decoder.items() if value is not None},
+        last_stage_dilations=arguments.last_stage_dilations,
+        pixel_decoder_layers=arguments.encoder_layers,
+        fpn_feature_size=arguments.fpn_feature_size,
+        mask_feature_size=arguments.mask_feature_size,
+        segmentation_task=task,
+        **settings,
+    )
+    model_class, _ = CLASSES[config_class]
+    model = model_class(config)
+    if arguments.backbone_weights == "pretrained":
+        load_timm_weights(model, SWINS.get(arguments.backbone))
+    elif arguments.backbone_weights != "random":
+        load_backbone_weights(model.get_backbone(), arguments.backbone_weights)
+    return model
+
+
+def load_timm_weights(model: PreTrainedModel, swin: Swin | None = None) -> None:
+    """Puts timm's pretrained weights, downloaded from the Hub or cached, into the backbone.
+
+    Args:
+        model: on a timm backbone; or, with `swin`, on that Swin of transformers.
+        swin: whose weights.
+
+    Raises:
+        OSError: they cannot be had.
+    """
+    config = model.config.backbone_config
+    name = config.backbone if swin is None else swin.timm_name
+    try:
+        if swin is not None:
+            pretrained = timm.create_model(name, pretrained=True)
+        else:
+            pretrained = create_timm_model(config, pretrained=True)
+    except Exception as error:  # timm passes on whatever the Hub, the network or the file system raises
+        raise OSError(
+            f"timm's pretrained weights of {name} could not be loaded ({error}). Without the Hub, pass "
+            "--backbone_weights with the path of a .safetensors file, or random."
+        ) from error
+    if swin is not None:
+        load_swin_weights(model.get_backbone(), pretrained.state_dict())
+    else:
+        model.get_backbone()._backbone.load_state_dict(pretrained.state_dict())
+
+
+def normalization_of(backbone: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of the pixels (in [0, 1]) that timm's weights of `backbone` were trained on."""
+    settings = timm.get_pretrained_cfg(SWINS[backbone].timm_name if backbone in SWINS else backbone)
+    if settings is None:
+        return IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+    return settings.mean, settings.std
