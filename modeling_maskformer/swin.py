@@ -70,6 +70,11 @@ SWINS = {
 }
 
 
+def timm_name_of(backbone: str) -> str:
+    """timm's name of the weights of a backbone, which goes by that name or by one of `SWINS`."""
+    return SWINS[backbone].timm_name if backbone in SWINS else backbone
+
+
 def swin_weights(backbone: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Weights under the names of transformers' Swin for MaskFormer.
 

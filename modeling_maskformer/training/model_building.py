@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from ..backbone import create_timm_model, load_backbone_weights
 from ..inference.loading import CLASSES, check_task, load_model
-from ..swin import SWINS, Swin, load_swin_weights
+from ..swin import SWINS, Swin, load_swin_weights, timm_name_of
 from .architectures import CONFIG_CLASSES, MASK_LOSS
 from .model_arguments import ModelArguments
 
@@ -102,7 +102,7 @@ def load_timm_weights(model: PreTrainedModel, swin: Swin | None = None) -> None:
 
 def normalization_of(backbone: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of the pixels (in [0, 1]) that timm's weights of `backbone` were trained on."""
-    settings = timm.get_pretrained_cfg(SWINS[backbone].timm_name if backbone in SWINS else backbone)
+    settings = timm.get_pretrained_cfg(timm_name_of(backbone))
     if settings is None:
         return IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
     return settings.mean, settings.std

@@ -15,6 +15,7 @@ import timm
 from huggingface_hub import EvalResult, ModelCardData
 from torch.utils.data import Subset
 
+from ..swin import timm_name_of
 from .card_text import is_signed, render_card, shown_command, sign, without_folders
 from .data_arguments import DataArguments
 from .datasets import GENERATED
@@ -74,7 +75,7 @@ class RunDescription:
         """The Hub's name of what the training started from; None where that did not come from the Hub."""
         if self.model.model is not None:
             return None if Path(self.model.model).exists() else self.model.model
-        settings = timm.get_pretrained_cfg(self.model.backbone)
+        settings = timm.get_pretrained_cfg(timm_name_of(self.model.backbone))
         if self.model.backbone_weights != "pretrained" or settings is None:
             return None
         return settings.hf_hub_id or None

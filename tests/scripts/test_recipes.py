@@ -4,13 +4,18 @@ The numbers are those of the paper's appendix and of the original's configuratio
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 import torch
 from script_runs import SMALL, run
 
+from modeling_maskformer import (
+    MaskFormerForInstanceSegmentation,
+    PerPixelBaselineForSemanticSegmentation,
+    PerPixelBaselinePlusForSemanticSegmentation,
+)
 from modeling_maskformer.training.augmentation import COCO_PANOPTIC
 from modeling_maskformer.training.model_building import build_model, normalization_of
 from modeling_maskformer.training.trainer import MaskFormerTrainer
@@ -45,6 +50,7 @@ class Recipe:
     step_at: int | None = None
     encoder_layers: int = 0
     task: str = "semantic"
+    architecture: str = "maskformer"
     ignore: int = 255
     reduce: bool = False
     threshold: float = 0.8
@@ -68,6 +74,12 @@ def coco_stuff():
     return semantic(171, (640, 640), 32, 60_000, RESNET, top=1.5)
 
 
+def with_baselines(data, recipe):
+    """The recipe with ResNet-50 and those of the per-pixel baselines, which differ in the architecture only."""
+    baselines = ("per_pixel", "per_pixel_plus")
+    return {f"{data}_r50": recipe} | {f"{data}_{name}_r50": replace(recipe, architecture=name) for name in baselines}
+
+
 def cityscapes():
     return semantic(19, (512, 1024), 16, 90_000, RESNET, unit=1024, test_size=(1024, 2048))
 
@@ -83,17 +95,17 @@ def ade20k_panoptic():
 
 COCO_RESNET = RESNET | {"warmup": 10, "encoder_layers": 6}
 RECIPES = {
-    "ade20k_semantic_r50": ade20k(RESNET),
+    **with_baselines("ade20k_semantic", ade20k(RESNET)),
     "ade20k_semantic_r101": ade20k(RESNET),
     "ade20k_semantic_r101c": ade20k(RESNET),
     "ade20k_semantic_swin_tiny": ade20k(SWIN),
     "ade20k_semantic_swin_small": ade20k(SWIN),
     "ade20k_semantic_swin_base": ade20k(SWIN, 640),
     "ade20k_semantic_swin_large": ade20k(SWIN, 640),
-    "ade20k_full_semantic_r50": ade20k_full(),
+    **with_baselines("ade20k_full_semantic", ade20k_full()),
     "ade20k_full_semantic_r101": ade20k_full(),
     "ade20k_full_semantic_r101c": ade20k_full(),
-    "coco_stuff_10k_semantic_r50": coco_stuff(),
+    **with_baselines("coco_stuff_10k_semantic", coco_stuff()),
     "coco_stuff_10k_semantic_r101": coco_stuff(),
     "coco_stuff_10k_semantic_r101c": coco_stuff(),
     "cityscapes_semantic_r101": cityscapes(),
@@ -109,6 +121,12 @@ RECIPES = {
     "coco_panoptic_swin_large": coco(SWIN, max_long_edge=1000),
     "ade20k_panoptic_r50_6enc": ade20k_panoptic(),
     "ade20k_panoptic_r101_6enc": ade20k_panoptic(),
+}
+
+MODELS = {
+    "maskformer": MaskFormerForInstanceSegmentation,
+    "per_pixel": PerPixelBaselineForSemanticSegmentation,
+    "per_pixel_plus": PerPixelBaselinePlusForSemanticSegmentation,
 }
 
 # embed_dim, depths, heads, window, and the size of the images of the pretraining
@@ -216,13 +234,18 @@ def rate(recipe, step):
 def check_model(model, name, expected):
     config = model.config
     assert config.segmentation_task == expected.task and config.num_labels == expected.classes
-    assert config.use_auxiliary_loss and config.mask_loss == "dense"
-    assert (config.no_object_weight, config.mask_weight, config.dice_weight) == (0.1, 20, 1)
+    assert type(model) is MODELS[expected.architecture]
     assert (config.fpn_feature_size, config.mask_feature_size) == (256, 256)
-    decoder = config.decoder_config
-    assert (decoder.d_model, decoder.num_queries, decoder.decoder_layers) == (256, 100, 6)
-    assert (decoder.decoder_attention_heads, decoder.decoder_ffn_dim, decoder.dropout) == (8, 2048, 0.1)
-    assert (decoder.encoder_attention_heads, decoder.encoder_ffn_dim) == (8, 2048)
+    if expected.architecture != "per_pixel":
+        queries = 100 if expected.architecture == "maskformer" else expected.classes
+        decoder = config.decoder_config
+        assert config.use_auxiliary_loss
+        assert (decoder.d_model, decoder.num_queries, decoder.decoder_layers) == (256, queries, 6)
+        assert (decoder.decoder_attention_heads, decoder.decoder_ffn_dim, decoder.dropout) == (8, 2048, 0.1)
+        assert (decoder.encoder_attention_heads, decoder.encoder_ffn_dim) == (8, 2048)
+    if expected.architecture == "maskformer":
+        assert config.mask_loss == "dense"
+        assert (config.no_object_weight, config.mask_weight, config.dice_weight) == (0.1, 20, 1)
     layers = getattr(model.model.pixel_level_module.decoder, "encoder", None)
     assert (0 if layers is None else len(layers.layers)) == expected.encoder_layers
     backbone = model.get_backbone()
@@ -252,7 +275,7 @@ def check_groups(optimizer, model, expected):
     undecayed = {
         names[parameter] for group in groups.values() if group["weight_decay"] == 0 for parameter in group["params"]
     }
-    assert "model.transformer_module.queries_embedder.weight" in undecayed
+    assert ("model.transformer_module.queries_embedder.weight" in undecayed) == (expected.architecture != "per_pixel")
     tables = [name for name in names.values() if "relative_position_bias_table" in name]
     assert set(tables) <= undecayed and bool(tables) == (expected.factor == 1.0)
     for name in names.values():

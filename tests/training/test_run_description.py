@@ -17,6 +17,11 @@ def describe(dataset="shapes", **model):
     ("model", "base_model", "origin"),
     [
         ({"backbone": "resnet50"}, "timm/resnet50.a1_in1k", "a new model on the backbone resnet50 with timm's"),
+        (
+            {"backbone": "swin-tiny"},
+            "timm/swin_tiny_patch4_window7_224.ms_in1k",
+            "a new model on the backbone swin-tiny with timm's",
+        ),
         ({"backbone": "resnet50", "backbone_weights": "random"}, None, "with random weights"),
         (
             {"backbone": "resnet50", "backbone_weights": "/data/w.safetensors"},
