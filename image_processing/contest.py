@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .tiles import Tiling
 
-ROUNDING = 1e-5  # bounds closer than this share of the largest score decide nothing: float32 sums are less exact
+ROUNDING = 3e-5  # scores that differ by less than this part of them decide nothing: float32 is less exact
 RIVALS = (2, 5)  # how many maps are looked at first where several could be the largest, and how many then
 
 
@@ -19,7 +19,6 @@ def contest(
     maps: Tensor,
     weigh: Callable[[Tensor, Tensor, Tensor], Tensor],
     bounds: tuple[Tensor, Tensor],
-    rounding: float,
 ) -> None:
     """Writes into the canvas which of the weighed maps is the largest at each pixel, the first of equal ones.
 
@@ -29,10 +28,9 @@ def contest(
         maps: `(N, h, w)`.
         weigh: makes scores, not negative, of the values `(m, P, n)` of maps, numbered `(m, n)`, in tiles `(n,)`.
         bounds: the least and the largest score that each map has in each tile, `(N, T)` each.
-        rounding: bounds closer than this decide nothing.
     """
     least, most = bounds
-    possible = most >= least.amax(0) - rounding  # (N, T)
+    possible = most >= least.amax(0) * (1 - ROUNDING)  # (N, T)
     numbers = torch.arange(len(maps), dtype=torch.int32, device=maps.device)
     tiling.fill(canvas, (possible * numbers[:, None]).amax(0))
     contested = (possible.sum(0) > 1).nonzero().flatten()
@@ -43,7 +41,7 @@ def contest(
             best, winner = winners(weigh(tiling.pixels(maps, rivals, tiles), rivals, tiles), rivals)  # (P, n), (P, n)
             tiling.put(canvas, tiles, winner)
             # Where a map that was not looked at could be larger at some pixel, more are looked at.
-            unsure.append(tiles[best.amin(0) <= others + rounding])
+            unsure.append(tiles[best.amin(0) * (1 - ROUNDING) <= others])
         contested = torch.cat(unsure)
 
 

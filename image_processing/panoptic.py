@@ -8,7 +8,7 @@ from collections.abc import Collection
 import torch
 from torch import Tensor
 
-from .contest import ROUNDING, contest
+from .contest import contest
 from .resampling import Taps, crop_to_image, target_taps
 from .tiles import Tiling
 
@@ -99,7 +99,7 @@ def _compete_in_part(canvas: Tensor, tiling: Tiling, logits: Tensor, scores: Ten
         return values.sigmoid_().mul_(scores[queries][:, None])
 
     bounds = (low.sigmoid_().mul_(scores[:, None]), high.sigmoid_().mul_(scores[:, None]))
-    contest(canvas, tiling, logits, weigh, bounds, ROUNDING)
+    contest(canvas, tiling, logits, weigh, bounds)
     for queries, tiles in (pair.T for pair in uncounted.nonzero().split(tiling.step(1))):
         count(tiling.pixels(logits, queries[None], tiles), queries[None], tiles)
     return own_areas

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .contest import ROUNDING, contest
+from .contest import contest
 from .resampling import Taps, crop_to_image, resize, scores_taps, target_taps
 from .tiles import STEP_ELEMENTS, Tiling
 from .voting import Vote
@@ -109,7 +109,7 @@ def _argmax_of_resized_logits(probs: Tensor, logits: Tensor, rows: Taps, columns
     tiling = Tiling.of(rows, columns, logits.device)
     canvas = tiling.canvas(torch.int64)
     vote = Vote(probs, logits)
-    for part, canvas_rows in tiling.parts(max(vote.shares.shape)):
+    for part, canvas_rows in tiling.parts(max(probs.shape)):
         vote.decide(canvas[canvas_rows], part)
     return tiling.crop(canvas)
 
@@ -118,10 +118,9 @@ def _argmax_of_resized_scores(probs: Tensor, logits: Tensor, rows: Taps, columns
     """`(H, W)` int64: classes by resized stride-4 scores, which are computed for one strip at a time."""
     tiling = Tiling.of(rows, columns, logits.device)
     canvas = tiling.canvas(torch.int64)
-    rounding = ROUNDING * float(probs.sum(1).max())
     for part, canvas_rows in tiling.parts(len(probs)):
         part, rows_used = part.of_own_rows()
         masks = logits[:, rows_used].sigmoid()  # (Q, h, w)
         scores = (probs @ masks.flatten(1)).unflatten(1, masks.shape[1:])  # (K, h, w)
-        contest(canvas[canvas_rows], part, scores, lambda values, *_: values, part.bounds(scores), rounding)
+        contest(canvas[canvas_rows], part, scores, lambda values, *_: values, part.bounds(scores))
     return tiling.crop(canvas)

@@ -74,10 +74,6 @@ class TiledAxis:
         """`(s, a, n)`, or `(s, a, 1)` where all tiles are alike: the weights of n tiles."""
         return self.weights if self.weights.shape[2] == 1 else self.weights.index_select(2, places)
 
-    def weights_of_pixels(self, places: Tensor, pixels: Tensor) -> Tensor:
-        """`(a, n)`: the weights of one pixel each of n tiles."""
-        return self.weights[pixels, :, places if self.weights.shape[2] > 1 else 0].T
-
     def exists(self, places: Tensor) -> Tensor:
         """`(s, n)` bool: False for pixels of n tiles that lie beyond the end."""
         return torch.arange(self.size, device=places.device)[:, None] + places * self.size < self.length
@@ -148,14 +144,6 @@ class Tiling:
         for tap in range(1, columns.shape[1]):
             pixels.addcmul_(blended[:, :, tap, None], columns[:, tap])
         return pixels.flatten(1, 2)
-
-    def points(self, maps: Tensor, tiles: Tensor, pixels: Tensor) -> Tensor:
-        """`(N, n)`: all maps at single pixels, each given by its tile and its number in the tile."""
-        row, column = self._places(tiles)
-        values = self._samples(maps, everyone(maps, tiles), row, column)  # (N, a, b, n)
-        rows = self.rows.weights_of_pixels(row, pixels // self.columns.size)  # (a, n)
-        columns = self.columns.weights_of_pixels(column, pixels % self.columns.size)  # (b, n)
-        return (values * (rows[:, None] * columns)).sum((1, 2))
 
     def inside(self, pixels: Tensor, tiles: Tensor) -> Tensor:
         """`(..., P, n)` bool pixels of n tiles without those that lie beyond the result."""
