@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from modeling_maskformer.inference.loading import check_task, load_image_processor, load_model, task_of
 from modeling_maskformer.inference.multi_scale import TtaArguments
@@ -37,6 +38,13 @@ class EvaluationArguments:
     overwrite: bool = field(default=False, metadata={"help": "Replace --output_file if it is there."})
     panoptic_threshold: float = field(
         default=0.8, metadata={"help": "Least class probability of a panoptic segment (paper: 0.8; on ADE20K 0.7)."}
+    )
+    mask_resize: Literal["logits", "scores"] = field(
+        default="logits",
+        metadata={
+            "help": "Semantic segmentation: resize mask logits to the image before scoring classes (the paper), or "
+            "resize the scores (what transformers does)."
+        },
     )
     batch_size: int = field(default=1, metadata={"help": "Images per device and step."})
     num_workers: int = field(default=0, metadata={"help": "Processes that read images; 0: none but this one."})
@@ -80,6 +88,8 @@ def prepare_evaluation(
         raise ValueError("The checkpoint does not say what it was trained for: pass --task.")
     check_task(type(model.config), task)
     tta.check_task(task)
+    if arguments.mask_resize == "scores" and (task != "semantic" or tta.tta):
+        raise ValueError("--mask_resize scores is for semantic segmentation without --tta: leave it out.")
     data = data_arguments.open(task)
     samples = data.evaluation(data_arguments.validation_split)
     class_ids = match_labels(model.config.id2label, data.labels)
@@ -99,7 +109,9 @@ def prepare_evaluation(
         image_processor=image_processor,
         eval_dataset=SegmentationDataset(RelabelledSamples(samples, class_ids)),
         eval_data_collator=collate_images if tta.tta else EvaluationCollator(image_processor),
-        evaluator=Evaluator(task, image_processor, model.config.id2label, arguments.panoptic_threshold),
+        evaluator=Evaluator(
+            task, image_processor, model.config.id2label, arguments.panoptic_threshold, arguments.mask_resize
+        ),
         make_predictor=tta.predictor_of(image_processor) if tta.tta else None,
     )
 

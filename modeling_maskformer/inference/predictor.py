@@ -17,16 +17,19 @@ def post_process(
     outputs: Any,
     target_sizes: Sequence[tuple[int, int]],
     threshold: float,
+    mask_resize: str = "logits",
 ) -> list[Any]:
     """The predictions of one task for a batch of outputs, one per image, at the sizes (height, width) asked for.
 
     Semantic: `(H, W)` class map. Instance: dict of `segmentation`, a list of COCO run-length codes, and
     `segments_info`. Panoptic: dict of `segmentation`, `(H, W)` ids, and `segments_info`. `threshold` is the least
-    score of a segment; semantic segmentation has none.
+    score of a segment; semantic segmentation has none. `mask_resize` is that of `post_process_semantic_segmentation`.
     """
     target_sizes = list(target_sizes)
     if task == "semantic":
-        return image_processor.post_process_semantic_segmentation(outputs, target_sizes=target_sizes)
+        return image_processor.post_process_semantic_segmentation(
+            outputs, target_sizes=target_sizes, mask_resize=mask_resize
+        )
     if task == "instance":
         return image_processor.post_process_instance_segmentation(
             outputs, threshold=threshold, target_sizes=target_sizes, return_coco_annotation=True

@@ -22,6 +22,7 @@ class Evaluator:
         image_processor: has `post_process_{task}_segmentation`; for panoptic, its `label_ids_to_fuse` are the stuff.
         id2label: class id -> name.
         panoptic_threshold: least class probability of a panoptic segment (the paper: 0.8, on ADE20K 0.7).
+        mask_resize: of semantic segmentation, "logits" (the paper) or "scores" (transformers).
 
     Attributes:
         main_metric: name of the number the task is judged by.
@@ -34,12 +35,14 @@ class Evaluator:
         image_processor: BaseImageProcessor,
         id2label: Mapping[int, str],
         panoptic_threshold: float = 0.8,
+        mask_resize: str = "logits",
     ) -> None:
         self.metric: SegmentationMetric = metric_for_task(task, id2label, image_processor.label_ids_to_fuse)
         self.task = task
         self.image_processor = image_processor
         # average precision ranks all detections, so none is left out for its score
         self.threshold = panoptic_threshold if task == "panoptic" else 0.0
+        self.mask_resize = mask_resize
         self.main_metric = MAIN_METRIC[task]
         self.results: dict[str, Any] = {}
 
@@ -56,7 +59,8 @@ class Evaluator:
         With `count`, only the first `count` images.
         """
         sizes = [reference.size for reference in references]
-        self.measure(post_process(self.task, self.image_processor, outputs, sizes, self.threshold), references, count)
+        predictions = post_process(self.task, self.image_processor, outputs, sizes, self.threshold, self.mask_resize)
+        self.measure(predictions, references, count)
 
     def measure(self, predictions: Sequence[Any], references: Sequence[Segments], count: int | None = None) -> None:
         """Takes in a batch whose outputs are post-processed already; otherwise as `update`."""

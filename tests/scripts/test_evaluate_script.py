@@ -82,6 +82,15 @@ def transformers_checkpoint(folder, id2label):
     return folder
 
 
+def test_scores_can_be_resized_instead_of_logits(trained, street, tmp_path, refused):
+    shared = ("--dataset", street, "--use_cpu", "--mask_resize", "scores")
+    run(evaluate.main, "--model", trained["semantic"], "--output_file", tmp_path / "scores.json", *shared)
+    assert json.loads((tmp_path / "scores.json").read_text())["num_images"] == 3
+    assert "--mask_resize scores is for semantic" in refused(
+        evaluate.main, "--model", trained["panoptic"], "--output_file", tmp_path / "other.json", *shared
+    )
+
+
 def test_checkpoints_of_transformers_are_measured_too(street, tmp_path):
     # another order of the same classes: they are matched by name
     model = transformers_checkpoint(tmp_path / "model", {0: "car", 1: "sky", 2: "road"})

@@ -55,7 +55,7 @@ class StubSegmenter(PreTrainedModel):
 class StubProcessor(BaseImageProcessor):
     label_ids_to_fuse = None
 
-    def post_process_semantic_segmentation(self, outputs, target_sizes):
+    def post_process_semantic_segmentation(self, outputs, target_sizes, mask_resize):
         assert all(size == tuple(outputs.masks_queries_logits.shape[-2:]) for size in target_sizes)
         return list(outputs.masks_queries_logits.argmax(1))
 
