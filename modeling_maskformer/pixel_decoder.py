@@ -98,9 +98,8 @@ class PixelDecoder(nn.Module):
             return torch.einsum("bqc,bchw->bqhw", mask_embeddings, self.pixel_embeddings(decoded))
         weights = (mask_embeddings @ weight.flatten(1)).unflatten(-1, (channels, height, width))  # (B, Q, C, 3, 3)
         biases = mask_embeddings @ bias  # (B, Q)
-        return torch.cat(
-            [
-                F.conv2d(image[None], image_weight, image_bias, padding=self.mask_projection.padding)
-                for image, image_weight, image_bias in zip(decoded, weights, biases, strict=True)
-            ]
-        )
+        logits = [
+            F.conv2d(image[None], image_weight, image_bias, padding=self.mask_projection.padding)
+            for image, image_weight, image_bias in zip(decoded, weights, biases, strict=True)
+        ]
+        return torch.cat(logits).contiguous()  # queries first again, whose maps are looked at one by one
