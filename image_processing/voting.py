@@ -8,7 +8,8 @@ from torch import Tensor
 from .contest import ROUNDING, largest, winners
 from .tiles import Tiling, everyone
 
-FEW = ((2, 3), (4, 8))  # classes, and queries, that are looked at first where several classes could win, and then
+# classes, and queries, that are looked at first where several classes could win, and then
+FEW = ((2, 3), (4, 8), (8, 24))
 
 
 class Vote:

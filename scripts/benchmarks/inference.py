@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
+from .backbones import MINIATURE
 from .inference_programs import (
     BACKBONES,
     OURS,
     TASKS,
-    TINY,
     TRANSFORMERS,
     build_models,
     build_pipelines,
@@ -106,7 +106,7 @@ def _extra_memory(name: str, task: str, size: tuple[int, int], *scene: int) -> i
 
 def measure_forward(arguments: InferenceBenchmarkArguments) -> list[dict[str, Any]]:
     """The forward of both with each backbone, and the whole pipeline with the first."""
-    backbones = {"tiny": TINY} if arguments.quick else BACKBONES
+    backbones = {"tiny": MINIATURE} if arguments.quick else BACKBONES
     pixels = torch.randn(1, 3, arguments.image_size, arguments.image_size, generator=torch.Generator().manual_seed(0))
     rows = []
     for name, backbone in tqdm(backbones.items(), desc="forward"):

@@ -18,29 +18,11 @@ from transformers.models.maskformer.image_processing_maskformer import MaskForme
 from image_processing import MaskFormerImageProcessor
 from modeling_maskformer import MaskFormerConfig, MaskFormerForInstanceSegmentation
 
+from .backbones import EFFICIENTNET_LITE0, RESNET_50, SWIN_TINY
+
 OURS, TRANSFORMERS = "this package", "transformers"
 TASKS = ("semantic", "instance", "panoptic")
-STAGES = ["stage1", "stage2", "stage3", "stage4"]
-BACKBONES = {
-    "Swin-T": {
-        "model_type": "swin",
-        "embed_dim": 96,
-        "depths": [2, 2, 6, 2],
-        "num_heads": [3, 6, 12, 24],
-        "window_size": 7,
-        "out_features": STAGES,
-    },
-    "ResNet-50": {"model_type": "timm_backbone", "backbone": "resnet50"},
-    "tf_efficientnet_lite0": {"model_type": "timm_backbone", "backbone": "tf_efficientnet_lite0"},
-}
-TINY = {
-    "model_type": "swin",
-    "embed_dim": 16,
-    "depths": [1, 1, 1, 1],
-    "num_heads": [1, 2, 4, 8],
-    "window_size": 4,
-    "out_features": STAGES,
-}
+BACKBONES = {"Swin-T": SWIN_TINY, "ResNet-50": RESNET_50, "tf_efficientnet_lite0": EFFICIENTNET_LITE0}
 
 
 def make_outputs(size: tuple[int, int], num_queries: int, num_classes: int, num_live: int) -> SimpleNamespace:

@@ -14,18 +14,10 @@ from torch import Tensor, nn
 
 from modeling_maskformer import MaskFormerConfig, MaskFormerForInstanceSegmentation
 
+from .backbones import MINIATURE, SWIN_TINY
+
 NUM_LABELS = 150
 LEARNING_RATE = 1e-6  # the steps are real, but the model stays what it is
-SWIN_TINY = {
-    "model_type": "swin",
-    "embed_dim": 96,
-    "depths": [2, 2, 6, 2],
-    "num_heads": [3, 6, 12, 24],
-    "window_size": 7,
-    "drop_path_rate": 0.3,
-}
-TINY = {"model_type": "swin", "embed_dim": 16, "depths": [1, 1, 1, 1], "num_heads": [1, 2, 4, 8], "window_size": 4}
-
 ALONE, DENSE, POINTS, TRANSFORMERS = "model alone", "dense", "points", "transformers"
 PROGRAMS = (ALONE, POINTS, DENSE, TRANSFORMERS)
 
@@ -40,7 +32,7 @@ class Setting:
     tiny: bool = False
 
     def config(self) -> MaskFormerConfig:
-        backbone = (TINY if self.tiny else SWIN_TINY) | {"out_features": [f"stage{number}" for number in range(1, 5)]}
+        backbone = dict(MINIATURE if self.tiny else SWIN_TINY)
         decoder = {"model_type": "detr", "num_queries": self.num_queries}
         if self.tiny:
             decoder |= {"d_model": 32, "decoder_layers": 2, "decoder_ffn_dim": 64, "decoder_attention_heads": 4}
