@@ -33,7 +33,7 @@ class QuickstartArguments:
         default="outputs/quickstart", metadata={"help": "Folder for the model, its results and the pictures."}
     )
     overwrite_output_dir: bool = field(default=False, metadata={"help": "Replace an earlier run in that folder."})
-    max_steps: int = field(default=1200, metadata={"help": "Steps of training, of 8 pictures each."})
+    max_steps: int = field(default=850, metadata={"help": "Steps of training, of 8 pictures each."})
     seed: int = field(default=0, metadata={"help": "Seed of everything random."})
 
 
@@ -70,6 +70,7 @@ def prepare(arguments: QuickstartArguments, command: Sequence[str]) -> MaskForme
             ffn_dim=256,
             num_queries=20,
             num_points=1024,
+            importance_sample_ratio=0.0,
         ),
         AugmentationArguments(crop_size=[128], scale_range=[1.0, 1.0], colour_jitter=False),
         RunArguments(
