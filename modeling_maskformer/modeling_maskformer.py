@@ -321,9 +321,7 @@ class MaskFormerForInstanceSegmentation(MaskFormerPreTrainedModel):
             segment_ids: `(B, L, H, W)` integer id maps, the compact form of the target masks: see `Segments`.
                 Void pixels take part neither in matching nor in the mask losses.
         """
-        check_pixels(pixel_values, pixel_mask)
-        if class_labels is None and (mask_labels is not None or segment_ids is not None):
-            raise ValueError("Target masks were passed without class_labels: pass the class ids of the segments too.")
+        check_inputs(pixel_values, pixel_mask, mask_labels, class_labels, segment_ids)
         config = self.config
         output_hidden_states = config.output_hidden_states if output_hidden_states is None else output_hidden_states
         output_attentions = config.output_attentions if output_attentions is None else output_attentions
@@ -398,6 +396,19 @@ def check_pixels(pixel_values: Tensor, pixel_mask: Tensor | None) -> None:
     expected = (pixel_values.shape[0], *pixel_values.shape[-2:])
     if pixel_mask is not None and tuple(pixel_mask.shape) != expected:
         raise ValueError(f"pixel_mask has shape {tuple(pixel_mask.shape)}, expected {expected} as pixel_values has.")
+
+
+def check_inputs(
+    pixel_values: Tensor,
+    pixel_mask: Tensor | None,
+    mask_labels: Sequence[Tensor] | None,
+    class_labels: Sequence[Tensor] | None,
+    segment_ids: Tensor | None,
+) -> None:
+    """Raises a ValueError where pixels have not the expected shape, or masks come without classes."""
+    check_pixels(pixel_values, pixel_mask)
+    if class_labels is None and (mask_labels is not None or segment_ids is not None):
+        raise ValueError("Target masks were passed without class_labels: pass the class ids of the segments too.")
 
 
 def for_each_size(

@@ -23,6 +23,7 @@ from .modeling_maskformer import (
     MaskFormerModelOutput,
     MaskFormerPreTrainedModel,
     build_pixel_level_module,
+    check_inputs,
     check_pixels,
     for_each_size,
 )
@@ -259,16 +260,3 @@ class PerPixelBaselinePlusForSemanticSegmentation(PerPixelPreTrainedModel):
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
-
-
-def check_inputs(
-    pixel_values: Tensor,
-    pixel_mask: Tensor | None,
-    mask_labels: Sequence[Tensor] | None,
-    class_labels: Sequence[Tensor] | None,
-    segment_ids: Tensor | None,
-) -> None:
-    """Raises a ValueError where pixels have not the expected shape, or masks come without classes."""
-    check_pixels(pixel_values, pixel_mask)
-    if class_labels is None and (mask_labels is not None or segment_ids is not None):
-        raise ValueError("Target masks were passed without class_labels: pass the class ids of the segments too.")
