@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import KaimingConv2d
+from .convolution import Conv1x1, Conv3x3, conv3x3
 
 NUM_GROUPS = 32
 
@@ -18,7 +18,7 @@ class ConvNormAct(nn.Sequential):
 
     def __init__(self, in_channels: int, out_channels: int):
         super().__init__(
-            KaimingConv2d(in_channels, out_channels, kernel_size=3, padding=1, bias=False),
+            Conv3x3(in_channels, out_channels, bias=False),
             nn.GroupNorm(NUM_GROUPS, out_channels),
             nn.ReLU(inplace=True),
         )
@@ -29,14 +29,21 @@ class FPNLayer(nn.Module):
 
     def __init__(self, lateral_channels: int, channels: int):
         super().__init__()
-        self.proj = nn.Sequential(
-            KaimingConv2d(lateral_channels, channels, kernel_size=1, bias=False), nn.GroupNorm(NUM_GROUPS, channels)
-        )
+        self.proj = nn.Sequential(Conv1x1(lateral_channels, channels), nn.GroupNorm(NUM_GROUPS, channels))
         self.block = ConvNormAct(channels, channels)
 
     def forward(self, coarse: Tensor, lateral: Tensor) -> Tensor:
-        lateral = self.proj(lateral)  # (B, C, H, W)
-        return self.block(lateral + F.interpolate(coarse, size=lateral.shape[-2:], mode="nearest"))
+        return self.block(add_enlarged(self.proj(lateral), coarse))
+
+
+def add_enlarged(fine: Tensor, coarse: Tensor) -> Tensor:
+    """`fine` `(B, C, H, W)` plus `coarse` enlarged to its size by nearest; `fine` is written over."""
+    height, width = coarse.shape[-2:]
+    # (a compiled graph is for all sizes)
+    if not torch.compiler.is_compiling() and fine.shape[-2:] == (2 * height, 2 * width):
+        fine.unflatten(3, (width, 2)).unflatten(2, (height, 2)).add_(coarse[:, :, :, None, :, None])
+        return fine
+    return fine.add_(F.interpolate(coarse, size=fine.shape[-2:], mode="nearest"))
 
 
 class FPN(nn.Module):
@@ -71,7 +78,7 @@ class PixelDecoder(nn.Module):
             raise ValueError(f"channels must be a multiple of {NUM_GROUPS} (GroupNorm), got {channels}.")
         self.memory_channels = in_channels[-1]  # of the image features for the transformer decoder
         self.fpn = FPN(in_channels, channels)
-        self.mask_projection = KaimingConv2d(channels, embedding_channels, kernel_size=3, padding=1)
+        self.mask_projection = Conv3x3(channels, embedding_channels)
 
     def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """The image features for the transformer decoder, and the FPN's maps, coarsest first.
@@ -99,7 +106,7 @@ class PixelDecoder(nn.Module):
         weights = (mask_embeddings @ weight.flatten(1)).unflatten(-1, (channels, height, width))  # (B, Q, C, 3, 3)
         biases = mask_embeddings @ bias  # (B, Q)
         logits = [
-            F.conv2d(image[None], image_weight, image_bias, padding=self.mask_projection.padding)
+            conv3x3(image[None], image_weight, image_bias)
             for image, image_weight, image_bias in zip(decoded, weights, biases, strict=True)
         ]
         return torch.cat(logits).contiguous()  # queries first again, whose maps are looked at one by one

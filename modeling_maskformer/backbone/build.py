@@ -10,6 +10,7 @@ from transformers import AutoBackbone, PreTrainedConfig
 from transformers.models.maskformer.configuration_maskformer_swin import MaskFormerSwinConfig
 
 from .pyramid import STRIDES
+from .swin_backbone import SwinBackbone
 from .timm_backbone import AnySizeTimmBackbone
 
 
@@ -25,6 +26,7 @@ def build_backbone(backbone_config: PreTrainedConfig) -> nn.Module:
         # transformers' MaskFormer checkpoints hold the Swin variant that takes any input size, under this name
         backbone_config = MaskFormerSwinConfig.from_dict(backbone_config.to_dict())
         backbone_config.out_features = ["stage1", "stage2", "stage3", "stage4"]
+        return SwinBackbone._from_config(backbone_config)
     backbone = AutoBackbone.from_config(backbone_config)
     if len(backbone.channels) != len(STRIDES):
         raise ValueError(

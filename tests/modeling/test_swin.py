@@ -63,9 +63,9 @@ def test_features_are_those_of_the_classifier(tmp_path, layout):
     load_swin_weights(other, weights)
     pixels = torch.randn(2, 3, 128, 128)
     with torch.no_grad():
-        found = backbone(pixels).feature_maps
+        found, as_well = backbone(pixels).feature_maps, other(pixels).feature_maps
         expected = model.forward_intermediates(pixels, intermediates_only=True)
-    for maps, again, features in zip(found, other(pixels).feature_maps, expected, strict=True):
+    for maps, again, features in zip(found, as_well, expected, strict=True):
         normed = layer_norm(features.movedim(1, -1), features.shape[1:2]).movedim(-1, 1)  # as a norm starts
         torch.testing.assert_close(maps, normed, atol=1e-4, rtol=1e-4)
         assert torch.equal(maps, again)

@@ -1,0 +1,70 @@
+"""Swin in pieces gives transformers' features, whatever the size of the image."""
+
+import pytest
+import torch
+from transformers.models.maskformer.configuration_maskformer_swin import MaskFormerSwinConfig
+from transformers.models.maskformer.modeling_maskformer_swin import MaskFormerSwinBackbone
+
+from modeling_maskformer.backbone import swin_backbone
+from modeling_maskformer.backbone.swin_backbone import SwinBackbone, window_order
+from modeling_maskformer.swin import Swin
+
+WINDOW = 4
+
+
+def backbones():
+    """transformers' and this package's, with the same weights, biases and position biases among them."""
+    config = MaskFormerSwinConfig.from_dict(Swin(16, (2, 2, 2, 1), (1, 2, 4, 8), WINDOW, 64, "").config())
+    theirs, ours = MaskFormerSwinBackbone(config).eval(), SwinBackbone(config).eval()
+    for parameter in theirs.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    ours.load_state_dict(theirs.state_dict())
+    return theirs, ours
+
+
+@pytest.mark.parametrize("piece", [1, 40, 10_000], ids=["one window", "few windows", "all windows"])
+@pytest.mark.parametrize("size", [(64, 64), (96, 160), (75, 109), (30, 201), (5, 9)])
+@torch.no_grad()
+def test_features_are_those_of_transformers(monkeypatch, size, piece):
+    monkeypatch.setattr(swin_backbone, "PIECE", piece)
+    theirs, ours = backbones()
+    pixels = torch.randn(2, 3, *size)
+    for found, expected in zip(ours(pixels).feature_maps, theirs(pixels).feature_maps, strict=True):
+        assert found.shape == expected.shape
+        torch.testing.assert_close(found, expected, atol=2e-5, rtol=2e-5)
+
+
+def test_gradients_flow_outside_training():
+    theirs, ours = backbones()
+    pixels = torch.randn(1, 3, 75, 109)
+    gradients = []
+    for backbone in (theirs, ours):
+        sum(feature.square().sum() for feature in backbone(pixels).feature_maps).backward()
+        gradients.append({name: p.grad for name, p in backbone.named_parameters() if p.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, expected in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], expected, atol=1e-3, rtol=1e-3, msg=name)
+
+
+def test_training_and_other_outputs_are_transformers():
+    theirs, ours = backbones()
+    pixels = torch.randn(1, 3, 64, 96)
+    expected, found = (backbone(pixels, output_hidden_states=True) for backbone in (theirs, ours))
+    assert found.hidden_states is not None
+    assert all(torch.equal(*maps) for maps in zip(found.feature_maps, expected.feature_maps, strict=True))
+    torch.manual_seed(0)
+    expected = theirs.train()(pixels).feature_maps
+    torch.manual_seed(0)
+    found = ours.train()(pixels).feature_maps
+    assert all(torch.equal(*maps) for maps in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("shift", [0, 2])
+@pytest.mark.parametrize("size", [(8, 12), (7, 10), (3, 3), (4, 1)])
+def test_every_pixel_has_one_place(size, shift):
+    windows = window_order(*size, WINDOW, shift, torch.device("cpu"))
+    placed = windows.pixels.flatten()[windows.places]
+    assert placed.tolist() == list(range(size[0] * size[1]))
+    assert not windows.padding.flatten()[windows.places].any()
+    assert int((~windows.padding).sum()) == len(placed)
+    assert len(windows.mask) == (-(-size[0] // WINDOW) + -(-size[1] // WINDOW) - 1 if shift else 0)
