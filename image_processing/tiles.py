@@ -122,15 +122,24 @@ class Tiling:
         """How many tiles to look at in one go, for the pixels of so many maps."""
         return max(1, STEP_ELEMENTS // (max(1, maps) * self.pixels_per_tile))
 
+    def step_of_samples(self, maps: int) -> int:
+        """How many tiles to look at in one go, for the samples of so many maps."""
+        return max(1, STEP_ELEMENTS // (max(1, maps) * len(self.rows.samples) * len(self.columns.samples)))
+
     def bounds(self, maps: Tensor) -> tuple[Tensor, Tensor]:
         """`(N, T)` each: no pixel of the tile is below the first or above the second."""
-        step = max(1, STEP_ELEMENTS // (self.rows.count * maps.shape[2]))
+        step = max(1, STEP_ELEMENTS // 4 // (self.rows.count * maps.shape[2]))
         bounds = []
         for some in maps.split(step):
             low, high = _extremes(some, some, self.rows.samples, 1)
             bounds.append(_extremes(low, high, self.columns.samples, 2))
         low, high = (torch.cat(bound).flatten(1) for bound in zip(*bounds, strict=True))
         return low, high
+
+    def bounds_of(self, maps: Tensor, tiles: Tensor) -> tuple[Tensor, Tensor]:
+        """`bounds` of n tiles only, `(N, n)` each."""
+        samples = self._samples(maps, everyone(maps, tiles), *self._places(tiles)).flatten(1, 2)  # (N, a * b, n)
+        return samples.amin(1), samples.amax(1)
 
     def pixels(self, maps: Tensor, which: Tensor, tiles: Tensor) -> Tensor:
         """`(m, P, n)`: for each of n tiles the pixels of m maps, given by `which` (m, n)."""
@@ -204,11 +213,23 @@ def everyone(maps: Tensor, tiles: Tensor) -> Tensor:
 
 
 def _extremes(low: Tensor, high: Tensor, samples: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-    """Least and largest values over each tile's samples `(a, n)` along one axis."""
-    least, largest = low.index_select(axis, samples[0]), high.index_select(axis, samples[0])
-    for tap in samples[1:]:
-        values = low.index_select(axis, tap)
-        torch.minimum(least, values, out=least)
-        values = values if low is high else high.index_select(axis, tap)
-        torch.maximum(largest, values, out=largest)
+    """Least and largest values over each tile's samples `(a, n)` along one axis.
+
+    Where the last samples are one and the same, neighbours before them count too.
+    """
+    reach = min(len(samples), low.shape[axis])
+    first = samples[0].clamp(max=low.shape[axis] - reach)  # (n,)
+    width = 1  # of the runs whose extremes are known
+    while 2 * width <= reach:
+        count = low.shape[axis] - width
+        low, high = (
+            extreme(values.narrow(axis, 0, count), values.narrow(axis, width, count))
+            for extreme, values in ((torch.minimum, low), (torch.maximum, high))
+        )
+        width *= 2
+    least, largest = low.index_select(axis, first), high.index_select(axis, first)
+    if width < reach:
+        last = first + (reach - width)
+        least = torch.minimum(least, low.index_select(axis, last))
+        largest = torch.maximum(largest, high.index_select(axis, last))
     return least, largest

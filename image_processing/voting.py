@@ -2,14 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from .contest import ROUNDING, largest, winners
 from .tiles import Tiling, everyone
 
-# classes, and queries, that are looked at first where several classes could win, and then
-FEW = ((2, 3), (4, 8), (8, 24))
+# what the queries that are not heard at first may give to any class, all together
+QUIET = 0.01
+# classes, and queries, that are looked at where several classes could win: of the queries heard first, and then of all
+FEW_OF_LOUD = ((2, 3),)
+FEW_OF_ALL = ((4, 8), (8, 24))
+
+
+@dataclass(frozen=True)
+class Hearing:
+    """What some queries tell of some tiles before any pixel is looked at.
+
+    Attributes:
+        queries: `(V,)` int64.
+        classes: `(C,)` int64, those that the queries give anything worth mentioning.
+        probs: `(C, V)` float32, p.
+        low: `(V, n)` float32, the least value of each mask in each of n tiles.
+        spread: `(V, n)` float32, how much more the largest is.
+        least, most: `(C, n)` float32, no score of a class is below the first or above the second.
+        others: no score of any other class is above it.
+    """
+
+    queries: Tensor
+    classes: Tensor
+    probs: Tensor
+    low: Tensor
+    spread: Tensor
+    least: Tensor
+    most: Tensor
+    others: float
+
+    def of(self, columns: Tensor) -> Hearing:
+        """The same of fewer tiles."""
+        tiles = (values[:, columns] for values in (self.low, self.spread, self.least, self.most))
+        return Hearing(self.queries, self.classes, self.probs, *tiles, self.others)
 
 
 class Vote:
@@ -17,7 +52,8 @@ class Vote:
 
     In most tiles nearly all masks are as good as constant: their least and largest values in the tile say what they
     give to each class. Only the few whose values differ are looked at pixel by pixel, and where what is left open
-    could change the winner, more of them.
+    could change the winner, more of them. Most queries see no object and can give next to nothing to any class: they
+    are heard only where the others do not decide.
 
     Args:
         probs: `(K, Q)`, p.
@@ -26,59 +62,74 @@ class Vote:
 
     def __init__(self, probs: Tensor, logits: Tensor) -> None:
         self.probs, self.logits = probs, logits
+        order = probs.amax(0).argsort(descending=True)
+        left = probs[:, order].flip(1).cumsum(1).amax(0).flip(0)  # (Q,), what a query and all after it can give
+        self.loud = order[: max(1, int((left > QUIET).sum()))]
 
     def decide(self, canvas: Tensor, tiling: Tiling) -> None:
         """Writes the class of each pixel of the tiling into the canvas."""
-        low, high = (bound.sigmoid_() for bound in tiling.bounds(self.logits))  # (Q, T), (Q, T)
-        least, most = self.probs @ low, self.probs @ high  # (K, T), (K, T)
-        possible = most >= least.amax(0) * (1 - ROUNDING)
-        classes = torch.arange(len(self.probs), dtype=torch.int32, device=canvas.device)
-        tiling.fill(canvas, (possible * classes[:, None]).amax(0))
-        contested = (possible.sum(0) > 1).nonzero().flatten()
-        open_bounds = (low, high.sub_(low).clamp_(min=0), least, most)
-        for num_classes, num_queries in FEW:
-            unsure = [
-                self._decide_by_few(canvas, tiling, tiles, open_bounds, num_classes, num_queries)
-                for tiles in contested.split(tiling.step(num_classes + num_queries))
-            ]
-            contested = torch.cat(unsure)
-        for tiles in contested.split(tiling.step(sum(self.probs.shape))):
+        hearing = self._hear(self.loud, tiling.bounds(self.logits[self.loud]))
+        best, winner = hearing.least.max(0)  # (T,), (T,)
+        tiling.fill(canvas, hearing.classes[winner])
+        least = best * (1 - ROUNDING)
+        contested = ((hearing.most >= least).sum(0) > 1).logical_or_(least <= hearing.others).nonzero().flatten()
+        contested = self._decide_by_few(canvas, tiling, contested, hearing.of(contested), FEW_OF_LOUD)
+        everybody = torch.arange(len(self.logits), device=canvas.device)
+        unsure = [contested[:0]]
+        for tiles in contested.split(tiling.step_of_samples(len(self.logits))):
+            hearing = self._hear(everybody, tiling.bounds_of(self.logits, tiles))
+            unsure.append(self._decide_by_few(canvas, tiling, tiles, hearing, FEW_OF_ALL))
+        for tiles in torch.cat(unsure).split(tiling.step(sum(self.probs.shape))):
             masks = tiling.pixels(self.logits, everyone(self.logits, tiles), tiles).sigmoid_()  # (Q, P, n)
             scores = (self.probs @ masks.flatten(1)).unflatten(1, masks.shape[1:])  # (K, P, n)
             tiling.put(canvas, tiles, scores.argmax(0))
 
-    def _decide_by_few(
-        self,
-        canvas: Tensor,
-        tiling: Tiling,
-        tiles: Tensor,
-        bounds: tuple[Tensor, Tensor, Tensor, Tensor],
-        num_classes: int,
-        num_queries: int,
-    ) -> Tensor:
-        """Looks at each tile's likeliest classes and at the queries that leave most open between these.
+    def _hear(self, queries: Tensor, bounds: tuple[Tensor, Tensor]) -> Hearing:
+        """What bounds `(V, n)` on the logits of some queries tell, the others being anything."""
+        low, high = (bound.sigmoid_() for bound in bounds)
+        given = self.probs[:, queries].sum(1)  # (K,)
+        unheard = (self.probs.sum(1) - given).clamp_(min=0)
+        heard = (given > QUIET) | (given == given.amax())
+        classes = heard.nonzero().flatten()
+        others = (given + unheard)[~heard].amax().item() if len(classes) < len(given) else 0.0
+        probs = self.probs[classes[:, None], queries]
+        least, most = probs @ low, torch.addmm(unheard[classes, None], probs, high)
+        return Hearing(queries, classes, probs, low, high.sub_(low).clamp_(min=0), least, most, others)
 
-        Args:
-            bounds: the least value of each mask (Q, T), how much more the largest is (Q, T), the least and the largest
-                score of each class (K, T).
+    def _decide_by_few(
+        self, canvas: Tensor, tiling: Tiling, tiles: Tensor, hearing: Hearing, few: Iterable[tuple[int, int]]
+    ) -> Tensor:
+        """Looks at the likeliest classes of some tiles, and at the queries that leave most open between these.
 
         Returns:
-            The tiles in which the other classes or queries could matter.
+            The tiles in which other classes or queries could matter, however many were looked at.
         """
-        low, spread, least, most = bounds
-        rivals, others = largest(most[:, tiles], num_classes)  # (k, n), (n,)
-        doubt = spread[:, tiles] * self.probs[rivals].amax(0).T  # (Q, n)
+        columns = torch.arange(len(tiles), device=tiles.device)
+        for num_classes, num_queries in few:
+            unsure = [columns[:0]]
+            for some in columns.split(tiling.step(num_classes + num_queries)):
+                sure = self._look(canvas, tiling, tiles[some], hearing.of(some), num_classes, num_queries)
+                unsure.append(some[~sure])
+            columns = torch.cat(unsure)
+        return tiles[columns]
+
+    def _look(
+        self, canvas: Tensor, tiling: Tiling, tiles: Tensor, hearing: Hearing, num_classes: int, num_queries: int
+    ) -> Tensor:
+        """Writes the winner of the likeliest classes; `(n,)` bool, the tiles in which that is the winner of all."""
+        rivals, others = largest(hearing.most, num_classes)  # (k, n), (n,)
+        doubt = hearing.spread * hearing.probs[rivals].amax(0).T  # (V, n)
         voices, _ = largest(doubt, num_queries)  # (v, n)
-        shares = self.probs[rivals[:, None], voices]  # (k, v, n)
-        certain = least[rivals, tiles]  # (k, n)
-        left_open = (
-            most[rivals, tiles] - certain - (shares * spread[voices, tiles]).sum(1)
-        )  # (k, n), by queries unheard
-        masks = tiling.pixels(self.logits, voices, tiles).sigmoid_()  # (v, P, n)
-        scores = (certain - (shares * low[voices, tiles]).sum(1))[:, None] + shares[:, 0, None] * masks[0]  # (k, P, n)
+        shares = hearing.probs[rivals[:, None], voices]  # (k, v, n)
+        certain = hearing.least.gather(0, rivals)  # (k, n)
+        spread, low = hearing.spread.gather(0, voices), hearing.low.gather(0, voices)  # (v, n)
+        left_open = hearing.most.gather(0, rivals) - certain - (shares * spread).sum(1)  # (k, n), by queries unheard
+        masks = tiling.pixels(self.logits, hearing.queries[voices], tiles).sigmoid_()  # (v, P, n)
+        scores = (certain - (shares * low).sum(1))[:, None] + shares[:, 0, None] * masks[0]  # (k, P, n)
         for voice in range(1, len(masks)):
             scores.addcmul_(shares[:, voice, None], masks[voice])
         best, winner = winners(scores, rivals)  # (P, n), (P, n)
-        tiling.put(canvas, tiles, winner)
+        tiling.put(canvas, tiles, hearing.classes[winner])
         rival = scores.add_(left_open[:, None]).masked_fill_(rivals[:, None] == winner, -torch.inf).amax(0)  # (P, n)
-        return tiles[(best * (1 - ROUNDING) <= torch.maximum(rival, others)).any(0)]
+        rival = torch.maximum(rival, others).clamp_(min=hearing.others)
+        return (best * (1 - ROUNDING) > rival).all(0)

@@ -48,6 +48,8 @@ class InferenceBenchmarkArguments:
     def __post_init__(self) -> None:
         if self.quick:
             self.image_size, self.num_queries, self.num_classes, self.num_live, self.rounds = 64, 10, 5, 3, 1
+        if not 2 <= self.num_live <= self.num_queries:
+            raise ValueError(f"num_live must be from 2 to num_queries ({self.num_queries}), got {self.num_live}.")
 
 
 def run(arguments: InferenceBenchmarkArguments) -> dict[str, Any]:

@@ -51,6 +51,7 @@ def all_cases():
         "trained, padded": (*confident_case(seed=1), (90, 97), (135, 146)),
         "trained, many queries": (*confident_case(60, 40, 25, seed=2), (95, 119), (190, 238)),
         "trained, scarcely different classes": (*_nearly_equal(), None, (96, 120)),
+        "trained, very sure": (*_very_sure(), None, (96, 120)),
         "equal masks": (torch.eye(4, 5) * 6, torch.ones(4, 6, 6), None, (24, 24)),
     }
 
@@ -59,3 +60,9 @@ def _nearly_equal():
     class_logits, mask_logits = confident_case(seed=3)
     class_logits = class_logits * 0.1
     return class_logits, mask_logits
+
+
+def _very_sure():
+    """What no live query covers is decided by queries that give nearly nothing to any class."""
+    class_logits, mask_logits = confident_case(seed=4)
+    return class_logits * 1.5, mask_logits

@@ -7,7 +7,7 @@ from inference_cases import all_cases, random_case
 from reference_inference import class_probabilities
 from reference_inference import semantic_scores as reference_scores
 
-from image_processing import semantic_scores, semantic_segmentation
+from image_processing import semantic_scores, semantic_segmentation, voting
 
 
 @pytest.mark.parametrize("name", all_cases())
@@ -20,6 +20,26 @@ def test_classes_and_scores_equal_the_reference(name):
     # The chosen class may differ where two scores are equal but for rounding, nowhere else.
     chosen = expected.gather(0, classes[None])[0]
     assert (expected.amax(0) - chosen).max() < 1e-5
+
+
+@pytest.mark.parametrize("quiet", [0.0, 0.01, 1e9])
+@pytest.mark.parametrize("few", [(), ((1, 1),), ((2, 3), (4, 8))])
+@pytest.mark.parametrize("name", ["random", "padded image", "much smaller target", "trained", "trained, very sure"])
+def test_whoever_is_heard_first_the_classes_are_the_same(monkeypatch, name, few, quiet):
+    monkeypatch.setattr(voting, "QUIET", quiet)
+    monkeypatch.setattr(voting, "FEW_OF_LOUD", few)
+    monkeypatch.setattr(voting, "FEW_OF_ALL", few)
+    expected = reference_scores(*all_cases()[name])
+    chosen = expected.gather(0, semantic_segmentation(*all_cases()[name])[None])[0]
+    assert (expected.amax(0) * (1 - 1e-4) <= chosen).all()
+
+
+def test_queries_without_an_object_are_quiet():
+    class_logits, mask_logits, *_ = all_cases()["trained, very sure"]
+    vote = voting.Vote(class_logits.softmax(-1)[:, :-1].T, mask_logits)
+    assert set(vote.loud.tolist()) == set(
+        (class_logits.argmax(-1) != class_logits.shape[-1] - 1).nonzero()[:, 0].tolist()
+    )
 
 
 def test_padding_changes_nothing():
