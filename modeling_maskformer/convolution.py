@@ -1,10 +1,11 @@
-"""Convolutions of the pixel decoder. In inference on a CPU the large ones take less than half of the arithmetic."""
+"""Convolutions of the pixel decoder, on a CPU with less than half of the arithmetic for large maps."""
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from .layers import KaimingConv2d
 
@@ -40,18 +41,16 @@ class Conv1x1(KaimingConv2d):
 def conv3x3(maps: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """`F.conv2d` with padding 1: `(B, C_in, H, W)` -> `(B, C_out, H, W)`.
 
-    Large float32 maps on a CPU go through NNPACK, a part of PyTorch, when no gradient is wanted: Winograd's
-    algorithm (Lavin and Gray 2016) computes 6x6 results with 64 instead of 324 multiplications. It is less exact,
-    values of about 1 differ by up to 1e-4. `torch.backends.nnpack.set_flags(False)` turns it off.
+    Large float32 maps on a CPU go through NNPACK, a part of PyTorch: Winograd's algorithm (Lavin and Gray 2016)
+    computes 6x6 results with 64 instead of 324 multiplications. It is less exact, values of about 1 differ by up to
+    1e-4. `torch.backends.nnpack.set_flags(False)` turns it off.
 
     Args:
         maps: `(B, C_in, H, W)`.
         weight: `(C_out, C_in, 3, 3)`.
         bias: `(C_out,)`.
     """
-    if _takes_winograd(maps, weight):
-        return torch._nnpack_spatial_convolution(maps.contiguous(), weight.contiguous(), bias, padding=1)
-    return F.conv2d(maps, weight, bias, padding=1)
+    return _Winograd.apply(maps, weight, bias) if _takes_winograd(maps, weight) else _plain(maps, weight, bias)
 
 
 def _takes_winograd(maps: Tensor, weight: Tensor) -> bool:
@@ -63,7 +62,39 @@ def _takes_winograd(maps: Tensor, weight: Tensor) -> bool:
         and maps.device.type == "cpu"
         and maps.dtype == weight.dtype == torch.float32
         and not torch.is_autocast_enabled("cpu")
-        and not (torch.is_grad_enabled() and (maps.requires_grad or weight.requires_grad))
         and torch.backends.nnpack.is_available()  # it also makes NNPACK ready
         and torch._C._get_nnpack_enabled()
     )
+
+
+def _plain(maps: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return F.conv2d(maps, weight, bias, padding=1)
+
+
+class _Winograd(torch.autograd.Function):
+    """The convolution, and its gradient by the maps, which is a convolution of the same kind."""
+
+    @staticmethod
+    def forward(ctx, maps: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(maps, weight)
+        return _convolve(maps, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        maps, weight = ctx.saved_tensors
+        by_maps = by_weight = by_bias = None
+        if ctx.needs_input_grad[0]:
+            by_maps = _convolve(gradient, weight.flip(2, 3).transpose(0, 1), None)
+        if ctx.needs_input_grad[1]:
+            by_weight = torch.nn.grad.conv2d_weight(maps, weight.shape, gradient, padding=1)
+        if ctx.needs_input_grad[2]:
+            by_bias = gradient.sum((0, 2, 3))
+        return by_maps, by_weight, by_bias
+
+
+def _convolve(maps: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    weight = weight.contiguous()
+    # image by image: for a batch NNPACK takes another way, which is several times slower
+    images = [torch._nnpack_spatial_convolution(image[None].contiguous(), weight, bias, padding=1) for image in maps]
+    return images[0] if len(images) == 1 else torch.cat(images)

@@ -40,15 +40,20 @@ class DenseMaskLoss:
         """Losses of mask logits `(M, h, w)` against `segments` (M,) of one image of the batch."""
         pixels = self.enlargement.num_cells * len(self.enlargement.taps)
         masks_at_once = max(1, block_size(mask_logits.device) // pixels)
-        return PairLosses.cat(
-            [
-                self._score(logits, image, some, with_gradients)
-                for logits, some in zip(mask_logits.split(masks_at_once), segments.split(masks_at_once), strict=True)
-            ]
-        )
+        focal, dice = mask_logits.new_empty(2, len(mask_logits))
+        gradients = tuple(torch.empty_like(mask_logits) for _ in range(2 if with_gradients else 0))
+        for start in range(0, len(mask_logits), masks_at_once):
+            some = slice(start, start + masks_at_once)
+            focal[some], dice[some], *of_some = self._score(mask_logits[some], image, segments[some], with_gradients)
+            for gradient, part in zip(gradients, of_some, strict=True):
+                gradient[some] = part
+        return PairLosses(focal, dice, gradients, _scaled_sum)
 
-    def _score(self, mask_logits: Tensor, image: int, segments: Tensor, with_gradients: bool) -> PairLosses:
-        """Losses of as many masks as a block holds; of one mask, the block may hold a part only."""
+    def _score(self, mask_logits: Tensor, image: int, segments: Tensor, with_gradients: bool) -> tuple[Tensor, ...]:
+        """Focal and dice loss of as many masks as a block holds, `(M,)`, and the gradients of both, `(M, h, w)`.
+
+        Of one mask, the block may hold a part only.
+        """
         scratch, taps, num_cells = self.scratch, self.enlargement.taps, self.enlargement.num_cells
         neighbours = self.enlargement.spread(mask_logits)  # (M, K, N)
         num_masks, num_taps = neighbours.shape[:2]
@@ -78,14 +83,22 @@ class DenseMaskLoss:
             ids = ids[self.layers[image][segments]]
         return torch.eq(ids, (segments + 1.0)[:, None, None], out=out)
 
-    def _losses(self, sums: Tensor, gradients: Tensor | None, num_pixels: int) -> PairLosses:
+    def _losses(self, sums: Tensor, gradients: Tensor | None, num_pixels: int) -> tuple[Tensor, ...]:
         """The losses of sums `(4, M)` and gradients `(M, 3, K, N)` over all pixels of an image."""
         focal, predicted, overlap, target = sums.float()
         dice, by_predicted, by_overlap = dice_loss(predicted, overlap, target)
-        losses = PairLosses(focal / num_pixels, dice)
-        if gradients is not None:
-            of_focal, of_predicted, of_overlap = gradients.unbind(1)  # (M, K, N) each
-            of_dice = of_predicted.mul_(by_predicted[:, None, None]).addcmul_(of_overlap, by_overlap[:, None, None])
-            losses.focal_gradient = self.enlargement.gather(of_focal) / num_pixels
-            losses.dice_gradient = self.enlargement.gather(of_dice)
-        return losses
+        if gradients is None:
+            return focal / num_pixels, dice
+        of_focal, of_predicted, of_overlap = gradients.unbind(1)  # (M, K, N) each
+        of_dice = of_predicted.mul_(by_predicted[:, None, None]).addcmul_(of_overlap, by_overlap[:, None, None])
+        return (
+            focal / num_pixels,
+            dice,
+            self.enlargement.gather(of_focal) / num_pixels,
+            self.enlargement.gather(of_dice),
+        )
+
+
+def _scaled_sum(gradients: tuple[Tensor, ...], focal_scale: Tensor, dice_scale: Tensor) -> Tensor:
+    of_focal, of_dice = gradients  # (M, h, w)
+    return (of_focal * focal_scale[:, None, None]).addcmul_(of_dice, dice_scale[:, None, None])

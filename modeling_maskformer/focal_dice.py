@@ -50,7 +50,6 @@ def block_terms(
     mask_logits: Tensor,
     masks: Tensor,
     scratch: Scratch,
-    weights: Tensor | None = None,
     with_gradients: bool = True,
 ) -> BlockTerms:
     """The sums and gradients of P pixels of M masks.
@@ -59,7 +58,6 @@ def block_terms(
         mask_logits: `(M, P)` float32, overwritten. A logit of -1e4 outside the mask adds nothing anywhere.
         masks: `(M, P)` float32 of zeros and ones.
         scratch: keeps the buffers; the gradients lie in it until the next call.
-        weights: `(M, P)` float32, how often each pixel counts; once by default.
         with_gradients: whether the gradients are computed.
     """
     num_masks, num_pixels = masks.shape
@@ -76,15 +74,8 @@ def block_terms(
         # with w = wrong: (w^2 softplus)' = w (2 w' softplus + w^2); the mask gives its sign and alpha
         torch.addcmul(square, softplus, by_predicted, value=2, out=by_focal).mul_(wrong)
         by_focal.mul_(torch.add(1 - FOCAL_ALPHA, masks, alpha=-1, out=scratch("alpha", *masks.shape)))
-        if weights is not None:
-            gradients.mul_(weights[:, None])
     focal = square.mul_(softplus)
-    if weights is not None:
-        focal.mul_(weights)
-        wrong.mul_(weights)
-        target = torch.mul(masks, weights, out=softplus).sum(-1)
-    else:
-        target = masks.sum(-1)
+    target = masks.sum(-1)
     focal_sum, wrong_sum = focal.sum(-1), wrong.sum(-1)
     focal_inside, wrong_inside = focal.mul_(masks).sum(-1), wrong.mul_(masks).sum(-1)
     return BlockTerms(

@@ -23,19 +23,15 @@ class PairLosses:
 
     Attributes:
         focal, dice: `(M,)`.
-        focal_gradient, dice_gradient: `(M, h, w)`, their derivatives by the pair's mask logits; None if not wanted.
+        saved: what the gradient will be made of; empty if no gradient is wanted.
+        gradient: given these tensors and the derivatives `(M,)` of the loss by `focal` and by `dice`, the derivatives
+            `(M, h, w)` by the pairs' mask logits.
     """
 
     focal: Tensor
     dice: Tensor
-    focal_gradient: Tensor | None = None
-    dice_gradient: Tensor | None = None
-
-    @classmethod
-    def cat(cls, parts: Sequence[PairLosses]) -> PairLosses:
-        """The losses of all parts, in order."""
-        fields = zip(*((p.focal, p.dice, p.focal_gradient, p.dice_gradient) for p in parts), strict=True)
-        return cls(*(None if values[0] is None else torch.cat(values) for values in fields))
+    saved: tuple[Tensor, ...] = ()
+    gradient: Callable[[tuple[Tensor, ...], Tensor, Tensor], Tensor] | None = None
 
 
 # Mask logits (M, h, w) float32, the image's number, segments (M,), whether gradients are wanted.
@@ -48,7 +44,7 @@ def mask_losses(mask_logits: Sequence[Tensor], matches: Matches, score: ScorePai
     Args:
         mask_logits: layers x `(B, Q, h, w)`, of any floating dtype.
         matches: for each layer and image the matched queries and segments.
-        score: computes losses and gradients of the pairs of one image.
+        score: computes losses and gradients of the pairs of one image, of all layers.
     """
     return _MaskLosses.apply(matches, score, *mask_logits)
 
@@ -56,34 +52,38 @@ def mask_losses(mask_logits: Sequence[Tensor], matches: Matches, score: ScorePai
 class _MaskLosses(torch.autograd.Function):
     @staticmethod
     def forward(ctx, matches: Matches, score: ScorePairs, *mask_logits: Tensor) -> tuple[Tensor, Tensor]:
-        with_gradients = any(ctx.needs_input_grad)
+        device, with_gradients = mask_logits[0].device, any(ctx.needs_input_grad)
         focal, dice = mask_logits[0].new_zeros(2, len(mask_logits), dtype=torch.float32)
-        ctx.matches, ctx.inputs = matches, [(logits.shape, logits.dtype) for logits in mask_logits]
-        gradients = []
-        for layer, layer_logits in enumerate(mask_logits):
-            for image, pairs in enumerate(matches[layer]):
-                queries, segments = (indices.to(layer_logits.device) for indices in pairs)
-                if len(queries) == 0:
-                    continue
-                losses = score(layer_logits[image, queries].float(), image, segments, with_gradients)
-                focal[layer] += losses.focal.sum()
-                dice[layer] += losses.dice.sum()
-                gradients += [losses.focal_gradient, losses.dice_gradient]
-        if with_gradients:
-            ctx.save_for_backward(*gradients)
+        ctx.inputs = [(logits.shape, logits.dtype) for logits in mask_logits]
+        ctx.images, saved = [], []  # of each image that has pairs: its number, the queries of each layer, its gradient
+        for image in range(len(mask_logits[0])):
+            pairs = [[indices.to(device) for indices in layer[image]] for layer in matches]
+            queries, segments = zip(*pairs, strict=True)
+            counts = [len(indices) for indices in queries]
+            if sum(counts) == 0:
+                continue
+            logits = mask_logits[0].new_empty(sum(counts), *mask_logits[0].shape[2:], dtype=torch.float32)
+            for part, layer, some in zip(logits.split(counts), mask_logits, queries, strict=True):
+                part.copy_(layer[image, some])
+            losses = score(logits, image, torch.cat(segments), with_gradients)
+            focal += torch.stack([part.sum() for part in losses.focal.split(counts)])
+            dice += torch.stack([part.sum() for part in losses.dice.split(counts)])
+            ctx.images.append((image, queries, losses.gradient, len(losses.saved)))
+            saved += losses.saved
+        ctx.save_for_backward(*saved)
         return focal, dice
 
     @staticmethod
     @once_differentiable
     def backward(ctx, focal_scale: Tensor, dice_scale: Tensor) -> tuple[Tensor | None, ...]:
-        gradients = iter(ctx.saved_tensors)
-        results = []
-        for layer, (shape, dtype) in enumerate(ctx.inputs):
-            result = torch.zeros(shape, dtype=dtype, device=focal_scale.device)
-            for image, (queries, _) in enumerate(ctx.matches[layer]):
-                if len(queries):
-                    total = next(gradients) * focal_scale[layer]
-                    total.addcmul_(next(gradients), dice_scale[layer])
-                    result[image, queries.to(result.device)] = total.to(dtype)
-            results.append(result)
+        saved = list(ctx.saved_tensors)
+        results = [torch.zeros(shape, dtype=dtype, device=focal_scale.device) for shape, dtype in ctx.inputs]
+        for image, queries, gradient, num_saved in ctx.images:
+            counts = [len(indices) for indices in queries]
+            repeats = torch.tensor(counts, device=focal_scale.device)
+            scales = (scale.repeat_interleave(repeats) for scale in (focal_scale, dice_scale))  # (M,) each
+            by_logits = gradient(tuple(saved[:num_saved]), *scales)  # (M, h, w)
+            del saved[:num_saved]
+            for result, some, part in zip(results, queries, by_logits.split(counts), strict=True):
+                result[image, some] = part.to(result.dtype)
         return None, None, *results

@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 
-def mask_product(mask_embeddings: Tensor, pixel_embeddings: Tensor) -> Tensor:
-    """Mask logits `(layers, B, Q, h, w)`, the dot products of mask and pixel embeddings, for training.
+def mask_product(mask_embeddings: Tensor, pixel_embeddings: Tensor) -> tuple[Tensor, ...]:
+    """Mask logits of each layer, `(B, Q, h, w)`, the dot products of mask and pixel embeddings, for training.
 
     Only matched queries get a gradient from the mask losses. The backward pass of an ordinary product would multiply
     the zeros of all others; this one finds them first, which changes no value.
@@ -22,20 +22,21 @@ def mask_product(mask_embeddings: Tensor, pixel_embeddings: Tensor) -> Tensor:
 
 class _MaskProduct(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, mask_embeddings: Tensor, pixel_embeddings: Tensor) -> Tensor:
+    def forward(ctx, mask_embeddings: Tensor, pixel_embeddings: Tensor) -> tuple[Tensor, ...]:
         ctx.save_for_backward(mask_embeddings, pixel_embeddings)
-        return torch.einsum("lbqc,bchw->lbqhw", mask_embeddings, pixel_embeddings)
+        return torch.einsum("lbqc,bchw->lbqhw", mask_embeddings, pixel_embeddings).unbind()
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx, *gradients: Tensor) -> tuple[Tensor, Tensor]:
         mask_embeddings, pixel_embeddings = ctx.saved_tensors
         by_masks, by_pixels = torch.zeros_like(mask_embeddings), torch.zeros_like(pixel_embeddings)
-        used = gradient.flatten(3).abs().amax(-1) != 0  # (layers, B, Q); NaN counts as used
-        for image, pixels in enumerate(pixel_embeddings.flatten(2).to(gradient.dtype)):  # (C, h*w)
+        # (layers, B, Q); NaN counts as used
+        used = torch.stack([torch.linalg.vector_norm(part.flatten(2), torch.inf, dim=-1) != 0 for part in gradients])
+        for image, pixels in enumerate(pixel_embeddings.flatten(2).to(gradients[0].dtype)):  # (C, h*w)
             rows = used[:, image]  # (layers, Q)
-            of_masks = gradient[:, image][rows].flatten(1)  # (M, h*w)
-            masks = mask_embeddings[:, image][rows].to(gradient.dtype)  # (M, C)
+            of_masks = torch.cat([part[image][some] for part, some in zip(gradients, rows, strict=True)]).flatten(1)
+            masks = mask_embeddings[:, image][rows].to(of_masks.dtype)  # (M, C)
             by_masks[:, image][rows] = (of_masks @ pixels.T).to(by_masks.dtype)
             by_pixels[image] = (masks.T @ of_masks).view_as(by_pixels[image]).to(by_pixels.dtype)
         return by_masks, by_pixels

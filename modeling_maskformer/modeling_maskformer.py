@@ -371,7 +371,7 @@ class MaskFormerForInstanceSegmentation(MaskFormerPreTrainedModel):
         states = torch.stack(outputs.intermediate_hidden_states[0 if all_layers else -1 :])  # (layers, B, Q, C)
         mask_embeddings = self.mask_embedder(states)  # (layers, B, Q, C_E)
         if self.training:
-            mask_logits = mask_product(mask_embeddings, pixel_embeddings)  # (layers, B, Q, H/4, W/4)
+            mask_logits = mask_product(mask_embeddings, pixel_embeddings)  # layers x (B, Q, H/4, W/4)
         elif embed_pixels:
             mask_logits = torch.einsum("lbqc,bchw->lbqhw", mask_embeddings, pixel_embeddings)
         else:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .dense_mask_loss import NOWHERE
 from .focal_dice import block_terms, dice_loss
 from .mask_losses import PairLosses
-from .point_sampling import BilinearPoints, choose_points, uniform_points
+from .point_sampling import BilinearPoints, choose_uncertain, uniform_points
 from .scratch import Scratch, block_size
 from .target_maps import TargetMaps
+
+MASKS_IN_CACHE = 4  # blocks of candidates that are worked on at once, since most steps look at few of them
 
 
 class PointMaskLoss:
@@ -33,7 +36,8 @@ class PointMaskLoss:
         # without a choice among them, candidates beyond the points would be worked out for nothing
         self.num_candidates = int(num_points * oversample_ratio) if importance_sample_ratio > 0 else num_points
         self.importance_sample_ratio = importance_sample_ratio
-        self.scratch = Scratch(targets.ids.device)
+        # of the uniform and of the important points, whose gradients are needed at one time
+        self.scratch, self.uniform, self.important = (Scratch(targets.ids.device) for _ in range(3))
 
     def __call__(self, mask_logits: Tensor, image: int, segments: Tensor, with_gradients: bool) -> PairLosses:
         """Losses of mask logits `(M, h, w)` against `segments` (M,) of one image of the batch."""
@@ -42,46 +46,91 @@ class PointMaskLoss:
         if self.targets.void[image].any():
             valid = ~self.targets.void[image].take(pixels)
             points, pixels = points[valid], pixels[valid]
-        if len(points) == 0:
-            zeros = torch.zeros_like(mask_logits)
-            return PairLosses(zeros[:, 0, 0], zeros[:, 0, 0], zeros, zeros)
-        ids = self.targets.ids[image].flatten(1)[:, pixels]  # (L, C)
+        num_masks, num_candidates = len(mask_logits), len(points)
+        if num_candidates == 0:
+            zeros = mask_logits.new_zeros(num_masks)
+            return PairLosses(zeros, zeros, (torch.zeros_like(mask_logits),), lambda saved, *_: saved[0])
+        ids = self.targets.ids[image].flatten(1)[:, pixels].float()  # (L, C), exact up to 2^24
         layers = self.targets.layers[image][segments]
         interpolation = BilinearPoints(points, tuple(mask_logits.shape[-2:]))
-        masks_at_once = max(1, block_size(mask_logits.device) // len(points))
-        return PairLosses.cat(
-            [
-                self._score(*some, interpolation, ids, with_gradients)
-                for some in zip(*(rows.split(masks_at_once) for rows in (mask_logits, layers, segments)), strict=True)
-            ]
-        )
+        num_points = max(1, round(self.num_points * num_candidates / self.num_candidates))
+        num_important = int(self.importance_sample_ratio * num_points)
+        masks_at_once = max(1, MASKS_IN_CACHE * block_size(mask_logits.device) // num_candidates)
+        focal, dice = mask_logits.new_empty(2, num_masks)
+        saved: tuple[Tensor, ...] = ()
+        if with_gradients:
+            chosen = torch.empty(num_masks, num_important, dtype=torch.int32, device=mask_logits.device)
+            saved = (chosen, *(mask_logits.new_empty(num_masks, num_points) for _ in range(2)))
+        for start in range(0, num_masks, masks_at_once):
+            some = slice(start, start + masks_at_once)
+            candidates = interpolation.values(mask_logits[some], self.scratch)  # (M, C)
+            of_some = tuple(tensor[some] for tensor in saved)
+            focal[some], dice[some] = self._score(
+                candidates, ids, layers[some], segments[some], num_points, num_important, of_some
+            )
+
+        def gradient(saved: tuple[Tensor, ...], focal_scale: Tensor, dice_scale: Tensor) -> Tensor:
+            result = focal_scale.new_empty(num_masks, *interpolation.size)
+            for start in range(0, num_masks, masks_at_once):
+                some = slice(start, start + masks_at_once)
+                chosen, of_focal, of_dice = (tensor[some] for tensor in saved)
+                by_points = torch.mul(
+                    of_focal, focal_scale[some, None], out=self.scratch("by points", *of_focal.shape)
+                )
+                by_points.addcmul_(of_dice, dice_scale[some, None])
+                result[some] = interpolation.gather(by_points, chosen, self.scratch)
+            return result
+
+        return PairLosses(focal, dice, saved, gradient)
 
     def _score(
         self,
-        mask_logits: Tensor,  # (M, h, w)
+        candidates: Tensor,  # (M, C), their logits
+        ids: Tensor,  # (L, C)
         layers: Tensor,  # (M,)
         segments: Tensor,  # (M,)
-        interpolation: BilinearPoints,
-        ids: Tensor,  # (L, C)
-        with_gradients: bool,
-    ) -> PairLosses:
-        num_candidates = ids.shape[1]
-        num_points = max(1, round(self.num_points * num_candidates / self.num_candidates))
-        num_important = int(self.importance_sample_ratio * num_points)
-        candidates = interpolation.values(mask_logits, self.scratch)  # (M, C)
-        uncertainty = torch.abs(candidates, out=self.scratch("uncertainty", *candidates.shape))
-        chosen, weights = choose_points(uncertainty, num_points - num_important, num_important)  # (M, P)
-        logits = candidates.gather(1, chosen)
-        masks = (ids.take(chosen + (layers * num_candidates)[:, None]) == segments[:, None] + 1).float()
-        terms = block_terms(logits, masks, self.scratch, weights, with_gradients)
-        dice, by_predicted, by_overlap = dice_loss(terms.predicted, terms.overlap, terms.target)
-        losses = PairLosses(terms.focal / num_points, dice)
-        if with_gradients:
-            of_focal, of_predicted, of_overlap = terms.gradients.unbind(1)  # (M, P) each
-            of_dice = of_predicted.mul_(by_predicted[:, None]).addcmul_(of_overlap, by_overlap[:, None])
-            gradients = interpolation.gather(torch.stack((of_focal / num_points, of_dice)), chosen)
-            losses.focal_gradient, losses.dice_gradient = gradients
-        return losses
+        num_points: int,
+        num_important: int,
+        saved: tuple[Tensor, ...],
+    ) -> tuple[Tensor, Tensor]:
+        """Focal and dice loss `(M,)` at the first candidates and the least certain.
+
+        Which these are `(M, P)`, and the derivatives of both losses at all points, go to `saved`.
+        """
+        (num_masks, num_candidates), num_uniform = candidates.shape, num_points - num_important
+        numbers = segments[:, None] + 1.0  # (M, 1), in ids
+        logits = self.uniform("logits", num_masks, num_uniform).copy_(candidates[:, :num_uniform])
+        owners = ids[layers, :num_uniform] if len(ids) > 1 else ids[:, :num_uniform]
+        masks = torch.eq(owners, numbers, out=self.uniform("masks", *logits.shape))
+        parts = [(block_terms(logits, masks, self.uniform, with_gradients=len(saved) > 0), 1.0)]
+        if num_important:
+            uncertainty = torch.abs(candidates, out=self.scratch("uncertainty", *candidates.shape))
+            chosen, found = choose_uncertain(uncertainty, num_important, self.scratch)  # (M, P), (M, 1)
+            missing = torch.arange(num_important, device=chosen.device) >= found  # (M, P)
+            logits = torch.gather(candidates, 1, chosen, out=self.important("logits", *chosen.shape))
+            if len(ids) > 1:
+                owners = ids.take(chosen + layers[:, None] * num_candidates)
+            else:
+                owners = self.important("owners", *chosen.shape)
+                torch.index_select(ids[0], 0, chosen.flatten(), out=owners.view(-1))
+            masks = torch.eq(owners, numbers, out=self.important("masks", *chosen.shape)).masked_fill_(missing, 0)
+            terms = block_terms(logits.masked_fill_(missing, NOWHERE), masks, self.important, len(saved) > 0)
+            parts.append((terms, num_important / found))  # those found stand for all of them
+            if saved:
+                saved[0].copy_(chosen).masked_fill_(missing, num_candidates)
+        focal, predicted, overlap, target = (
+            sum(getattr(terms, name) * torch.as_tensor(weight).flatten() for terms, weight in parts)
+            for name in ("focal", "predicted", "overlap", "target")
+        )
+        dice, by_predicted, by_overlap = dice_loss(predicted, overlap, target)
+        if saved:
+            places = (slice(num_uniform), slice(num_uniform, None))
+            for (terms, weight), some in zip(parts, places, strict=False):
+                of_focal, of_predicted, of_overlap = terms.gradients.unbind(1)  # (M, P) each
+                torch.mul(of_focal, weight / num_points, out=saved[1][:, some])
+                of_predicted.mul_(by_predicted[:, None] * weight)
+                torch.addcmul(of_predicted, of_overlap, by_overlap[:, None] * weight, out=saved[2][:, some])
+        return focal / num_points, dice
 
 
 def pixels_at(points: Tensor, size: tuple[int, int]) -> Tensor:

@@ -8,15 +8,16 @@ same. The candidates cover the image more evenly than independent ones, and thei
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .enlargement import fold_border
 from .scratch import Scratch
 
 PLASTIC_NUMBER = 1.32471795724474602596  # its powers make the sequence: M. Roberts, "The R2 sequence", 2018
-QUANTILE_SAMPLE = 4096  # candidates that tell how certain the most uncertain share of all is
+QUANTILE_SAMPLE = 1024  # candidates that tell how certain the most uncertain share of all is
 
 
 def uniform_points(num_points: int, device: torch.device | None = None) -> Tensor:
@@ -28,43 +29,42 @@ def uniform_points(num_points: int, device: torch.device | None = None) -> Tenso
     return points.float().clamp(max=1 - 2**-24)  # float32 may round up to 1
 
 
-def choose_points(uncertainty: Tensor, num_uniform: int, num_important: int) -> tuple[Tensor, Tensor]:
-    """Which of C candidates each of M masks is scored at, and how often each of these points counts.
+def choose_uncertain(uncertainty: Tensor, count: int, scratch: Scratch) -> tuple[Tensor, Tensor]:
+    """The `count` least certain of C candidates for each of M masks, or nearly as many.
 
-    The first `num_uniform` candidates are taken as they are, then up to `num_important` of the least certain. How
-    certain those are is read off a sample, so there may be a few less of them, and the rest of their places counts 0;
-    together they always weigh `num_important`.
+    How certain those are is read off a sample of the candidates, so there may be more, of which the first are taken,
+    or less.
 
     Args:
         uncertainty: `(M, C)` distance of each candidate's logit from 0, smallest where the mask is least certain.
-        num_uniform, num_important: their sum is the number of points P.
+        count: at least 1.
+        scratch: keeps the buffers; the indices lie in it until the next call.
 
     Returns:
-        Indices `(M, P)` int64 and weights `(M, P)` float32.
+        Indices `(M, count)` int64, and how many of them were found, `(M, 1)` int64, at least 1. The places of those
+        that were not found repeat the last that was.
     """
     num_masks, num_candidates = uncertainty.shape
-    device = uncertainty.device
-    uniform = torch.arange(num_uniform, device=device).expand(num_masks, -1)
-    if num_important == 0:
-        return uniform, torch.ones(num_masks, num_uniform, device=device)
     sample = uncertainty[:, :QUANTILE_SAMPLE]
-    rank = min(max(round(num_important / num_candidates * sample.shape[1]), 1), sample.shape[1])
+    rank = min(max(round(count / num_candidates * sample.shape[1]), 1), sample.shape[1])
     threshold = sample.kthvalue(rank, dim=1, keepdim=True).values
-    uncertain = uncertainty <= threshold  # (M, C), at least one in each row
-    found = uncertain.sum(1, keepdim=True)  # (M, 1)
+    # (M, C), at least one in each row
+    uncertain = torch.le(uncertainty, threshold, out=scratch("uncertain", *uncertainty.shape, dtype=torch.bool))
+    found = uncertain.count_nonzero(1)[:, None]  # (M, 1)
     indices = uncertain.flatten().nonzero()[:, 0]  # of the uncertain candidates of all masks, in order
-    places = torch.arange(num_important, device=device)
     firsts = found.cumsum(0) - found
-    important = indices[firsts + torch.minimum(places, found - 1)]  # (M, P)
-    important -= torch.arange(num_masks, device=device)[:, None] * num_candidates
-    found.clamp_(max=num_important)
-    weights = (places < found) * (num_important / found)
-    ones = weights.new_ones(num_masks, num_uniform)
-    return torch.cat((uniform, important), dim=1), torch.cat((ones, weights), dim=1)
+    places = torch.minimum(torch.arange(count, device=found.device), found - 1).add_(firsts)
+    chosen = scratch("chosen", num_masks, count, dtype=torch.int64)
+    torch.index_select(indices, 0, places.flatten(), out=chosen.view(-1))
+    chosen -= torch.arange(num_masks, device=found.device)[:, None] * num_candidates
+    return chosen, found.clamp_(max=count)
 
 
 class BilinearPoints:
     """Values of maps `(h, w)` at C points, interpolated as `grid_sample(padding_mode="border")` does, and back.
+
+    What belongs to one cell or point in all maps is laid side by side: then a point reads four rows, and a cell those
+    of the points around it, instead of numbers here and there.
 
     Args:
         points: `(C, 2)` (x, y) in [0, 1).
@@ -73,34 +73,44 @@ class BilinearPoints:
 
     def __init__(self, points: Tensor, size: tuple[int, int]):
         self.size = height, width = size
-        positions = points * points.new_tensor([width, height]) + 0.5  # in cells of the map with its border replicated
+        positions = points * points.new_tensor([width, height]) - 0.5  # in cells
         corners = positions.floor()
-        self.columns, self.rows = (positions - corners).unbind(1)  # (C,) shares of the right and of the lower cells
-        columns, rows = corners.long().unbind(1)
-        corner = rows.clamp_(max=height) * (width + 2) + columns.clamp_(max=width)
-        # (C,) each: the cells to the upper left, upper right, lower left and lower right of the point
-        self.corners = tuple(corner + step for step in (0, 1, width + 2, width + 3))
+        shares = (positions - corners)[:, :, None]  # (C, 2, 1), of the right and of the lower cells
+        by_column, by_row = torch.cat((1 - shares, shares), 2).unbind(1)  # (C, 2) each
+        columns, rows = (corners.long()[:, :, None] + torch.arange(2, device=points.device)).unbind(1)
+        cells = rows.clamp_(0, height - 1)[:, :, None] * width + columns.clamp_(0, width - 1)[:, None]
+        self.cells = cells.flatten(1).int()  # (C, 4), the cells around each point
+        self.shares = (by_row[:, :, None] * by_column[:, None]).flatten(1)  # (C, 4), what they give to it
 
     def values(self, maps: Tensor, scratch: Scratch) -> Tensor:
         """`(M, C)` values of maps `(M, h, w)` at all points; they lie in `scratch` until the next call."""
-        padded = F.pad(maps[:, None], (1, 1, 1, 1), mode="replicate").flatten(1)  # (M, (h + 2) * (w + 2))
-        upper, upper_right, lower, lower_right = (
-            torch.index_select(padded, 1, cells, out=scratch(f"corner {number}", len(maps), len(cells)))
-            for number, cells in enumerate(self.corners)
-        )
-        return upper.lerp_(upper_right, self.columns).lerp_(lower.lerp_(lower_right, self.columns), self.rows)
+        cells = scratch("cells", self.size[0] * self.size[1], len(maps)).copy_(maps.flatten(1).T)
+        values = F.embedding_bag(self.cells, cells, per_sample_weights=self.shares, mode="sum")  # (C, M)
+        return scratch("values", len(maps), len(values)).copy_(values.T)
 
-    def gather(self, values: Tensor, chosen: Tensor) -> Tensor:
-        """The transpose: values `(N, M, P)` at the points `chosen` (M, P) are shared out to maps `(N, M, h, w)`."""
-        height, width = self.size
-        num_maps, num_masks, _ = values.shape
-        tables = self.corners[0], self.columns, self.rows
-        corners, columns, rows = (table.take(chosen) for table in tables)  # (M, P)
-        padded = values.new_zeros(num_maps, num_masks, (height + 2) * (width + 2))
-        lower, upper = values * rows, values * (1 - rows)
-        for step, row in ((0, upper), (width + 2, lower)):
-            right = row * columns
-            for target, left_part, right_part in zip(padded, row.sub_(right), right, strict=True):
-                target.scatter_add_(1, corners + step, left_part)
-                target.scatter_add_(1, corners + (step + 1), right_part)
-        return fold_border(padded.view(-1, height + 2, width + 2)).view(num_maps, num_masks, height, width)
+    def gather(self, values: Tensor, chosen: Tensor, scratch: Scratch) -> Tensor:
+        """The transpose: values at some points are shared out to maps `(M, h, w)`.
+
+        Args:
+            values: `(M, N + P)`, at the first N points and at the chosen ones, which may be among these.
+            chosen: `(M, P)` integers, of each map's points no one twice; C stands for no point.
+            scratch: keeps the buffers.
+        """
+        num_masks, num_first = len(values), values.shape[1] - chosen.shape[1]
+        at_points = scratch("at points", len(self.cells) + 1, num_masks).zero_()
+        masks = torch.arange(num_masks, device=values.device)[:, None]
+        places = scratch("places", *chosen.shape, dtype=torch.int64)
+        torch.add(masks, chosen, alpha=num_masks, out=places)
+        at_points.view(-1).scatter_(0, places.flatten(), values[:, num_first:].flatten())
+        at_points[:num_first] += values[:, :num_first].T
+        points, starts, shares = self._points_of_cells
+        cells = F.embedding_bag(points, at_points, starts, per_sample_weights=shares, mode="sum")  # (h * w, M)
+        return cells.T.unflatten(1, self.size)
+
+    @cached_property
+    def _points_of_cells(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The points around each cell, one cell after the other, where each cell's start, and what they give to it."""
+        cells, order = self.cells.flatten().sort()
+        numbers = torch.arange(self.size[0] * self.size[1], device=cells.device, dtype=torch.int32)
+        starts = torch.searchsorted(cells, numbers, out_int32=True)
+        return (order // 4).int(), starts, self.shares.flatten()[order]

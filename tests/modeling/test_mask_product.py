@@ -2,7 +2,12 @@
 
 import torch
 
-from modeling_maskformer.mask_product import mask_product
+from modeling_maskformer import mask_product as module
+
+
+def mask_product(masks, pixels):
+    """`(layers, B, Q, h, w)`."""
+    return torch.stack(module.mask_product(masks, pixels))
 
 
 def _embeddings(dtype=torch.float32):

@@ -7,7 +7,7 @@ import torch
 from modeling_maskformer import scratch
 from modeling_maskformer.mask_losses import mask_losses
 from modeling_maskformer.point_mask_loss import PointMaskLoss, pixels_at
-from modeling_maskformer.point_sampling import BilinearPoints, choose_points, uniform_points
+from modeling_maskformer.point_sampling import BilinearPoints, choose_uncertain, uniform_points
 from modeling_maskformer.target_maps import target_maps
 from modeling_maskformer.targets import segments_from_masks
 
@@ -43,6 +43,14 @@ def _mask2former(logits, masks, num_points=200, oversample_ratio=3, importance_s
     return plain_mask_losses.at_points(
         plain_mask_losses.sample(logits, points), plain_mask_losses.under(masks, points)
     )
+
+
+def choose(uncertainty, num_uniform, num_important):
+    """The points (M, P) at which a mask is scored, and how often each counts, (M, P)."""
+    chosen, found = choose_uncertain(uncertainty, num_important, scratch.Scratch(uncertainty.device))
+    weights = (torch.arange(num_important) < found) * (num_important / found)
+    uniform = torch.arange(num_uniform).expand(len(chosen), -1)
+    return torch.cat((uniform, chosen), 1), torch.cat((torch.ones(len(chosen), num_uniform), weights), 1)
 
 
 def _statistics(draw, logits, num_draws):
@@ -94,7 +102,7 @@ def test_gradients_are_those_of_the_losses_at_the_chosen_points(overlap, block, 
     candidates = uniform_points(600)
     exact = logits.detach()[0, 0].double().requires_grad_()
     values = plain_mask_losses.sample(exact, candidates.expand(3, -1, -1))
-    chosen, weights = choose_points(values.detach().float().abs(), 50, 150)
+    chosen, weights = choose(values.detach().float().abs(), 50, 150)
     at, inside = (
         values.gather(1, chosen),
         plain_mask_losses.under(masks, candidates.expand(3, -1, -1)).gather(1, chosen),
@@ -127,7 +135,7 @@ def test_uniform_points_cover_the_image_evenly_and_anew_each_time():
 def test_important_points_are_the_uncertain_ones():
     torch.manual_seed(0)
     uncertainty = torch.stack((torch.arange(600.0), torch.arange(600.0).flip(0), torch.rand(600)))
-    chosen, weights = choose_points(uncertainty, 50, 150)
+    chosen, weights = choose(uncertainty, 50, 150)
     assert chosen.shape == weights.shape == (3, 200)
     for row in range(3):
         assert chosen[row, :50].tolist() == list(range(50))
@@ -139,7 +147,7 @@ def test_important_points_are_the_uncertain_ones():
 def test_points_found_too_few_weigh_as_much_together():
     torch.manual_seed(0)
     uncertainty = torch.rand(4, 40_000)  # far more than the sample that tells the threshold
-    chosen, weights = choose_points(uncertainty, 0, 10_000)
+    chosen, weights = choose(uncertainty, 0, 10_000)
     assert torch.allclose(weights.sum(1), torch.tensor(10_000.0), rtol=1e-4)
     counted = weights > 0
     assert (counted.sum(1) > 9000).all()
@@ -147,7 +155,7 @@ def test_points_found_too_few_weigh_as_much_together():
         points = chosen[row][counted[row]]
         assert len(points.unique()) == len(points)
         assert uncertainty[row, points].max() < 0.27
-    chosen, weights = choose_points(torch.ones(1, 600), 50, 150)  # all alike: any will do
+    chosen, weights = choose(torch.ones(1, 600), 50, 150)  # all alike: any will do
     assert len(chosen[0, 50:].unique()) == 150 and weights.sum() == 200
 
 
@@ -161,10 +169,13 @@ def test_interpolation_is_grid_sample_and_gathering_its_transpose():
         plain_mask_losses.sample(maps, points.expand(3, -1, -1)),
     )
     torch.testing.assert_close(values, expected, rtol=1e-4, atol=1e-4)
-    chosen, factors = torch.randint(0, 300, (3, 70)), torch.randn(2, 3, 70)
-    for gathered, factor in zip(interpolation.gather(factors, chosen), factors, strict=True):
-        (reference,) = torch.autograd.grad((expected.gather(1, chosen) * factor).sum(), maps, retain_graph=True)
-        torch.testing.assert_close(gathered, reference, rtol=1e-3, atol=1e-3)
+    chosen, factors = torch.rand(3, 300).argsort(1)[:, :70], torch.randn(3, 90)
+    points_of_all = torch.cat((torch.arange(20).expand(3, -1), chosen), 1)
+    (reference,) = torch.autograd.grad((expected.gather(1, points_of_all) * factors).sum(), maps)
+    gathered = interpolation.gather(factors, chosen, scratch.Scratch(maps.device))
+    torch.testing.assert_close(gathered, reference, rtol=1e-3, atol=1e-3)
+    chosen, factors = torch.cat((chosen, torch.full((3, 2), 300)), 1), torch.cat((factors, torch.ones(3, 2)), 1)
+    assert torch.equal(interpolation.gather(factors, chosen, scratch.Scratch(maps.device)), gathered)
 
 
 def test_targets_are_read_in_the_pixel_under_the_point():
