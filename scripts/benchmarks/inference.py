@@ -28,6 +28,8 @@ from .inference_programs import (
 from .measuring import machine, peak_memory, summary, time_in_turn
 from .plot import Chart, save_charts
 
+BATCH, ONE_BY_ONE = "one batch", "one by one"
+
 
 @dataclass
 class InferenceBenchmarkArguments:
@@ -63,6 +65,7 @@ def run(arguments: InferenceBenchmarkArguments) -> dict[str, Any]:
         "arguments": asdict(arguments),
         "post_processing": [measure_post_processing(arguments, task) for task in tqdm(TASKS, desc="post-processing")],
         "forward": measure_forward(arguments),
+        "mixed_sizes": measure_mixed_sizes(arguments),
         "growth": [] if arguments.without_growth else measure_growth(arguments),
     }
     (output_dir / "inference.json").write_text(json.dumps(report, indent=2) + "\n")
@@ -73,10 +76,10 @@ def run(arguments: InferenceBenchmarkArguments) -> dict[str, Any]:
 
 
 def compare(programs: dict[str, Any], rounds: int) -> dict[str, Any]:
-    """Seconds of both programs and the median of the ratios of their paired runs."""
+    """Seconds of two programs, and how many times faster the first is: of paired runs."""
     time_in_turn(programs, 1)  # warm up
     seconds = {name: phases["seconds"] for name, phases in time_in_turn(programs, rounds).items()}
-    ratios = [theirs / ours for ours, theirs in zip(seconds[OURS], seconds[TRANSFORMERS], strict=True)]
+    ratios = [other / first for first, other in zip(*seconds.values(), strict=True)]
     return {"seconds": {name: summary(values) for name, values in seconds.items()}, "times_faster": summary(ratios)}
 
 
@@ -121,6 +124,26 @@ def measure_forward(arguments: InferenceBenchmarkArguments) -> list[dict[str, An
             programs = {library: timed(pipeline, picture) for library, pipeline in build_pipelines(models).items()}
             rows.append({"program": f"pipeline, {name}", **compare(programs, max(1, arguments.rounds // 2))})
     return rows
+
+
+def measure_mixed_sizes(arguments: InferenceBenchmarkArguments) -> dict[str, Any]:
+    """One padded batch of images of several sizes, against the same images one by one."""
+    name, backbone = ("tiny", MINIATURE) if arguments.quick else next(iter(BACKBONES.items()))
+    model = build_models(backbone, arguments.num_classes)[OURS]
+    side = arguments.image_size
+    sizes = [(side, side), (side * 3 // 4, side), (side, side // 2), (side, side)]
+    images = [torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0)) for size in sizes]
+    pixels = torch.zeros(len(sizes), 3, side, side)
+    mask = torch.zeros(len(sizes), side, side, dtype=torch.int64)
+    for number, (image, (height, width)) in enumerate(zip(images, sizes, strict=True)):
+        pixels[number, :, :height, :width], mask[number, :height, :width] = image[0], 1
+
+    def one_by_one() -> None:
+        for image in images:
+            model(image)
+
+    programs = {BATCH: timed(lambda: model(pixel_values=pixels, pixel_mask=mask)), ONE_BY_ONE: timed(one_by_one)}
+    return {"program": f"mixed sizes, {name}", "sizes": sizes, **compare(programs, arguments.rounds)}
 
 
 def measure_growth(arguments: InferenceBenchmarkArguments) -> list[dict[str, Any]]:
@@ -170,6 +193,9 @@ def table(report: dict[str, Any]) -> str:
         if "largest_difference" in row:
             line += f"  largest difference of a logit {row['largest_difference']:.1e}"
         lines.append(line)
+    row = report["mixed_sizes"]
+    seconds = [f"{name} {values['median']:.3f} s" for name, values in row["seconds"].items()]
+    lines.append(f"{row['program']}: {', '.join(seconds)}, ratio {row['times_faster']['median']:.2f}")
     for row in report["growth"]:
         memory = "-" if row["extra_bytes"] is None else f"{row['extra_bytes'] / 1e6:.0f} MB"
         lines.append(
