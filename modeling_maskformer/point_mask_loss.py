@@ -97,40 +97,44 @@ class PointMaskLoss:
 
         Which these are `(M, P)`, and the derivatives of both losses at all points, go to `saved`.
         """
-        (num_masks, num_candidates), num_uniform = candidates.shape, num_points - num_important
+        with_gradients, num_uniform = len(saved) > 0, num_points - num_important
         numbers = segments[:, None] + 1.0  # (M, 1), in ids
-        logits = self.uniform("logits", num_masks, num_uniform).copy_(candidates[:, :num_uniform])
+        logits = self.uniform("logits", len(candidates), num_uniform).copy_(candidates[:, :num_uniform])
         owners = ids[layers, :num_uniform] if len(ids) > 1 else ids[:, :num_uniform]
         masks = torch.eq(owners, numbers, out=self.uniform("masks", *logits.shape))
-        parts = [(block_terms(logits, masks, self.uniform, with_gradients=len(saved) > 0), 1.0)]
+        uniform = block_terms(logits, masks, self.uniform, with_gradients)
+        parts = [(uniform, torch.ones_like(numbers), slice(num_uniform))]
         if num_important:
-            uncertainty = torch.abs(candidates, out=self.scratch("uncertainty", *candidates.shape))
-            chosen, found = choose_uncertain(uncertainty, num_important, self.scratch)  # (M, P), (M, 1)
+            chosen, found = choose_uncertain(candidates, num_important, self.scratch)  # (M, P), (M, 1)
             missing = torch.arange(num_important, device=chosen.device) >= found  # (M, P)
             logits = torch.gather(candidates, 1, chosen, out=self.important("logits", *chosen.shape))
-            if len(ids) > 1:
-                owners = ids.take(chosen + layers[:, None] * num_candidates)
-            else:
-                owners = self.important("owners", *chosen.shape)
-                torch.index_select(ids[0], 0, chosen.flatten(), out=owners.view(-1))
-            masks = torch.eq(owners, numbers, out=self.important("masks", *chosen.shape)).masked_fill_(missing, 0)
-            terms = block_terms(logits.masked_fill_(missing, NOWHERE), masks, self.important, len(saved) > 0)
-            parts.append((terms, num_important / found))  # those found stand for all of them
-            if saved:
-                saved[0].copy_(chosen).masked_fill_(missing, num_candidates)
+            masks = self._masks_at(chosen, ids, layers, numbers).masked_fill_(missing, 0)
+            important = block_terms(logits.masked_fill_(missing, NOWHERE), masks, self.important, with_gradients)
+            # those found stand for all of them
+            parts.append((important, num_important / found, slice(num_uniform, None)))
+            if with_gradients:
+                saved[0].copy_(chosen).masked_fill_(missing, candidates.shape[1])
         focal, predicted, overlap, target = (
-            sum(getattr(terms, name) * torch.as_tensor(weight).flatten() for terms, weight in parts)
+            sum(getattr(terms, name) * weight[:, 0] for terms, weight, _ in parts)
             for name in ("focal", "predicted", "overlap", "target")
         )
         dice, by_predicted, by_overlap = dice_loss(predicted, overlap, target)
-        if saved:
-            places = (slice(num_uniform), slice(num_uniform, None))
-            for (terms, weight), some in zip(parts, places, strict=False):
+        if with_gradients:
+            for terms, weight, places in parts:
                 of_focal, of_predicted, of_overlap = terms.gradients.unbind(1)  # (M, P) each
-                torch.mul(of_focal, weight / num_points, out=saved[1][:, some])
+                torch.mul(of_focal, weight / num_points, out=saved[1][:, places])
                 of_predicted.mul_(by_predicted[:, None] * weight)
-                torch.addcmul(of_predicted, of_overlap, by_overlap[:, None] * weight, out=saved[2][:, some])
+                torch.addcmul(of_predicted, of_overlap, by_overlap[:, None] * weight, out=saved[2][:, places])
         return focal / num_points, dice
+
+    def _masks_at(self, chosen: Tensor, ids: Tensor, layers: Tensor, numbers: Tensor) -> Tensor:
+        """`(M, P)` zeros and ones: which of the `chosen` candidates lie in the segment of id `numbers` (M, 1)."""
+        if len(ids) > 1:
+            owners = ids.take(chosen + layers[:, None] * ids.shape[1])
+        else:
+            owners = self.important("owners", *chosen.shape)
+            torch.index_select(ids[0], 0, chosen.flatten(), out=owners.view(-1))
+        return torch.eq(owners, numbers, out=self.important("masks", *chosen.shape))
 
 
 def pixels_at(points: Tensor, size: tuple[int, int]) -> Tensor:

@@ -29,14 +29,14 @@ def uniform_points(num_points: int, device: torch.device | None = None) -> Tenso
     return points.float().clamp(max=1 - 2**-24)  # float32 may round up to 1
 
 
-def choose_uncertain(uncertainty: Tensor, count: int, scratch: Scratch) -> tuple[Tensor, Tensor]:
+def choose_uncertain(logits: Tensor, count: int, scratch: Scratch) -> tuple[Tensor, Tensor]:
     """The `count` least certain of C candidates for each of M masks, or nearly as many.
 
     How certain those are is read off a sample of the candidates, so there may be more, of which the first are taken,
     or less.
 
     Args:
-        uncertainty: `(M, C)` distance of each candidate's logit from 0, smallest where the mask is least certain.
+        logits: `(M, C)` logits of the candidates; a mask is least certain where its logit is nearest to 0.
         count: at least 1.
         scratch: keeps the buffers; the indices lie in it until the next call.
 
@@ -44,12 +44,13 @@ def choose_uncertain(uncertainty: Tensor, count: int, scratch: Scratch) -> tuple
         Indices `(M, count)` int64, and how many of them were found, `(M, 1)` int64, at least 1. The places of those
         that were not found repeat the last that was.
     """
-    num_masks, num_candidates = uncertainty.shape
+    num_masks, num_candidates = logits.shape
+    uncertainty = torch.abs(logits, out=scratch("uncertainty", *logits.shape))
     sample = uncertainty[:, :QUANTILE_SAMPLE]
     rank = min(max(round(count / num_candidates * sample.shape[1]), 1), sample.shape[1])
     threshold = sample.kthvalue(rank, dim=1, keepdim=True).values
-    # (M, C), at least one in each row
-    uncertain = torch.le(uncertainty, threshold, out=scratch("uncertain", *uncertainty.shape, dtype=torch.bool))
+    certain = torch.gt(uncertainty, threshold, out=scratch("certain", *uncertainty.shape, dtype=torch.bool))
+    uncertain = certain.logical_not_()  # (M, C), at least one in each row: NaN is not certain
     found = uncertain.count_nonzero(1)[:, None]  # (M, 1)
     indices = uncertain.flatten().nonzero()[:, 0]  # of the uncertain candidates of all masks, in order
     firsts = found.cumsum(0) - found

@@ -206,6 +206,14 @@ def test_void_takes_no_part():
     assert not torch.autograd.grad(focal.sum() + dice.sum(), logits)[0].any()
 
 
+def test_a_mask_that_is_not_a_number_makes_the_loss_none():
+    logits, _, _, maps = _case()
+    with torch.no_grad():
+        logits[0, 0, 0] = torch.nan
+    for loss in _points(logits, maps):
+        assert loss.isnan().all()
+
+
 def test_the_same_seed_gives_the_same_points():
     logits, _, _, maps = _case()
     results = []

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from scripts import benchmark
+from scripts.benchmarks.inference import InferenceBenchmarkArguments
 
 
 def test_inference_is_measured_beside_transformers(tmp_path, capsys):
@@ -17,9 +18,15 @@ def test_inference_is_measured_beside_transformers(tmp_path, capsys):
     forward, pipeline = report["forward"]
     assert forward["largest_difference"] < 1e-3
     assert pipeline["program"] == "pipeline, tiny"
+    assert report["mixed_sizes"]["seconds"].keys() == {"one batch", "one by one"}
     assert {row["axis"] for row in report["growth"]} == {"queries", "megapixels"}
     assert Image.open(tmp_path / "inference.png").width > 100
     assert "x faster" in capsys.readouterr().out
+
+
+def test_a_scene_has_room_for_its_segments():
+    with pytest.raises(ValueError, match="num_live must be from 2 to num_queries \\(20\\), got 30"):
+        InferenceBenchmarkArguments(num_queries=20)
 
 
 @pytest.mark.parametrize("arguments", [[], ["inferense"]], ids=str)
