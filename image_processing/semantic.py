@@ -109,7 +109,7 @@ def _argmax_of_resized_logits(probs: Tensor, logits: Tensor, rows: Taps, columns
     tiling = Tiling.of(rows, columns, logits.device)
     canvas = tiling.canvas(torch.int64)
     vote = Vote(probs, logits)
-    for part, canvas_rows in tiling.parts(max(probs.shape)):
+    for part, canvas_rows in tiling.parts(vote.maps):
         vote.decide(canvas[canvas_rows], part)
     return tiling.crop(canvas)
 

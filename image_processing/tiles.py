@@ -126,13 +126,15 @@ class Tiling:
         """How many tiles to look at in one go, for the samples of so many maps."""
         return max(1, STEP_ELEMENTS // (max(1, maps) * len(self.rows.samples) * len(self.columns.samples)))
 
-    def bounds(self, maps: Tensor) -> tuple[Tensor, Tensor]:
-        """`(N, T)` each: no pixel of the tile is below the first or above the second."""
-        step = max(1, STEP_ELEMENTS // 4 // (self.rows.count * maps.shape[2]))
+    def bounds(self, maps: Tensor, which: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """`(N, T)` each: no pixel of the tile is below the first or above the second; of `which` maps, or of all."""
+        tiling, used = self.of_own_rows()
+        maps = maps[:, used]
+        step = max(1, STEP_ELEMENTS // 4 // (maps.shape[1] * maps.shape[2]))
         bounds = []
-        for some in maps.split(step):
-            low, high = _extremes(some, some, self.rows.samples, 1)
-            bounds.append(_extremes(low, high, self.columns.samples, 2))
+        for some in maps.split(step) if which is None else (maps[numbers] for numbers in which.split(step)):
+            low, high = _extremes(some, some, tiling.rows.samples, 1)
+            bounds.append(_extremes(low, high, tiling.columns.samples, 2))
         low, high = (torch.cat(bound).flatten(1) for bound in zip(*bounds, strict=True))
         return low, high
 

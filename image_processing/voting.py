@@ -19,32 +19,58 @@ FEW_OF_ALL = ((4, 8), (8, 24))
 
 
 @dataclass(frozen=True)
-class Hearing:
-    """What some queries tell of some tiles before any pixel is looked at.
+class Voices:
+    """Some of the queries, and the classes to which they give anything worth mentioning.
 
     Attributes:
         queries: `(V,)` int64.
-        classes: `(C,)` int64, those that the queries give anything worth mentioning.
+        classes: `(C,)` int64.
         probs: `(C, V)` float32, p.
-        low: `(V, n)` float32, the least value of each mask in each of n tiles.
-        spread: `(V, n)` float32, how much more the largest is.
-        least, most: `(C, n)` float32, no score of a class is below the first or above the second.
+        unheard: `(C, 1)` float32, the most that all other queries give to these classes.
         others: no score of any other class is above it.
     """
 
     queries: Tensor
     classes: Tensor
     probs: Tensor
+    unheard: Tensor
+    others: float
+
+    @staticmethod
+    def of(probs: Tensor, queries: Tensor) -> Voices:
+        """Of all probabilities `(K, Q)`, those of some queries."""
+        given = probs[:, queries].sum(1)  # (K,)
+        unheard = (probs.sum(1) - given).clamp_(min=0)
+        heard = (given > QUIET) | (given == given.amax())
+        classes = heard.nonzero().flatten()
+        others = (given + unheard)[~heard].amax().item() if len(classes) < len(given) else 0.0
+        return Voices(queries, classes, probs[classes[:, None], queries], unheard[classes, None], others)
+
+    def hear(self, bounds: tuple[Tensor, Tensor]) -> Hearing:
+        """What bounds `(V, n)` on the queries' logits in some tiles tell, the other queries being anything."""
+        low, high = (bound.sigmoid_() for bound in bounds)
+        least, most = self.probs @ low, torch.addmm(self.unheard, self.probs, high)
+        return Hearing(low, high.sub_(low).clamp_(min=0), least, most)
+
+
+@dataclass(frozen=True)
+class Hearing:
+    """What voices tell of n tiles before any pixel is looked at.
+
+    Attributes:
+        low: `(V, n)` float32, the least value of each mask in each tile.
+        spread: `(V, n)` float32, how much more the largest is.
+        least, most: `(C, n)` float32, no score of a class is below the first or above the second.
+    """
+
     low: Tensor
     spread: Tensor
     least: Tensor
     most: Tensor
-    others: float
 
     def of(self, columns: Tensor) -> Hearing:
         """The same of fewer tiles."""
-        tiles = (values[:, columns] for values in (self.low, self.spread, self.least, self.most))
-        return Hearing(self.queries, self.classes, self.probs, *tiles, self.others)
+        return Hearing(*(values[:, columns] for values in (self.low, self.spread, self.least, self.most)))
 
 
 class Vote:
@@ -64,40 +90,39 @@ class Vote:
         self.probs, self.logits = probs, logits
         order = probs.amax(0).argsort(descending=True)
         left = probs[:, order].flip(1).cumsum(1).amax(0).flip(0)  # (Q,), what a query and all after it can give
-        self.loud = order[: max(1, int((left > QUIET).sum()))]
+        self.loud = Voices.of(probs, order[: max(1, int((left > QUIET).sum()))])
+        self.all = Voices.of(probs, torch.arange(len(logits), device=logits.device))
+
+    @property
+    def maps(self) -> int:
+        """How many numbers are worked on for each tile."""
+        return max(self.loud.probs.shape)
 
     def decide(self, canvas: Tensor, tiling: Tiling) -> None:
         """Writes the class of each pixel of the tiling into the canvas."""
-        hearing = self._hear(self.loud, tiling.bounds(self.logits[self.loud]))
+        hearing = self.loud.hear(tiling.bounds(self.logits, self.loud.queries))
         best, winner = hearing.least.max(0)  # (T,), (T,)
-        tiling.fill(canvas, hearing.classes[winner])
+        tiling.fill(canvas, self.loud.classes[winner])
         least = best * (1 - ROUNDING)
-        contested = ((hearing.most >= least).sum(0) > 1).logical_or_(least <= hearing.others).nonzero().flatten()
-        contested = self._decide_by_few(canvas, tiling, contested, hearing.of(contested), FEW_OF_LOUD)
-        everybody = torch.arange(len(self.logits), device=canvas.device)
+        contested = ((hearing.most >= least).sum(0) > 1).logical_or_(least <= self.loud.others).nonzero().flatten()
+        contested = self._decide_by_few(canvas, tiling, contested, self.loud, hearing.of(contested), FEW_OF_LOUD)
         unsure = [contested[:0]]
         for tiles in contested.split(tiling.step_of_samples(len(self.logits))):
-            hearing = self._hear(everybody, tiling.bounds_of(self.logits, tiles))
-            unsure.append(self._decide_by_few(canvas, tiling, tiles, hearing, FEW_OF_ALL))
+            hearing = self.all.hear(tiling.bounds_of(self.logits, tiles))
+            unsure.append(self._decide_by_few(canvas, tiling, tiles, self.all, hearing, FEW_OF_ALL))
         for tiles in torch.cat(unsure).split(tiling.step(sum(self.probs.shape))):
             masks = tiling.pixels(self.logits, everyone(self.logits, tiles), tiles).sigmoid_()  # (Q, P, n)
             scores = (self.probs @ masks.flatten(1)).unflatten(1, masks.shape[1:])  # (K, P, n)
             tiling.put(canvas, tiles, scores.argmax(0))
 
-    def _hear(self, queries: Tensor, bounds: tuple[Tensor, Tensor]) -> Hearing:
-        """What bounds `(V, n)` on the logits of some queries tell, the others being anything."""
-        low, high = (bound.sigmoid_() for bound in bounds)
-        given = self.probs[:, queries].sum(1)  # (K,)
-        unheard = (self.probs.sum(1) - given).clamp_(min=0)
-        heard = (given > QUIET) | (given == given.amax())
-        classes = heard.nonzero().flatten()
-        others = (given + unheard)[~heard].amax().item() if len(classes) < len(given) else 0.0
-        probs = self.probs[classes[:, None], queries]
-        least, most = probs @ low, torch.addmm(unheard[classes, None], probs, high)
-        return Hearing(queries, classes, probs, low, high.sub_(low).clamp_(min=0), least, most, others)
-
     def _decide_by_few(
-        self, canvas: Tensor, tiling: Tiling, tiles: Tensor, hearing: Hearing, few: Iterable[tuple[int, int]]
+        self,
+        canvas: Tensor,
+        tiling: Tiling,
+        tiles: Tensor,
+        voices: Voices,
+        hearing: Hearing,
+        few: Iterable[tuple[int, int]],
     ) -> Tensor:
         """Looks at the likeliest classes of some tiles, and at the queries that leave most open between these.
 
@@ -108,28 +133,28 @@ class Vote:
         for num_classes, num_queries in few:
             unsure = [columns[:0]]
             for some in columns.split(tiling.step(num_classes + num_queries)):
-                sure = self._look(canvas, tiling, tiles[some], hearing.of(some), num_classes, num_queries)
+                sure = self._look(canvas, tiling, tiles[some], voices, hearing.of(some), (num_classes, num_queries))
                 unsure.append(some[~sure])
             columns = torch.cat(unsure)
         return tiles[columns]
 
     def _look(
-        self, canvas: Tensor, tiling: Tiling, tiles: Tensor, hearing: Hearing, num_classes: int, num_queries: int
+        self, canvas: Tensor, tiling: Tiling, tiles: Tensor, voices: Voices, hearing: Hearing, few: tuple[int, int]
     ) -> Tensor:
         """Writes the winner of the likeliest classes; `(n,)` bool, the tiles in which that is the winner of all."""
-        rivals, others = largest(hearing.most, num_classes)  # (k, n), (n,)
-        doubt = hearing.spread * hearing.probs[rivals].amax(0).T  # (V, n)
-        voices, _ = largest(doubt, num_queries)  # (v, n)
-        shares = hearing.probs[rivals[:, None], voices]  # (k, v, n)
+        rivals, others = largest(hearing.most, few[0])  # (k, n), (n,)
+        doubt = hearing.spread * voices.probs[rivals].amax(0).T  # (V, n)
+        heard, _ = largest(doubt, few[1])  # (v, n)
+        shares = voices.probs[rivals[:, None], heard]  # (k, v, n)
         certain = hearing.least.gather(0, rivals)  # (k, n)
-        spread, low = hearing.spread.gather(0, voices), hearing.low.gather(0, voices)  # (v, n)
-        left_open = hearing.most.gather(0, rivals) - certain - (shares * spread).sum(1)  # (k, n), by queries unheard
-        masks = tiling.pixels(self.logits, hearing.queries[voices], tiles).sigmoid_()  # (v, P, n)
+        spread, low = hearing.spread.gather(0, heard), hearing.low.gather(0, heard)  # (v, n)
+        left_open = hearing.most.gather(0, rivals) - certain - (shares * spread).sum(1)  # (k, n), by those not heard
+        masks = tiling.pixels(self.logits, voices.queries[heard], tiles).sigmoid_()  # (v, P, n)
         scores = (certain - (shares * low).sum(1))[:, None] + shares[:, 0, None] * masks[0]  # (k, P, n)
-        for voice in range(1, len(masks)):
-            scores.addcmul_(shares[:, voice, None], masks[voice])
+        for number in range(1, len(masks)):
+            scores.addcmul_(shares[:, number, None], masks[number])
         best, winner = winners(scores, rivals)  # (P, n), (P, n)
-        tiling.put(canvas, tiles, hearing.classes[winner])
+        tiling.put(canvas, tiles, voices.classes[winner])
         rival = scores.add_(left_open[:, None]).masked_fill_(rivals[:, None] == winner, -torch.inf).amax(0)  # (P, n)
-        rival = torch.maximum(rival, others).clamp_(min=hearing.others)
+        rival = torch.maximum(rival, others).clamp_(min=voices.others)
         return (best * (1 - ROUNDING) > rival).all(0)

@@ -37,7 +37,7 @@ def test_whoever_is_heard_first_the_classes_are_the_same(monkeypatch, name, few,
 def test_queries_without_an_object_are_quiet():
     class_logits, mask_logits, *_ = all_cases()["trained, very sure"]
     vote = voting.Vote(class_logits.softmax(-1)[:, :-1].T, mask_logits)
-    assert set(vote.loud.tolist()) == set(
+    assert set(vote.loud.queries.tolist()) == set(
         (class_logits.argmax(-1) != class_logits.shape[-1] - 1).nonzero()[:, 0].tolist()
     )
 
