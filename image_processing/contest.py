@@ -10,7 +10,7 @@ from torch import Tensor
 from .tiles import Tiling
 
 ROUNDING = 3e-5  # scores that differ by less than this part of them decide nothing: float32 is less exact
-RIVALS = (2, 5)  # how many maps are looked at first where several could be the largest, and how many then
+RIVALS = (3,)  # how many maps are looked at first where several could be the largest, before all are
 
 
 def contest(
@@ -30,10 +30,9 @@ def contest(
         bounds: the least and the largest score that each map has in each tile, `(N, T)` each.
     """
     least, most = bounds
-    possible = most >= least.amax(0) * (1 - ROUNDING)  # (N, T)
-    numbers = torch.arange(len(maps), dtype=torch.int32, device=maps.device)
-    tiling.fill(canvas, (possible * numbers[:, None]).amax(0))
-    contested = (possible.sum(0) > 1).nonzero().flatten()
+    best, winner = least.max(0)  # (T,), (T,)
+    tiling.fill(canvas, winner)
+    contested = ((most >= best * (1 - ROUNDING)).sum(0) > 1).nonzero().flatten()
     for count in (*RIVALS, len(maps)):
         unsure = []
         for tiles in contested.split(tiling.step(count)):

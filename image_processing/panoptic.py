@@ -85,7 +85,7 @@ def compete(logits: Tensor, scores: Tensor, rows: Taps, columns: Taps, own: floa
 def _compete_in_part(canvas: Tensor, tiling: Tiling, logits: Tensor, scores: Tensor, own: float) -> Tensor:
     """Writes the winners of some tiles into their canvas; returns the pixels of logit >= `own` there, `(S,)` int64."""
     low, high = tiling.bounds(logits)  # (S, T), (S, T)
-    own_areas = ((low >= own) * tiling.pixel_counts()).sum(1)
+    own_areas = ((low >= own).double() @ tiling.pixel_counts().double()).long()  # (S,)
     uncounted = (low < own) & (high >= own)  # (S, T), tiles that are in a query's own mask with some pixels
 
     def count(values: Tensor, queries: Tensor, tiles: Tensor) -> None:

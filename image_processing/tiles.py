@@ -130,7 +130,7 @@ class Tiling:
         """`(N, T)` each: no pixel of the tile is below the first or above the second; of `which` maps, or of all."""
         tiling, used = self.of_own_rows()
         maps = maps[:, used]
-        step = max(1, STEP_ELEMENTS // 4 // (maps.shape[1] * maps.shape[2]))
+        step = max(1, STEP_ELEMENTS // 2 // (maps.shape[1] * maps.shape[2]))
         bounds = []
         for some in maps.split(step) if which is None else (maps[numbers] for numbers in which.split(step)):
             low, high = _extremes(some, some, tiling.rows.samples, 1)
