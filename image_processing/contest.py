@@ -10,7 +10,7 @@ from torch import Tensor
 from .tiles import Tiling
 
 ROUNDING = 3e-5  # scores that differ by less than this part of them decide nothing: float32 is less exact
-RIVALS = (3,)  # how many maps are looked at first where several could be the largest, before all are
+RIVALS = 3  # how many maps are looked at first where several could be the largest, before all are
 
 
 def contest(
@@ -33,7 +33,7 @@ def contest(
     best, winner = least.max(0)  # (T,), (T,)
     tiling.fill(canvas, winner)
     contested = ((most >= best * (1 - ROUNDING)).sum(0) > 1).nonzero().flatten()
-    for count in (*RIVALS, len(maps)):
+    for count in (RIVALS, len(maps)):
         unsure = []
         for tiles in contested.split(tiling.step(count)):
             rivals, others = largest(most[:, tiles], count)  # (k, n), (n,)

@@ -50,7 +50,9 @@ def conv3x3(maps: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         weight: `(C_out, C_in, 3, 3)`.
         bias: `(C_out,)`.
     """
-    return _Winograd.apply(maps, weight, bias) if _takes_winograd(maps, weight) else _plain(maps, weight, bias)
+    if _takes_winograd(maps, weight):
+        return _Winograd.apply(maps, weight, bias)
+    return F.conv2d(maps, weight, bias, padding=1)
 
 
 def _takes_winograd(maps: Tensor, weight: Tensor) -> bool:
@@ -65,10 +67,6 @@ def _takes_winograd(maps: Tensor, weight: Tensor) -> bool:
         and torch.backends.nnpack.is_available()  # it also makes NNPACK ready
         and torch._C._get_nnpack_enabled()
     )
-
-
-def _plain(maps: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    return F.conv2d(maps, weight, bias, padding=1)
 
 
 class _Winograd(torch.autograd.Function):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 
 import torch
 from torch import Tensor
+
+from .remembered import remembered
 
 
 def sine_position_embedding(
@@ -35,13 +36,7 @@ def sine_position_embedding(
 def position_embedding_of(feature: Tensor) -> Tensor:
     """`(H * W, C)` position embedding of a feature map `(B, C, H, W)`, computed once for each size."""
     channels, height, width = feature.shape[1:]
-    arguments = (height, width, channels, feature.device, feature.dtype)
-    # a compiled graph holds the computation itself: it must follow the input's size
-    return sine_position_embedding(*arguments) if torch.compiler.is_compiling() else _cached(*arguments)
+    return _of_size(height, width, channels, feature.device, feature.dtype)
 
 
-@lru_cache(maxsize=64)
-def _cached(*arguments) -> Tensor:
-    # a tensor made under inference_mode could not serve a later training step
-    with torch.inference_mode(False):
-        return sine_position_embedding(*arguments)
+_of_size = remembered(maxsize=64)(sine_position_embedding)

@@ -6,7 +6,8 @@ from transformers.models.maskformer.configuration_maskformer_swin import MaskFor
 from transformers.models.maskformer.modeling_maskformer_swin import MaskFormerSwinBackbone
 
 from modeling_maskformer.backbone import swin_backbone
-from modeling_maskformer.backbone.swin_backbone import SwinBackbone, window_order
+from modeling_maskformer.backbone.swin_backbone import SwinBackbone
+from modeling_maskformer.backbone.swin_windows import window_order
 from modeling_maskformer.swin import Swin
 
 WINDOW = 4
