@@ -1,13 +1,13 @@
 """transformers' Swin for MaskFormer, whose inference computes the same in pieces that stay in the processor's cache.
 
 Most of what Swin takes on a CPU beyond its matrix products is memory: hidden layers four times as wide as a feature
-map, attention scores of all windows, copies of the map for the cyclic shift, its windows and back. Here a few windows
-at a time are gathered, attended to and put away, and a few pixels at a time pass the feed-forward layers.
+map, attention scores of all windows, copies of the map for the cyclic shift, its windows and back. Here the pixels of
+a few rows of windows at a time pass a whole block.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
 
 import torch
 import torch.nn.functional as F
@@ -17,11 +17,10 @@ from transformers.models.maskformer.modeling_maskformer_swin import (
     MaskFormerSwinBackbone,
     MaskFormerSwinLayer,
     MaskFormerSwinPatchMerging,
+    MaskFormerSwinSelfAttention,
 )
 
-from .swin_windows import WindowOrder, window_order
-
-PIECE = 1600  # pixels that are computed together
+from .swin_windows import Windows, pieces_of
 
 
 class SwinBackbone(MaskFormerSwinBackbone):
@@ -53,55 +52,37 @@ def merge_patches(merging: MaskFormerSwinPatchMerging, hidden: Tensor, size: tup
 
 def swin_block(block: MaskFormerSwinLayer, hidden: Tensor, size: tuple[int, int]) -> Tensor:
     """The output `(B, h * w, C)` of one Swin block for a map `(B, h * w, C)` of this size (h, w), in inference."""
-    windows = window_order(*size, block.window_size, block.shift_size, hidden.device)
-    attended = (hidden + _attend(block, hidden, windows)).flatten(0, 1)  # (B * h * w, C)
-    result = torch.empty_like(attended)
-    for piece in _ranges(0, len(attended), 1):
-        some = attended[piece]
-        result[piece] = some + block.output(block.intermediate(block.layernorm_after(some)))
-    return result.view_as(hidden)
+    result = torch.empty_like(hidden)
+    maps, results = hidden.unflatten(1, size), result.unflatten(1, size)  # (B, h, w, C)
+    position_bias = _position_bias(block.attention.self)
+    windows, scores = None, position_bias
+    for piece in pieces_of(maps, block.window_size, block.shift_size):
+        if piece.windows is not windows:
+            windows = piece.windows
+            scores = position_bias if windows.mask is None else position_bias + windows.mask
+        pixels = piece.take(maps)  # (P, C)
+        attended = _attend(block, pixels, windows, scores).add_(pixels)
+        expanded = block.intermediate(block.layernorm_after(attended))
+        piece.put(block.output(expanded).add_(attended), results)
+    return result
 
 
-def _attend(block: MaskFormerSwinLayer, hidden: Tensor, windows: WindowOrder) -> Tensor:
-    """What the attention in windows gives to a map `(B, h * w, C)`, of the same shape."""
+def _position_bias(attention: MaskFormerSwinSelfAttention) -> Tensor:
+    """`(1, heads, w * w, w * w)`: what the relative position of two pixels of a window adds to their score."""
+    bias = attention.relative_position_bias_table.index_select(0, attention.relative_position_index.flatten())
+    area = math.prod(attention.window_size)
+    return bias.unflatten(0, (area, area)).permute(2, 0, 1)[None].contiguous()
+
+
+def _attend(block: MaskFormerSwinLayer, pixels: Tensor, windows: Windows, scores: Tensor) -> Tensor:
+    """What the attention in windows gives to pixels `(P, C)`, of the same shape; `scores` are added to theirs."""
     attention = block.attention.self
-    batch_size, (num_windows, area) = len(hidden), windows.pixels.shape
-    bias = attention.relative_position_bias_table[attention.relative_position_index.flatten()]  # (w^4, heads)
-    bias = bias.unflatten(0, (area, area)).permute(2, 0, 1)[None].contiguous()  # (1, heads, w * w, w * w)
-    attended = hidden.new_empty(batch_size, num_windows, area, hidden.shape[-1])
-    first_masked = num_windows - len(windows.mask)
-    step = area * batch_size
-    for piece in _ranges(0, first_masked, step):
-        attended[:, piece] = _attend_in_windows(block, hidden, windows, piece, bias)
-    if block.shift_size:
-        for piece in _ranges(first_masked, num_windows, step):
-            mask = windows.mask[piece.start - first_masked : piece.stop - first_masked, None].to(bias.dtype)
-            mask = (bias + mask).repeat(batch_size, 1, 1, 1)
-            attended[:, piece] = _attend_in_windows(block, hidden, windows, piece, mask)
-    return attended.flatten(1, 2)[:, windows.places]
-
-
-def _attend_in_windows(
-    block: MaskFormerSwinLayer, hidden: Tensor, windows: WindowOrder, piece: slice, mask: Tensor
-) -> Tensor:
-    """`(B, n, w * w, C)`: the attention in n windows of a map `(B, h * w, C)`, with a mask for each or for all."""
-    pixels, padding = windows.pixels[piece], windows.padding[piece]
-    attention = block.attention.self
-    tokens = block.layernorm_before(hidden[:, pixels.flatten()].unflatten(1, pixels.shape))  # (B, n, w * w, C)
-    tokens = tokens.masked_fill(padding[:, :, None], 0).flatten(0, 1)
+    normed = F.pad(block.layernorm_before(pixels), (0, 0, 0, 1))  # (P + 1, C), the last for all padding
+    tokens = normed.index_select(0, windows.pixels.flatten()).view(*windows.pixels.shape, -1)  # (n, w * w, C)
     query, key, value = (
         layer(tokens).unflatten(-1, (attention.num_attention_heads, -1)).transpose(1, 2)
         for layer in (attention.query, attention.key, attention.value)
-    )  # (B * n, heads, w * w, C / heads)
-    mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-    return block.attention.output.dense(mixed.transpose(1, 2).flatten(2)).unflatten(0, (len(hidden), -1))
-
-
-def _ranges(start: int, stop: int, pixels: int) -> Iterator[slice]:
-    """Pieces of a range whose items are so many pixels each."""
-    if torch.compiler.is_compiling():  # a graph for all sizes has no loop over them
-        yield slice(start, stop)
-        return
-    step = max(1, PIECE // pixels)
-    for first in range(start, stop, step):
-        yield slice(first, min(first + step, stop))
+    )  # (n, heads, w * w, C / heads)
+    mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=scores)
+    mixed = mixed.transpose(1, 2).flatten(2).flatten(0, 1)  # (n * w * w, C)
+    return block.attention.output.dense(mixed.index_select(0, windows.places))

@@ -5,9 +5,9 @@ import torch
 from transformers.models.maskformer.configuration_maskformer_swin import MaskFormerSwinConfig
 from transformers.models.maskformer.modeling_maskformer_swin import MaskFormerSwinBackbone
 
-from modeling_maskformer.backbone import swin_backbone
+from modeling_maskformer.backbone import swin_windows
 from modeling_maskformer.backbone.swin_backbone import SwinBackbone
-from modeling_maskformer.backbone.swin_windows import window_order
+from modeling_maskformer.backbone.swin_windows import pieces_of
 from modeling_maskformer.swin import Swin
 
 WINDOW = 4
@@ -27,7 +27,7 @@ def backbones():
 @pytest.mark.parametrize("size", [(64, 64), (96, 160), (75, 109), (30, 201), (5, 9)])
 @torch.no_grad()
 def test_features_are_those_of_transformers(monkeypatch, size, piece):
-    monkeypatch.setattr(swin_backbone, "PIECE", piece)
+    monkeypatch.setattr(swin_windows, "PIECE", piece)
     theirs, ours = backbones()
     pixels = torch.randn(2, 3, *size)
     for found, expected in zip(ours(pixels).feature_maps, theirs(pixels).feature_maps, strict=True):
@@ -60,12 +60,25 @@ def test_training_and_other_outputs_are_transformers():
     assert all(torch.equal(*maps) for maps in zip(found, expected, strict=True))
 
 
+@pytest.mark.parametrize("piece", [1, 40, 10_000])
 @pytest.mark.parametrize("shift", [0, 2])
-@pytest.mark.parametrize("size", [(8, 12), (7, 10), (3, 3), (4, 1)])
-def test_every_pixel_has_one_place(size, shift):
-    windows = window_order(*size, WINDOW, shift, torch.device("cpu"))
-    placed = windows.pixels.flatten()[windows.places]
-    assert placed.tolist() == list(range(size[0] * size[1]))
-    assert not windows.padding.flatten()[windows.places].any()
-    assert int((~windows.padding).sum()) == len(placed)
-    assert len(windows.mask) == (-(-size[0] // WINDOW) + -(-size[1] // WINDOW) - 1 if shift else 0)
+@pytest.mark.parametrize("size", [(8, 12), (7, 10), (3, 3), (4, 1), (9, 6), (1, 5)])
+def test_every_pixel_has_one_place(monkeypatch, size, shift, piece):
+    monkeypatch.setattr(swin_windows, "PIECE", piece)
+    maps = torch.arange(3 * size[0] * size[1]).view(3, *size, 1)
+    again = torch.full_like(maps, -1)
+    for part in pieces_of(maps, WINDOW, shift):
+        pixels = part.take(maps)
+        padded = torch.cat((pixels, torch.tensor([[-1]])))[:, 0]
+        in_windows = padded[part.windows.pixels]  # (n, w * w)
+        assert (in_windows >= 0).sum() == len(pixels)
+        part.put(in_windows.flatten()[part.windows.places][:, None], again)
+        if shift == 0:
+            assert part.windows.mask is None
+    assert torch.equal(again, maps)
+
+
+def test_pieces_alike_share_their_windows(monkeypatch):
+    monkeypatch.setattr(swin_windows, "PIECE", 1)
+    pieces = list(pieces_of(torch.zeros(1, 18, 9, 1), WINDOW, 2))
+    assert len(pieces) == 5 and len({id(piece.windows) for piece in pieces}) == 2
