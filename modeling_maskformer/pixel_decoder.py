@@ -11,6 +11,32 @@ from torch import Tensor, nn
 from .convolution import Conv1x1, Conv3x3, conv3x3
 
 NUM_GROUPS = 32
+PART = 1 << 22  # numbers that are normalised at a time
+
+
+class GroupNorm(nn.GroupNorm):
+    """GroupNorm with 32 groups of maps `(B, C, H, W)`, which inference on a CPU writes over, if they are large.
+
+    Fresh memory for such maps costs more than the norm itself: the system clears every page at first touch.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__(NUM_GROUPS, channels)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        size = maps[0].numel()
+        if torch.is_grad_enabled() or maps.device.type != "cpu" or size <= PART:
+            return super().forward(maps)
+        if torch.compiler.is_compiling() or torch.jit.is_tracing():
+            return super().forward(maps)  # a graph is for other sizes too
+        groups = max(1, self.num_groups * PART // size)  # in a part
+        step = groups * self.num_channels // self.num_groups
+        for image in maps:
+            parts = (image.split(step), self.weight.split(step), self.bias.split(step))
+            for part, weight, bias in zip(*parts, strict=True):
+                num_groups = len(part) * self.num_groups // self.num_channels
+                part.copy_(F.group_norm(part[None], num_groups, weight, bias, self.eps)[0])
+        return maps
 
 
 class ConvNormAct(nn.Sequential):
@@ -19,7 +45,7 @@ class ConvNormAct(nn.Sequential):
     def __init__(self, in_channels: int, out_channels: int):
         super().__init__(
             Conv3x3(in_channels, out_channels, bias=False),
-            nn.GroupNorm(NUM_GROUPS, out_channels),
+            GroupNorm(out_channels),
             nn.ReLU(inplace=True),
         )
 
@@ -29,7 +55,7 @@ class FPNLayer(nn.Module):
 
     def __init__(self, lateral_channels: int, channels: int):
         super().__init__()
-        self.proj = nn.Sequential(Conv1x1(lateral_channels, channels), nn.GroupNorm(NUM_GROUPS, channels))
+        self.proj = nn.Sequential(Conv1x1(lateral_channels, channels), GroupNorm(channels))
         self.block = ConvNormAct(channels, channels)
 
     def forward(self, coarse: Tensor, lateral: Tensor) -> Tensor:
