@@ -20,13 +20,13 @@ from .inference_programs import (
     build_pipelines,
     largest_difference,
     make_outputs,
-    photo,
     post_process,
     post_process_alone,
     timed,
 )
 from .measuring import machine, peak_memory, summary, time_in_turn
 from .plot import Chart, save_charts
+from .taught_model import draw_segments, teach
 
 BATCH, ONE_BY_ONE = "one batch", "one by one"
 
@@ -64,7 +64,8 @@ def run(arguments: InferenceBenchmarkArguments) -> dict[str, Any]:
         "machine": machine(),
         "arguments": asdict(arguments),
         "post_processing": [measure_post_processing(arguments, task) for task in tqdm(TASKS, desc="post-processing")],
-        "forward": measure_forward(arguments),
+        "forward": [measure_forward(arguments, name) for name in tqdm(backbones_of(arguments), desc="forward")],
+        "pipeline": measure_pipeline(arguments),
         "mixed_sizes": measure_mixed_sizes(arguments),
         "growth": [] if arguments.without_growth else measure_growth(arguments),
     }
@@ -109,27 +110,37 @@ def _extra_memory(name: str, task: str, size: tuple[int, int], *scene: int) -> i
     return peak_memory(post_process_alone, name, task, size, *scene, torch.get_num_threads())["extra"]
 
 
-def measure_forward(arguments: InferenceBenchmarkArguments) -> list[dict[str, Any]]:
-    """The forward of both with each backbone, and the whole pipeline with the first."""
-    backbones = {"tiny": MINIATURE} if arguments.quick else BACKBONES
+def backbones_of(arguments: InferenceBenchmarkArguments) -> dict[str, dict]:
+    """The backbones by name; the first one is that of all that is measured with one only."""
+    return {"tiny": MINIATURE} if arguments.quick else BACKBONES
+
+
+def measure_forward(arguments: InferenceBenchmarkArguments, name: str) -> dict[str, Any]:
+    """The forward of both with this backbone."""
     pixels = torch.randn(1, 3, arguments.image_size, arguments.image_size, generator=torch.Generator().manual_seed(0))
-    rows = []
-    for name, backbone in tqdm(backbones.items(), desc="forward"):
-        models = build_models(backbone, arguments.num_classes)
-        programs = {library: timed(model, pixels) for library, model in models.items()}
-        difference = largest_difference(models, pixels)
-        rows.append({"program": name, "largest_difference": difference, **compare(programs, arguments.rounds)})
-        if len(rows) == 1:
-            picture = photo(arguments.image_size, arguments.image_size * 3 // 4)
-            programs = {library: timed(pipeline, picture) for library, pipeline in build_pipelines(models).items()}
-            rows.append({"program": f"pipeline, {name}", **compare(programs, max(1, arguments.rounds // 2))})
-    return rows
+    models = build_models(backbones_of(arguments)[name], arguments.num_queries, arguments.num_classes)
+    programs = {library: timed(model, pixels) for library, model in models.items()}
+    difference = largest_difference(models, pixels)
+    return {"program": name, "largest_difference": difference, **compare(programs, arguments.rounds)}
+
+
+def measure_pipeline(arguments: InferenceBenchmarkArguments) -> dict[str, Any]:
+    """The whole image-segmentation pipeline, panoptic, on a picture in which it finds `num_live` segments or so."""
+    name, backbone = next(iter(backbones_of(arguments).items()))
+    width, height = arguments.image_size, arguments.image_size * 3 // 4
+    picture, regions = draw_segments(width, height, arguments.num_live)
+    sizes = (arguments.num_queries, arguments.num_classes)
+    models = build_models(backbone, *sizes, lambda model: teach(model, picture, regions))
+    pipelines = build_pipelines(models)
+    found = {library: len(pipeline(picture)) for library, pipeline in pipelines.items()}
+    programs = {library: timed(pipeline, picture) for library, pipeline in pipelines.items()}
+    return {"program": f"pipeline, {name}", "segments": found, **compare(programs, arguments.rounds)}
 
 
 def measure_mixed_sizes(arguments: InferenceBenchmarkArguments) -> dict[str, Any]:
     """One padded batch of images of several sizes, against the same images one by one."""
-    name, backbone = ("tiny", MINIATURE) if arguments.quick else next(iter(BACKBONES.items()))
-    model = build_models(backbone, arguments.num_classes)[OURS]
+    name, backbone = next(iter(backbones_of(arguments).items()))
+    model = build_models(backbone, arguments.num_queries, arguments.num_classes)[OURS]
     side = arguments.image_size
     sizes = [(side, side), (side * 3 // 4, side), (side, side // 2), (side, side)]
     images = [torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0)) for size in sizes]
@@ -182,7 +193,7 @@ def table(report: dict[str, Any]) -> str:
     """The numbers as text."""
     machine_line = ", ".join(f"{name} {value}" for name, value in report["machine"].items())
     lines = [machine_line, "", f"{'':<32}{OURS:>14}{TRANSFORMERS:>14}{'x faster':>10}{'(spread)':>16}  memory"]
-    for row in [*report["post_processing"], *report["forward"]]:
+    for row in [*report["post_processing"], *report["forward"], report["pipeline"]]:
         seconds = {name: values["median"] for name, values in row["seconds"].items()}
         ratio = row["times_faster"]
         spread = f"({ratio['least']:.1f}-{ratio['largest']:.1f})"
@@ -192,6 +203,8 @@ def table(report: dict[str, Any]) -> str:
             line += "  " + " / ".join(f"{(row['extra_bytes'][name] or 0) / 1e6:.0f} MB" for name in row["extra_bytes"])
         if "largest_difference" in row:
             line += f"  largest difference of a logit {row['largest_difference']:.1e}"
+        if "segments" in row:
+            line += f"  segments found: {', '.join(f'{number}' for number in row['segments'].values())}"
         lines.append(line)
     row = report["mixed_sizes"]
     seconds = [f"{name} {values['median']:.3f} s" for name, values in row["seconds"].items()]

@@ -8,11 +8,9 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 import transformers
-from PIL import Image
 from torch import Tensor
 from transformers.models.maskformer.image_processing_maskformer import MaskFormerImageProcessor as TheirProcessor
 
@@ -83,10 +81,15 @@ def timed(function: Callable[..., Any], *arguments: Any) -> Callable[[], dict[st
     return run
 
 
-def build_models(backbone: dict, num_classes: int) -> dict[str, torch.nn.Module]:
-    """Both models with the same random weights, for inference."""
-    config = MaskFormerConfig(backbone_config=dict(backbone), num_labels=num_classes)
+def build_models(
+    backbone: dict, num_queries: int, num_classes: int, prepare: Callable[[torch.nn.Module], None] | None = None
+) -> dict[str, torch.nn.Module]:
+    """Both models with the same weights for inference: random, and then what `prepare` makes of them."""
+    decoder = {"model_type": "detr", "num_queries": num_queries}
+    config = MaskFormerConfig(backbone_config=dict(backbone), decoder_config=decoder, num_labels=num_classes)
     ours = MaskFormerForInstanceSegmentation(config).eval()
+    if prepare is not None:
+        prepare(ours)
     with tempfile.TemporaryDirectory() as folder:
         ours.save_pretrained(folder)
         theirs = transformers.MaskFormerForInstanceSegmentation.from_pretrained(folder).eval()
@@ -109,9 +112,3 @@ def build_pipelines(models: dict[str, torch.nn.Module]) -> dict[str, Any]:
         name: transformers.pipeline("image-segmentation", model=model, image_processor=processors[name])
         for name, model in models.items()
     }
-
-
-def photo(width: int, height: int) -> Image.Image:
-    """A noise picture."""
-    pixels = np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8)
-    return Image.fromarray(pixels)

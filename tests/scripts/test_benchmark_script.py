@@ -15,9 +15,11 @@ def test_inference_is_measured_beside_transformers(tmp_path, capsys):
     assert [row["task"] for row in report["post_processing"]] == ["semantic", "instance", "panoptic"]
     for row in report["post_processing"]:
         assert row["seconds"]["this package"]["median"] > 0 and row["times_faster"]["median"] > 0
-    forward, pipeline = report["forward"]
+    (forward,), pipeline = report["forward"], report["pipeline"]
     assert forward["largest_difference"] < 1e-3
     assert pipeline["program"] == "pipeline, tiny"
+    ours, theirs = pipeline["segments"].values()
+    assert ours == theirs > 0
     assert report["mixed_sizes"]["seconds"].keys() == {"one batch", "one by one"}
     assert {row["axis"] for row in report["growth"]} == {"queries", "megapixels"}
     assert Image.open(tmp_path / "inference.png").width > 100
