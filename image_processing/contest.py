@@ -36,7 +36,7 @@ def contest(
     for count in (RIVALS, len(maps)):
         unsure = []
         for tiles in contested.split(tiling.step(count)):
-            rivals, others = largest(most[:, tiles], count)  # (k, n), (n,)
+            rivals, others = largest(most.index_select(1, tiles), count)  # (k, n), (n,)
             best, winner = winners(weigh(tiling.pixels(maps, rivals, tiles), rivals, tiles), rivals)  # (P, n), (P, n)
             tiling.put(canvas, tiles, winner)
             # Where a map that was not looked at could be larger at some pixel, more are looked at.
@@ -53,22 +53,13 @@ def winners(scores: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def largest(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Where the `count` largest of `(M, n)` are along the first axis, ascending, and how large any other can be.
-
-    Values are not negative, float32; they are compared to about four digits. (Their bits are ordered as they are, so
-    each can carry its place in its last bits, and one maximum tells both.)
+    """Where the `count` largest of `(M, n)` are along the first axis, ascending, and the largest of the others.
 
     Returns:
-        `(count, n)` int64 places, fewer where M is less, and `(n,)` float32, minus infinity if there is no other.
+        `(count, n)` int64 places, fewer where M is less, and `(n,)`, minus infinity if there is no other.
     """
     if count >= len(values):
         places = torch.arange(len(values), device=values.device)[:, None].expand_as(values)
         return places, torch.full_like(values[0], -torch.inf)
-    mask = (1 << (len(values) - 1).bit_length()) - 1
-    numbers = torch.arange(len(values), dtype=torch.int32, device=values.device)[:, None]
-    carried = (values.contiguous().view(torch.int32) & ~mask) | numbers
-    places = []
-    for _ in range(count):
-        places.append((carried.amax(0) & mask).to(torch.int64))
-        carried.scatter_(0, places[-1][None], -1)
-    return torch.stack(places).sort(0).values, (carried.amax(0) | mask).view(torch.float32)
+    top = values.topk(count + 1, dim=0)
+    return top.indices[:count].sort(0).values, top.values[count]

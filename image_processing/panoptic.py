@@ -96,7 +96,7 @@ def _compete_in_part(canvas: Tensor, tiling: Tiling, logits: Tensor, scores: Ten
 
     def weigh(values: Tensor, queries: Tensor, tiles: Tensor) -> Tensor:
         count(values, queries, tiles)
-        return values.sigmoid_().mul_(scores[queries][:, None])
+        return values.sigmoid_().mul_(scores.take(queries)[:, None])
 
     bounds = (low.sigmoid_().mul_(scores[:, None]), high.sigmoid_().mul_(scores[:, None]))
     contest(canvas, tiling, logits, weigh, bounds)

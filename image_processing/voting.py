@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .contest import ROUNDING, largest, winners
@@ -70,7 +71,7 @@ class Hearing:
 
     def of(self, columns: Tensor) -> Hearing:
         """The same of fewer tiles."""
-        return Hearing(*(values[:, columns] for values in (self.low, self.spread, self.least, self.most)))
+        return Hearing(*(values.index_select(1, columns) for values in (self.low, self.spread, self.least, self.most)))
 
 
 class Vote:
@@ -110,10 +111,21 @@ class Vote:
         for tiles in contested.split(tiling.step_of_samples(len(self.logits))):
             hearing = self.all.hear(tiling.bounds_of(self.logits, tiles))
             unsure.append(self._decide_by_few(canvas, tiling, tiles, self.all, hearing, FEW_OF_ALL))
-        for tiles in torch.cat(unsure).split(tiling.step(sum(self.probs.shape))):
-            masks = tiling.pixels(self.logits, everyone(self.logits, tiles), tiles).sigmoid_()  # (Q, P, n)
-            scores = (self.probs @ masks.flatten(1)).unflatten(1, masks.shape[1:])  # (K, P, n)
-            tiling.put(canvas, tiles, scores.argmax(0))
+        unsure = self._decide_by_all(canvas, tiling, torch.cat(unsure), self.all)
+        self._decide_by_all(canvas, tiling, unsure, None)
+
+    def _decide_by_all(self, canvas: Tensor, tiling: Tiling, tiles: Tensor, voices: Voices | None) -> Tensor:
+        """Computes the scores of the voices' classes, or of all; the tiles in which other classes could win."""
+        probs = self.probs if voices is None else voices.probs
+        unsure = [tiles[:0]]
+        for some in tiles.split(tiling.step(sum(probs.shape))):
+            masks = tiling.pixels(self.logits, everyone(self.logits, some), some).sigmoid_()  # (Q, P, n)
+            best, winner = (probs @ masks.flatten(1)).unflatten(1, masks.shape[1:]).max(0)  # (P, n), (P, n)
+            if voices is not None:
+                winner = voices.classes.take(winner)
+                unsure.append(some[(best * (1 - ROUNDING) <= voices.others).any(0)])
+            tiling.put(canvas, some, winner)
+        return torch.cat(unsure)
 
     def _decide_by_few(
         self,
@@ -143,18 +155,18 @@ class Vote:
     ) -> Tensor:
         """Writes the winner of the likeliest classes; `(n,)` bool, the tiles in which that is the winner of all."""
         rivals, others = largest(hearing.most, few[0])  # (k, n), (n,)
-        doubt = hearing.spread * voices.probs[rivals].amax(0).T  # (V, n)
+        doubt = hearing.spread * F.embedding(rivals, voices.probs).amax(0).T  # (V, n)
         heard, _ = largest(doubt, few[1])  # (v, n)
-        shares = voices.probs[rivals[:, None], heard]  # (k, v, n)
+        shares = voices.probs.take(rivals[:, None] * voices.probs.shape[1] + heard)  # (k, v, n)
         certain = hearing.least.gather(0, rivals)  # (k, n)
         spread, low = hearing.spread.gather(0, heard), hearing.low.gather(0, heard)  # (v, n)
         left_open = hearing.most.gather(0, rivals) - certain - (shares * spread).sum(1)  # (k, n), by those not heard
-        masks = tiling.pixels(self.logits, voices.queries[heard], tiles).sigmoid_()  # (v, P, n)
+        masks = tiling.pixels(self.logits, voices.queries.take(heard), tiles).sigmoid_()  # (v, P, n)
         scores = (certain - (shares * low).sum(1))[:, None] + shares[:, 0, None] * masks[0]  # (k, P, n)
         for number in range(1, len(masks)):
             scores.addcmul_(shares[:, number, None], masks[number])
         best, winner = winners(scores, rivals)  # (P, n), (P, n)
-        tiling.put(canvas, tiles, voices.classes[winner])
+        tiling.put(canvas, tiles, voices.classes.take(winner))
         rival = scores.add_(left_open[:, None]).masked_fill_(rivals[:, None] == winner, -torch.inf).amax(0)  # (P, n)
         rival = torch.maximum(rival, others).clamp_(min=voices.others)
         return (best * (1 - ROUNDING) > rival).all(0)
