@@ -107,13 +107,12 @@ def test_winners_are_the_first_of_equal_scores():
 
 
 @pytest.mark.parametrize("shape", [(2, 50), (5, 50), (150, 50), (847, 20)])
-def test_the_largest_are_found_and_all_others_are_below_the_bound(shape):
+def test_the_largest_are_found_and_the_largest_of_the_others(shape):
     values = torch.rand(shape)
     values[0, 0] = 0
     places, others = largest(values, 3)
     assert (places[1:] > places[:-1]).all()
     count = min(3, shape[0])
     exact = values.topk(count, 0).values
-    torch.testing.assert_close(values.gather(0, places).sort(0, descending=True).values, exact, atol=1e-3, rtol=1e-3)
-    rest = values.scatter(0, places, -torch.inf).amax(0)
-    assert (rest <= others).all() and (others <= rest + 1e-3).all()
+    assert torch.equal(values.gather(0, places).sort(0, descending=True).values, exact)
+    assert torch.equal(others, values.scatter(0, places, -torch.inf).amax(0))
