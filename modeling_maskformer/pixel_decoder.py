@@ -67,7 +67,8 @@ def add_enlarged(fine: Tensor, coarse: Tensor) -> Tensor:
     height, width = coarse.shape[-2:]
     # (a compiled graph is for all sizes)
     if not torch.compiler.is_compiling() and fine.shape[-2:] == (2 * height, 2 * width):
-        fine.unflatten(3, (width, 2)).unflatten(2, (height, 2)).add_(coarse[:, :, :, None, :, None])
+        wide = F.interpolate(coarse, size=(height, 2 * width), mode="nearest")  # rows are added in long runs
+        fine.unflatten(2, (height, 2)).add_(wide[:, :, :, None])
         return fine
     return fine.add_(F.interpolate(coarse, size=fine.shape[-2:], mode="nearest"))
 
@@ -135,4 +136,5 @@ class PixelDecoder(nn.Module):
             conv3x3(image[None], image_weight, image_bias)
             for image, image_weight, image_bias in zip(decoded, weights, biases, strict=True)
         ]
-        return torch.cat(logits).contiguous()  # queries first again, whose maps are looked at one by one
+        logits = logits[0] if len(logits) == 1 else torch.cat(logits)
+        return logits.contiguous()  # queries first again, whose maps are looked at one by one
