@@ -42,7 +42,7 @@ def instance_segmentation(
     class_scores, pairs = class_scores[possible], pairs[possible]
     labels = pairs % probs.shape[1]
     queries, query_of = (pairs // probs.shape[1]).unique(return_inverse=True)  # each mask once
-    logits, image_size = crop_to_image(mask_logits[queries], image_size)  # (S, h, w)
+    logits, image_size = crop_to_image(mask_logits.index_select(0, queries), image_size)  # (S, h, w)
     rows, columns = target_taps(logits, image_size, target_size)
     tiling = Tiling.of(rows, columns, logits.device)
     parts, areas, sums = _find_masks(tiling, logits, probability_to_logit(mask_threshold))

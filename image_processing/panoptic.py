@@ -44,9 +44,9 @@ def panoptic_segmentation(
         The map, and a list of {"id", "label_id", "was_fused" (the class is in `label_ids_to_fuse`), "score"}.
     """
     scores, labels = class_logits.float().softmax(-1).max(-1)  # (Q,), (Q,)
-    kept = (labels != class_logits.shape[-1] - 1) & (scores > threshold)
+    kept = ((labels != class_logits.shape[-1] - 1) & (scores > threshold)).nonzero().flatten()  # (S,)
     scores, labels = scores[kept], labels[kept]
-    logits, image_size = crop_to_image(mask_logits[kept], image_size)  # (S, h, w)
+    logits, image_size = crop_to_image(mask_logits.index_select(0, kept), image_size)  # (S, h, w)
     rows, columns = target_taps(logits, image_size, target_size)
     if len(scores) == 0:
         return torch.full((len(rows), len(columns)), VOID_ID, dtype=torch.int32, device=logits.device), []
