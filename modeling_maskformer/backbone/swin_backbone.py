@@ -59,11 +59,11 @@ def swin_block(block: MaskFormerSwinLayer, hidden: Tensor, size: tuple[int, int]
     for piece in pieces_of(maps, block.window_size, block.shift_size):
         if piece.windows is not windows:
             windows = piece.windows
-            scores = position_bias if windows.mask is None else position_bias + windows.mask
+            scores = position_bias if windows.mask is None else position_bias + windows.mask.to(position_bias.dtype)
         pixels = piece.take(maps)  # (P, C)
-        attended = _attend(block, pixels, windows, scores).add_(pixels)
+        attended = pixels + _attend(block, pixels, windows, scores)
         expanded = block.intermediate(block.layernorm_after(attended))
-        piece.put(block.output(expanded).add_(attended), results)
+        piece.put(attended + block.output(expanded), results)
     return result
 
 

@@ -35,6 +35,21 @@ def test_features_are_those_of_transformers(monkeypatch, size, piece):
         torch.testing.assert_close(found, expected, atol=2e-5, rtol=2e-5)
 
 
+@pytest.mark.parametrize("autocast", [False, True], ids=["bfloat16 weights", "autocast"])
+@torch.no_grad()
+def test_half_precision_is_as_exact_as_that_of_transformers(autocast):
+    theirs, ours = backbones()
+    pixels = torch.randn(1, 3, 75, 109)
+    exact = theirs(pixels).feature_maps
+    if not autocast:
+        theirs, ours, pixels = theirs.bfloat16(), ours.bfloat16(), pixels.bfloat16()
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        maps = zip(ours(pixels).feature_maps, theirs(pixels).feature_maps, exact, strict=True)
+        for found, expected, right in maps:
+            assert found.dtype == expected.dtype
+            assert (found - right).abs().mean() < 1.2 * (expected - right).abs().mean()
+
+
 def test_gradients_flow_outside_training():
     theirs, ours = backbones()
     pixels = torch.randn(1, 3, 75, 109)
