@@ -132,9 +132,8 @@ class Tiling:
         maps = maps[:, used]
         step = max(1, STEP_ELEMENTS // 2 // (maps.shape[1] * maps.shape[2]))
         bounds = []
-        for some in (
-            maps.split(step) if which is None else (maps.index_select(0, numbers) for numbers in which.split(step))
-        ):
+        groups = maps.split(step) if which is None else (maps.index_select(0, some) for some in which.split(step))
+        for some in groups:
             low, high = _extremes(some, some, tiling.rows.samples, 1)
             bounds.append(_extremes(low, high, tiling.columns.samples, 2))
         low, high = (torch.cat(bound).flatten(1) for bound in zip(*bounds, strict=True))

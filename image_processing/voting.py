@@ -88,11 +88,13 @@ class Vote:
     """
 
     def __init__(self, probs: Tensor, logits: Tensor) -> None:
-        self.probs, self.logits = probs, logits
+        self.logits = logits
         order = probs.amax(0).argsort(descending=True)
         left = probs[:, order].flip(1).cumsum(1).amax(0).flip(0)  # (Q,), what a query and all after it can give
         self.loud = Voices.of(probs, order[: max(1, int((left > QUIET).sum()))])
         self.all = Voices.of(probs, torch.arange(len(logits), device=logits.device))
+        every = torch.arange(len(probs), device=logits.device)
+        self.every_class = Voices(self.all.queries, every, probs, torch.zeros_like(probs[:, :1]), -torch.inf)
 
     @property
     def maps(self) -> int:
@@ -111,20 +113,18 @@ class Vote:
         for tiles in contested.split(tiling.step_of_samples(len(self.logits))):
             hearing = self.all.hear(tiling.bounds_of(self.logits, tiles))
             unsure.append(self._decide_by_few(canvas, tiling, tiles, self.all, hearing, FEW_OF_ALL))
-        unsure = self._decide_by_all(canvas, tiling, torch.cat(unsure), self.all)
-        self._decide_by_all(canvas, tiling, unsure, None)
+        tiles = torch.cat(unsure)
+        for voices in (self.all, self.every_class):
+            tiles = self._decide_by_all(canvas, tiling, tiles, voices)
 
-    def _decide_by_all(self, canvas: Tensor, tiling: Tiling, tiles: Tensor, voices: Voices | None) -> Tensor:
-        """Computes the scores of the voices' classes, or of all; the tiles in which other classes could win."""
-        probs = self.probs if voices is None else voices.probs
+    def _decide_by_all(self, canvas: Tensor, tiling: Tiling, tiles: Tensor, voices: Voices) -> Tensor:
+        """Computes all scores of the classes of voices of all queries; the tiles in which other classes could win."""
         unsure = [tiles[:0]]
-        for some in tiles.split(tiling.step(sum(probs.shape))):
+        for some in tiles.split(tiling.step(sum(voices.probs.shape))):
             masks = tiling.pixels(self.logits, everyone(self.logits, some), some).sigmoid_()  # (Q, P, n)
-            best, winner = (probs @ masks.flatten(1)).unflatten(1, masks.shape[1:]).max(0)  # (P, n), (P, n)
-            if voices is not None:
-                winner = voices.classes.take(winner)
-                unsure.append(some[(best * (1 - ROUNDING) <= voices.others).any(0)])
-            tiling.put(canvas, some, winner)
+            best, winner = (voices.probs @ masks.flatten(1)).unflatten(1, masks.shape[1:]).max(0)  # (P, n), (P, n)
+            tiling.put(canvas, some, voices.classes.take(winner))
+            unsure.append(some[(best * (1 - ROUNDING) <= voices.others).any(0)])
         return torch.cat(unsure)
 
     def _decide_by_few(

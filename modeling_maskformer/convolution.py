@@ -55,11 +55,20 @@ def conv3x3(maps: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return F.conv2d(maps, weight, bias, padding=1)
 
 
+def is_captured() -> bool:
+    """Whether operations become a graph, which may run elsewhere and for other sizes."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+
+
+def cat_images(images: list[Tensor]) -> Tensor:
+    """Results `(1, ...)` of single images as a batch; of one image without the copy that `torch.cat` makes."""
+    return images[0] if len(images) == 1 else torch.cat(images)
+
+
 def _takes_winograd(maps: Tensor, weight: Tensor) -> bool:
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():
-        return False  # other programs, which may run elsewhere
     return (
-        min(weight.shape[:2]) >= LEAST_CHANNELS
+        not is_captured()
+        and min(weight.shape[:2]) >= LEAST_CHANNELS
         and maps.shape[-2] * maps.shape[-1] >= LEAST_PIXELS
         and maps.device.type == "cpu"
         and maps.dtype == weight.dtype == torch.float32
@@ -94,5 +103,6 @@ class _Winograd(torch.autograd.Function):
 def _convolve(maps: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     weight = weight.contiguous()
     # image by image: for a batch NNPACK takes another way, which is several times slower
-    images = [torch._nnpack_spatial_convolution(image[None].contiguous(), weight, bias, padding=1) for image in maps]
-    return images[0] if len(images) == 1 else torch.cat(images)
+    return cat_images(
+        [torch._nnpack_spatial_convolution(image[None].contiguous(), weight, bias, padding=1) for image in maps]
+    )

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .convolution import Conv1x1, Conv3x3, conv3x3
+from .convolution import Conv1x1, Conv3x3, cat_images, conv3x3, is_captured
 
 NUM_GROUPS = 32
 PART = 1 << 22  # numbers that are normalised at a time
@@ -25,10 +25,10 @@ class GroupNorm(nn.GroupNorm):
 
     def forward(self, maps: Tensor) -> Tensor:
         size = maps[0].numel()
-        if torch.is_grad_enabled() or maps.device.type != "cpu" or size <= PART:
+        # autocast may give the result another dtype
+        keeps_input = torch.is_grad_enabled() or is_captured() or torch.is_autocast_enabled("cpu")
+        if keeps_input or maps.device.type != "cpu" or size <= PART:
             return super().forward(maps)
-        if torch.compiler.is_compiling() or torch.jit.is_tracing():
-            return super().forward(maps)  # a graph is for other sizes too
         groups = max(1, self.num_groups * PART // size)  # in a part
         step = groups * self.num_channels // self.num_groups
         for image in maps:
@@ -136,5 +136,4 @@ class PixelDecoder(nn.Module):
             conv3x3(image[None], image_weight, image_bias)
             for image, image_weight, image_bias in zip(decoded, weights, biases, strict=True)
         ]
-        logits = logits[0] if len(logits) == 1 else torch.cat(logits)
-        return logits.contiguous()  # queries first again, whose maps are looked at one by one
+        return cat_images(logits).contiguous()  # queries first again, whose maps are looked at one by one

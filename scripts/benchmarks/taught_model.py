@@ -40,7 +40,7 @@ def teach(model: MaskFormerForInstanceSegmentation, picture: Image.Image, region
         for length, places in zip(regions.shape, embeddings.shape[1:], strict=True)
     )
     small = torch.from_numpy(regions)[rows][:, columns]  # (h, w)
-    num_segments, num_queries = int(small.max()) + 1, model.config.decoder_config.num_queries
+    num_segments, num_queries = int(regions.max()) + 1, model.config.decoder_config.num_queries
     wanted = torch.where(small == torch.arange(num_segments)[:, None, None], MASK_LOGIT, -MASK_LOGIT).double()
     embeddings = embeddings.flatten(1)
     products = embeddings @ embeddings.T  # (C, C)
