@@ -128,7 +128,7 @@ def trained_model_card(
     Results are those of the last evaluation, the picture is the first of `training.pictures`.
 
     Args:
-        training: after it. Without `run_description` the card lacks what only that knows.
+        training: what has been trained. Without `run_description` the card lacks what only that knows.
         language: as the Hub's metadata have it.
         license: of the model, by the Hub's names; without one the card has none.
         tags: more tags for the Hub.
