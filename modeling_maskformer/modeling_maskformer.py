@@ -14,12 +14,12 @@ from transformers.utils import ModelOutput
 from .backbone import FeaturePyramid, build_backbone, dilate_last_stage, freeze_batch_norm, needs_pyramid
 from .batching import image_sizes_of, run_by_size
 from .configuration_maskformer import MaskFormerConfig
-from .loss import MaskFormerLoss
-from .mask_product import mask_product
-from .matching import HungarianMatcher
-from .pixel_decoder import PixelDecoder
-from .transformer_decoder import TransformerDecoder, TransformerModule
-from .transformer_pixel_decoder import TransformerPixelDecoder
+from .layers.mask_product import mask_product
+from .layers.pixel_decoder import PixelDecoder
+from .layers.transformer_decoder import TransformerDecoder, TransformerModule
+from .layers.transformer_pixel_decoder import TransformerPixelDecoder
+from .losses.mask_classification import MaskFormerLoss
+from .losses.matching import HungarianMatcher
 
 
 @dataclass
