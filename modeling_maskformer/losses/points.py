@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -204,7 +205,9 @@ class _ImagePoints:
         parts = [block_terms(logits, masks, buffer, with_gradients)]
         if self.num_important:
             certainty = torch.abs(candidates, out=self.buffers.candidates("certainty", *candidates.shape))
-            chosen = certainty.topk(self.num_important, largest=False, sorted=False).indices  # (M, P)
+            # the least certain, as topk finds them too, but on a CPU in four times the time
+            order = np.argpartition(certainty.numpy(), self.num_important - 1, axis=1)
+            chosen = torch.from_numpy(order[:, : self.num_important])  # (M, P)
             buffer = self.buffers.important
             logits = torch.gather(candidates, 1, chosen, out=buffer("logits", *chosen.shape))
             masks = self._masks_at(chosen, layers, numbers)
