@@ -124,12 +124,12 @@ class _BlockedLosses(torch.autograd.Function):
         for image in images.unique().tolist():
             target = _ImageTarget(ids[image], void[image], enlargement)
             for some in (images == image).nonzero()[:, 0].split(masks_at_once):
-                logits = mask_logits[some].float()
+                logits = mask_logits.index_select(0, some).float()
                 focal[some], dice[some], *parts = _score(
                     logits, segments[some], layers[some], target, scratch, ctx.needs_input_grad[0]
                 )
                 for gradient, part in zip(gradients, parts, strict=True):
-                    gradient[some] = part
+                    gradient.index_copy_(0, some, part)
         ctx.dtype = mask_logits.dtype
         ctx.save_for_backward(*gradients)
         return focal, dice
