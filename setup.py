@@ -13,7 +13,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["modeling_maskformer*", "image_processing*"]),
-    package_data={"modeling_maskformer.training": ["*.jinja"]},
+    package_data={"modeling_maskformer.training.cards": ["*.jinja"]},
     install_requires=[
         "torch>=2.6",
         "torchvision>=0.21",

@@ -21,12 +21,12 @@ from .backbone import (
 )
 from .batching import SIZE_DIVISOR, run_at_any_size
 from .configuration_maskformer import MaskFormerConfig
-from .loss import MaskFormerLoss
-from .mask_product import mask_product
-from .matching import HungarianMatcher
-from .pixel_decoder import PixelDecoder
-from .transformer_decoder import TransformerDecoder, TransformerModule
-from .transformer_pixel_decoder import TransformerPixelDecoder
+from .layers.mask_product import mask_product
+from .layers.pixel_decoder import PixelDecoder
+from .layers.transformer_decoder import TransformerDecoder, TransformerModule
+from .layers.transformer_pixel_decoder import TransformerPixelDecoder
+from .losses.mask_classification import MaskFormerLoss
+from .losses.matching import HungarianMatcher
 
 
 @dataclass

@@ -15,8 +15,9 @@ from transformers.modeling_outputs import SemanticSegmenterOutput
 
 from .backbone import freeze_batch_norm
 from .configuration_per_pixel import PerPixelBaselineConfig, PerPixelBaselinePlusConfig
-from .layers import MSRAConv2d
-from .loss_inputs import check_class_labels, gather_segment_ids
+from .layers.initialized import MSRAConv2d
+from .losses.per_pixel import class_maps, per_pixel_cross_entropy
+from .losses.targets import check_class_labels, gather_segment_ids
 from .modeling_maskformer import (
     MaskEmbedder,
     MaskFormerModel,
@@ -26,7 +27,6 @@ from .modeling_maskformer import (
     check_inputs,
     check_pixels,
 )
-from .per_pixel_loss import class_maps, per_pixel_cross_entropy
 
 
 @dataclass

@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+TASKS = ("semantic", "instance", "panoptic")  # how segments are read, predictions merged, and both compared
+
 NO_SEGMENT = 0  # the pixel belongs to no segment: it counts as background of every mask
 VOID = -1  # the pixel is unlabelled: it takes part in no matching, no loss and no metric (255 in uint8)
 

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from benchmarks import inference, training
-from modeling_maskformer.training.argument_parser import ScriptArgumentParser
+from modeling_maskformer.training.arguments.argument_parser import ScriptArgumentParser
 
 BENCHMARKS = {
     "inference": (inference, inference.InferenceBenchmarkArguments),

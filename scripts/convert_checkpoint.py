@@ -15,7 +15,7 @@ from pathlib import Path
 from image_processing import MaskFormerImageProcessor, PerPixelImageProcessor
 from modeling_maskformer.checkpoints import (
     DATASETS,
-    TASKS,
+    PRESET_TASKS,
     Kind,
     Preset,
     find_preset,
@@ -24,7 +24,7 @@ from modeling_maskformer.checkpoints import (
     read_checkpoint,
 )
 from modeling_maskformer.checkpoints.presets import PIXEL_MEAN, PIXEL_STD
-from modeling_maskformer.training.labels import LabelSet, make_label_set, read_named_ids
+from modeling_maskformer.data.labels import LabelSet, make_label_set, read_named_ids
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -56,7 +56,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "without it they are called class_0, class_1, ...",
     )
     parser.add_argument("--dataset", choices=DATASETS, help="what it was trained on; default: told from the weights")
-    parser.add_argument("--task", choices=TASKS, help="default: told from the weights")
+    parser.add_argument("--task", choices=PRESET_TASKS, help="default: told from the weights")
     return parser.parse_args(arguments)
 
 

@@ -16,16 +16,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from modeling_maskformer.data.checks import check_dataset
+from modeling_maskformer.data.collate import EvaluationCollator, SegmentationDataset, collate_images
+from modeling_maskformer.data.label_matching import RelabelledSamples, match_labels
+from modeling_maskformer.evaluation.evaluator import Evaluator
+from modeling_maskformer.evaluation.report import results_table, write_results
 from modeling_maskformer.inference.loading import check_task, load_image_processor, load_model, task_of
 from modeling_maskformer.inference.multi_scale import TtaArguments
-from modeling_maskformer.training.argument_parser import ScriptArgumentParser
-from modeling_maskformer.training.arguments import MaskFormerTrainingArguments
-from modeling_maskformer.training.checks import check_dataset
-from modeling_maskformer.training.collate import EvaluationCollator, SegmentationDataset, collate_images
-from modeling_maskformer.training.data_arguments import DataArguments
-from modeling_maskformer.training.evaluator import Evaluator
-from modeling_maskformer.training.label_matching import RelabelledSamples, match_labels
-from modeling_maskformer.training.report import results_table, write_results
+from modeling_maskformer.training.arguments.argument_parser import ScriptArgumentParser
+from modeling_maskformer.training.arguments.arguments import MaskFormerTrainingArguments
+from modeling_maskformer.training.arguments.data_arguments import DataArguments
 from modeling_maskformer.training.trainer import MaskFormerTrainer
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 from huggingface_hub import EvalResult, ModelCardData
 
-from modeling_maskformer.training.card_text import fill_template, render_card
+from modeling_maskformer.training.cards.card_text import fill_template, render_card
 
 FOLDER = Path(__file__).resolve().parents[1] / "model_cards"
 METRICS = {"mean_iou": "mean IoU in percent", "pq": "PQ in percent"}

@@ -21,13 +21,13 @@ import torch
 from PIL import Image
 from tqdm.auto import tqdm
 
+from modeling_maskformer.data.dataset_pictures import dataset_pictures
 from modeling_maskformer.inference.inputs import Picture, find_pictures
 from modeling_maskformer.inference.loading import check_task, load_image_processor, load_model, task_of
 from modeling_maskformer.inference.multi_scale import MultiScalePredictor, TtaArguments
 from modeling_maskformer.inference.predictor import Predictor
 from modeling_maskformer.inference.writer import ResultWriter
-from modeling_maskformer.training.argument_parser import ScriptArgumentParser
-from modeling_maskformer.training.dataset_pictures import dataset_pictures
+from modeling_maskformer.training.arguments.argument_parser import ScriptArgumentParser
 
 DEFAULT_THRESHOLDS = {"semantic": 0.0, "instance": 0.5, "panoptic": 0.8}
 

@@ -19,11 +19,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from modeling_maskformer.training.argument_parser import ScriptArgumentParser
-from modeling_maskformer.training.data_arguments import DataArguments
-from modeling_maskformer.training.model_arguments import ModelArguments
+from modeling_maskformer.training.arguments.argument_parser import ScriptArgumentParser
+from modeling_maskformer.training.arguments.data_arguments import DataArguments
+from modeling_maskformer.training.arguments.model_arguments import ModelArguments
+from modeling_maskformer.training.arguments.run_arguments import EVERYDAY_FIELDS, AugmentationArguments, RunArguments
 from modeling_maskformer.training.run import prepare_training, run_training
-from modeling_maskformer.training.run_arguments import EVERYDAY_FIELDS, AugmentationArguments, RunArguments
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..remembered import remembered
+from ..layers.remembered import remembered
 
 PIECE = 2000  # about so many pixels are computed together on a CPU
 OUTSIDE = -100.0  # added to the attention score of two pixels that the cyclic shift has brought together

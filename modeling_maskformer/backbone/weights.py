@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers.models.maskformer.configuration_maskformer_swin import MaskFormerSwinConfig
 
-from ..swin import swin_weights
+from .swin import swin_weights
 
 
 def load_backbone_weights(backbone: nn.Module, path: str | Path) -> None:

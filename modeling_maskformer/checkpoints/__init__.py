@@ -14,12 +14,12 @@ from .architecture import (
 )
 from .convert import build_config, convert_weights, load_original, load_weights
 from .errors import CheckpointError, LayoutError, UnsafeCheckpointError
-from .presets import DATASETS, TASKS, Preset, find_preset
+from .presets import DATASETS, PRESET_TASKS, Preset, find_preset
 from .unpickle import read_checkpoint
 
 __all__ = [
     "DATASETS",
-    "TASKS",
+    "PRESET_TASKS",
     "Architecture",
     "CheckpointError",
     "DecoderArchitecture",

@@ -18,7 +18,7 @@ TIMM_DEPTHS = {(3, 4, 6, 3): 50, (3, 4, 23, 3): 101, (3, 8, 36, 3): 152}
 
 
 class Kind(Enum):
-    """The three architectures that the paper compares."""
+    """The architectures that the paper compares, named as in `ARCHITECTURES`, with the paper's names as values."""
 
     MASKFORMER = "MaskFormer"
     PER_PIXEL = "PerPixelBaseline"

@@ -8,10 +8,7 @@ from pathlib import Path
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from ..configuration_maskformer import MaskFormerConfig
-from ..configuration_per_pixel import PerPixelBaselineConfig, PerPixelBaselinePlusConfig
-from ..modeling_maskformer import MaskFormerForInstanceSegmentation
-from ..modeling_per_pixel import PerPixelBaselineForSemanticSegmentation, PerPixelBaselinePlusForSemanticSegmentation
+from ..architectures import ARCHITECTURES
 from .architecture import Architecture, Kind, ResNetArchitecture, SwinArchitecture, infer_architecture
 from .errors import LayoutError
 from .names import name_table
@@ -21,12 +18,6 @@ from .unpickle import read_checkpoint
 NUM_HEADS = 8
 DROPOUT = 0.1
 DROP_PATH_RATE = 0.3
-
-CLASSES: dict[Kind, tuple[type[PreTrainedConfig], type[PreTrainedModel]]] = {
-    Kind.MASKFORMER: (MaskFormerConfig, MaskFormerForInstanceSegmentation),
-    Kind.PER_PIXEL: (PerPixelBaselineConfig, PerPixelBaselineForSemanticSegmentation),
-    Kind.PER_PIXEL_PLUS: (PerPixelBaselinePlusConfig, PerPixelBaselinePlusForSemanticSegmentation),
-}
 
 
 def convert_weights(weights: Mapping[str, Tensor], architecture: Architecture) -> dict[str, Tensor]:
@@ -84,7 +75,7 @@ def build_config(
         fields["enforce_input_projection"] = architecture.enforces_input_projection
     if no_object_weight is not None:
         fields["no_object_weight"] = no_object_weight
-    config_class, _ = CLASSES[architecture.kind]
+    config_class = ARCHITECTURES[architecture.kind.name.lower()].config_class
     return config_class(
         backbone_config=build_backbone_config(architecture.backbone),
         last_stage_dilations=list_dilations(architecture.backbone),
@@ -126,7 +117,7 @@ def load_weights(
     no_object_weight = None
     if architecture.kind is Kind.MASKFORMER:
         no_object_weight = round(converted["criterion.empty_weight"][-1].item(), 6)  # 0.1, not exact in float32
-    _, model_class = CLASSES[architecture.kind]
+    model_class = ARCHITECTURES[architecture.kind.name.lower()].model_class
     model = model_class(build_config(architecture, no_object_weight, labels))
     try:
         model.load_state_dict(converted)

@@ -85,7 +85,7 @@ PRESETS = (
     Preset("mapillary_vistas", "semantic", 65, 2048, 2048, ignore_index=65),
 )
 DATASETS = tuple(dict.fromkeys(preset.dataset for preset in PRESETS))
-TASKS = ("semantic", "panoptic")
+PRESET_TASKS = tuple(dict.fromkeys(preset.task for preset in PRESETS))
 
 
 def find_preset(architecture: Architecture, dataset: str | None = None, task: str | None = None) -> Preset:

@@ -10,37 +10,22 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import CONFIG_NAME, IMAGE_PROCESSOR_NAME
 
-from image_processing.image_processing_maskformer import (
-    MaskFormerImageProcessor,
-    PerPixelImageProcessor,
-    SegmentationImageProcessor,
-)
+from image_processing.image_processing_maskformer import SegmentationImageProcessor
 
-from ..configuration_maskformer import MaskFormerConfig
-from ..configuration_per_pixel import PerPixelBaselineConfig, PerPixelBaselinePlusConfig
-from ..modeling_maskformer import MaskFormerForInstanceSegmentation
-from ..modeling_per_pixel import PerPixelBaselineForSemanticSegmentation, PerPixelBaselinePlusForSemanticSegmentation
-
-TASKS = ("semantic", "instance", "panoptic")
-
-# config -> model and image processor
-CLASSES: dict[type[PreTrainedConfig], tuple[type[PreTrainedModel], type[SegmentationImageProcessor]]] = {
-    MaskFormerConfig: (MaskFormerForInstanceSegmentation, MaskFormerImageProcessor),
-    PerPixelBaselineConfig: (PerPixelBaselineForSemanticSegmentation, PerPixelImageProcessor),
-    PerPixelBaselinePlusConfig: (PerPixelBaselinePlusForSemanticSegmentation, PerPixelImageProcessor),
-}
+from ..architectures import ARCHITECTURES, architecture_of
+from ..configuration_per_pixel import PerPixelBaselineConfig
 
 
 def load_config(checkpoint: str | os.PathLike) -> PreTrainedConfig:
-    """The configuration of a folder or Hub name, one of `CLASSES`.
+    """The configuration of a folder or Hub name, of one of the `ARCHITECTURES`.
 
     Raises:
         ValueError: what is there is no checkpoint of these; says what was found and expected.
     """
     check_folder(checkpoint, CONFIG_NAME, "the model's configuration")
     config = _from_hub_or_folder(AutoConfig, checkpoint)
-    if type(config) not in CLASSES:
-        expected = ", ".join(repr(config_class.model_type) for config_class in CLASSES)
+    if architecture_of(config) is None:
+        expected = ", ".join(repr(entry.config_class.model_type) for entry in ARCHITECTURES.values())
         raise ValueError(f"{checkpoint} holds a model of type {config.model_type!r}, expected one of {expected}.")
     return config
 
@@ -55,7 +40,7 @@ def load_model(checkpoint: str | os.PathLike, **settings: Any) -> PreTrainedMode
     Raises:
         ValueError: what is there is no MaskFormer or per-pixel baseline; says what was found and expected.
     """
-    model_class, _ = CLASSES[type(load_config(checkpoint))]
+    model_class = architecture_of(load_config(checkpoint)).model_class
     return _from_hub_or_folder(model_class, checkpoint, **settings)
 
 
@@ -66,7 +51,7 @@ def load_image_processor(checkpoint: str | os.PathLike) -> SegmentationImageProc
         ValueError: there is none.
     """
     check_folder(checkpoint, IMAGE_PROCESSOR_NAME, "the image processor")
-    _, processor_class = CLASSES[type(load_config(checkpoint))]
+    processor_class = architecture_of(load_config(checkpoint)).image_processor_class
     return _from_hub_or_folder(processor_class, checkpoint)
 
 

@@ -8,11 +8,11 @@ import timm
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from transformers import PreTrainedModel
 
+from ..architectures import ARCHITECTURES
 from ..backbone import create_timm_model, load_backbone_weights
-from ..inference.loading import CLASSES, check_task, load_model
-from ..swin import SWINS, Swin, load_swin_weights, timm_name_of
-from .architectures import CONFIG_CLASSES, MASK_LOSS
-from .model_arguments import ModelArguments
+from ..backbone.swin import SWINS, Swin, load_swin_weights, timm_name_of
+from ..inference.loading import check_task, load_model
+from .arguments.model_arguments import MASK_LOSS, ModelArguments
 
 
 def build_model(arguments: ModelArguments, id2label: Mapping[int, str], task: str) -> PreTrainedModel:
@@ -23,7 +23,7 @@ def build_model(arguments: ModelArguments, id2label: Mapping[int, str], task: st
             sentence.
     """
     architecture = arguments.find_architecture()
-    config_class = CONFIG_CLASSES[architecture]
+    config_class = ARCHITECTURES[architecture].config_class
     check_task(config_class, task)
     settings = {
         "id2label": dict(id2label),
@@ -63,8 +63,7 @@ def build_model(arguments: ModelArguments, id2label: Mapping[int, str], task: st
         segmentation_task=task,
         **settings,
     )
-    model_class, _ = CLASSES[config_class]
-    model = model_class(config)
+    model = ARCHITECTURES[architecture].model_class(config)
     if arguments.backbone_weights == "pretrained":
         load_timm_weights(model, SWINS.get(arguments.backbone))
     elif arguments.backbone_weights != "random":

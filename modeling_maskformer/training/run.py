@@ -8,21 +8,22 @@ from pathlib import Path
 from transformers import set_seed
 from transformers.image_processing_utils import BaseImageProcessor
 
-from ..inference.loading import CLASSES, check_task, load_image_processor
+from ..architectures import ARCHITECTURES
+from ..data.augmentation import Augmentation
+from ..data.checks import check_dataset
+from ..data.collate import EvaluationCollator, SegmentationDataset, TrainingCollator
+from ..data.labels import LabelSet
+from ..evaluation.evaluator import Evaluator
+from ..evaluation.report import results_table, write_results
+from ..inference.loading import check_task, load_image_processor
 from ..inference.pictures import draw_samples
 from ..inference.predictor import Predictor
-from .architectures import CONFIG_CLASSES
-from .augmentation import Augmentation
-from .checks import check_dataset
-from .collate import EvaluationCollator, SegmentationDataset, TrainingCollator
-from .data_arguments import DataArguments
-from .evaluator import Evaluator
-from .labels import LabelSet
-from .model_arguments import ModelArguments
+from .arguments.data_arguments import DataArguments
+from .arguments.model_arguments import ModelArguments
+from .arguments.run_arguments import AugmentationArguments, RunArguments
+from .cards.model_card import RunDescription
 from .model_building import build_model, normalization_of
-from .model_card import RunDescription
-from .report import results_table, write_results
-from .run_arguments import AugmentationArguments, RunArguments
+from .output_folder import prepare_output_dir
 from .trainer import MaskFormerTrainer
 
 
@@ -45,9 +46,9 @@ def prepare_training(
     task = data_arguments.task
     if task is None:
         raise ValueError("--task is needed: semantic, instance or panoptic.")
-    check_task(CONFIG_CLASSES[model_arguments.find_architecture()], task)
+    check_task(ARCHITECTURES[model_arguments.find_architecture()].config_class, task)
     if arguments.process_index == 0:
-        arguments.prepare_output_dir()
+        prepare_output_dir(arguments)
     set_seed(arguments.seed)
     data = data_arguments.open(task)
     train, validation = data.train_and_validation(
@@ -125,5 +126,5 @@ def build_image_processor(
     else:
         processor = load_image_processor(model_arguments.model)
         mean, std = processor.image_mean, processor.image_std
-    _, processor_class = CLASSES[CONFIG_CLASSES[model_arguments.find_architecture()]]
+    processor_class = ARCHITECTURES[model_arguments.find_architecture()].image_processor_class
     return processor_class(image_mean=list(mean), image_std=list(std), **settings)

@@ -15,9 +15,9 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.trainer_utils import EvalLoopOutput, SchedulerType
 
-from .arguments import MaskFormerTrainingArguments
-from .evaluator import Evaluator
-from .model_card import RunDescription, trained_model_card, write_card
+from ..evaluation.evaluator import Evaluator
+from .arguments.arguments import MaskFormerTrainingArguments
+from .cards.model_card import RunDescription, trained_model_card, write_card
 from .optimizer import parameter_groups, poly_schedule, step_schedule
 
 _AUXILIARY_LOSS = re.compile(r"_\d+$")  # the loss parts of intermediate decoder layers end in the layer's number

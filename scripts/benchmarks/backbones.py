@@ -1,6 +1,6 @@
 """The backbones that the benchmarks put models on."""
 
-from modeling_maskformer.swin import SWINS, Swin
+from modeling_maskformer.backbone.swin import SWINS, Swin
 
 SWIN_TINY = SWINS["swin-tiny"].config()
 RESNET_50 = {"model_type": "timm_backbone", "backbone": "resnet50"}

@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
+from modeling_maskformer.targets import TASKS
+
 from .backbones import MINIATURE
 from .inference_programs import (
     BACKBONES,
     OURS,
-    TASKS,
     TRANSFORMERS,
     build_models,
     build_pipelines,

@@ -20,7 +20,6 @@ from modeling_maskformer import MaskFormerConfig, MaskFormerForInstanceSegmentat
 from .backbones import EFFICIENTNET_LITE0, RESNET_50, SWIN_TINY
 
 OURS, TRANSFORMERS = "this package", "transformers"
-TASKS = ("semantic", "instance", "panoptic")
 BACKBONES = {"Swin-T": SWIN_TINY, "ResNet-50": RESNET_50, "tf_efficientnet_lite0": EFFICIENTNET_LITE0}
 
 

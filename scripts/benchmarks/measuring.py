@@ -18,7 +18,7 @@ import transformers
 SPARE_MEMORY = 1 << 30  # left to the rest of the machine
 STATUS = "/proc/self/status"
 # what every measuring process starts with, so that it is imported once and not anew for each
-PRELOADED = ["torch", "transformers", "modeling_maskformer.training.datasets", "image_processing"]
+PRELOADED = ["torch", "transformers", "modeling_maskformer.data.datasets", "image_processing"]
 
 
 def time_in_turn(

@@ -10,10 +10,10 @@ from PIL import Image
 from transformers.models.maskformer.image_processing_maskformer import MaskFormerImageProcessor as TheirProcessor
 
 from image_processing import MaskFormerImageProcessor
+from modeling_maskformer.data.augmentation import Augmentation, AugmentationConfig
+from modeling_maskformer.data.collate import SegmentationDataset, TrainingCollator
+from modeling_maskformer.data.samples import Sample
 from modeling_maskformer.targets import Segments
-from modeling_maskformer.training.augmentation import Augmentation, AugmentationConfig
-from modeling_maskformer.training.collate import SegmentationDataset, TrainingCollator
-from modeling_maskformer.training.samples import Sample
 
 from .measuring import summary, time_in_turn
 from .training_programs import TRANSFORMERS, Setting, make_batch

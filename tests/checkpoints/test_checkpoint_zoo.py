@@ -5,6 +5,7 @@ import timm
 import torch
 from original_models import ZOO_BACKBONES, OriginalModel, zoo_names
 
+from modeling_maskformer.architectures import architecture_of
 from modeling_maskformer.checkpoints import (
     CheckpointError,
     SwinArchitecture,
@@ -13,7 +14,6 @@ from modeling_maskformer.checkpoints import (
     find_preset,
     infer_architecture,
 )
-from modeling_maskformer.checkpoints.convert import CLASSES
 
 # the backbone, what else differs from ADE20K's models; then what must be found: millions of parameters as the paper's
 # tables say (None where they do not), the backbone, the dataset
@@ -85,8 +85,9 @@ def test_names_and_shapes_are_those_of_this_packages_model(name):
     backbone, fields, *_ = ZOO[name]
     weights = weights_of(backbone, fields)
     architecture = infer_architecture(weights)
+    config = build_config(architecture)
     with torch.device("meta"):
-        model = CLASSES[architecture.kind][1](build_config(architecture))
+        model = architecture_of(config).model_class(config)
     expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
     converted = convert_weights(weights, architecture)
     assert {key: tuple(value.shape) for key, value in converted.items()} == expected

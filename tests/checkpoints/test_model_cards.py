@@ -138,8 +138,8 @@ def test_the_conversion_command_is_one_the_script_takes(tmp_path):
 
 
 def test_evaluation_commands_have_only_flags_that_the_script_has():
-    from modeling_maskformer.training.argument_parser import ScriptArgumentParser
-    from modeling_maskformer.training.data_arguments import DataArguments
+    from modeling_maskformer.training.arguments.argument_parser import ScriptArgumentParser
+    from modeling_maskformer.training.arguments.data_arguments import DataArguments
     from scripts.evaluate import EvaluationArguments
 
     parser = ScriptArgumentParser((EvaluationArguments, DataArguments))

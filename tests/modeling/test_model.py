@@ -10,8 +10,8 @@ from torch import nn
 
 from modeling_maskformer import MaskFormerConfig, MaskFormerForInstanceSegmentation
 from modeling_maskformer.backbone import load_backbone_weights, timm_out_indices
-from modeling_maskformer.position_embedding import sine_position_embedding
-from modeling_maskformer.transformer_decoder import TransformerDecoder
+from modeling_maskformer.layers.position_embedding import sine_position_embedding
+from modeling_maskformer.layers.transformer_decoder import TransformerDecoder
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)

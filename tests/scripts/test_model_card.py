@@ -12,7 +12,7 @@ from huggingface_hub import ModelCard
 from PIL import Image
 from script_runs import BRIEF, SMALL, run
 
-from modeling_maskformer.training.card_text import is_signed
+from modeling_maskformer.training.cards.card_text import is_signed
 from modeling_maskformer.training.trainer import MaskFormerTrainer
 from scripts import train
 

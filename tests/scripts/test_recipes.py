@@ -16,7 +16,7 @@ from modeling_maskformer import (
     PerPixelBaselineForSemanticSegmentation,
     PerPixelBaselinePlusForSemanticSegmentation,
 )
-from modeling_maskformer.training.augmentation import COCO_PANOPTIC
+from modeling_maskformer.data.augmentation import COCO_PANOPTIC
 from modeling_maskformer.training.model_building import build_model, normalization_of
 from modeling_maskformer.training.trainer import MaskFormerTrainer
 from scripts import train

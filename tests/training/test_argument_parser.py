@@ -7,7 +7,7 @@ from typing import Literal
 import pytest
 from transformers import TrainingArguments
 
-from modeling_maskformer.training.argument_parser import ScriptArgumentParser
+from modeling_maskformer.training.arguments.argument_parser import ScriptArgumentParser
 
 
 @dataclass

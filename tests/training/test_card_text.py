@@ -6,7 +6,7 @@ import jinja2
 import pytest
 from huggingface_hub import ModelCard, ModelCardData
 
-from modeling_maskformer.training.card_text import (
+from modeling_maskformer.training.cards.card_text import (
     is_signed,
     render_card,
     shown_command,

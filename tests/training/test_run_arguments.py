@@ -7,11 +7,12 @@ from modeling_maskformer import (
     PerPixelBaselineForSemanticSegmentation,
     PerPixelBaselinePlusForSemanticSegmentation,
 )
-from modeling_maskformer.training.augmentation import AugmentationConfig
-from modeling_maskformer.training.card_text import sign
-from modeling_maskformer.training.model_arguments import ModelArguments
+from modeling_maskformer.data.augmentation import AugmentationConfig
+from modeling_maskformer.training.arguments.model_arguments import ModelArguments
+from modeling_maskformer.training.arguments.run_arguments import AugmentationArguments, RunArguments
+from modeling_maskformer.training.cards.card_text import sign
 from modeling_maskformer.training.model_building import build_model, normalization_of
-from modeling_maskformer.training.run_arguments import AugmentationArguments, RunArguments
+from modeling_maskformer.training.output_folder import prepare_output_dir
 
 
 def run_arguments(output_dir, **settings):
@@ -31,12 +32,12 @@ def used_folder(tmp_path):
 
 def test_a_folder_with_another_run_is_refused_and_what_was_found_is_named(used_folder):
     with pytest.raises(ValueError, match=r"holds another run \(checkpoint-180, checkpoint-90, config.json, "):
-        run_arguments(used_folder).prepare_output_dir()
+        prepare_output_dir(run_arguments(used_folder))
     assert (used_folder / "checkpoint-180").is_dir()
 
 
 def test_overwriting_removes_the_other_run_and_nothing_else(used_folder):
-    run_arguments(used_folder, overwrite_output_dir=True).prepare_output_dir()
+    prepare_output_dir(run_arguments(used_folder, overwrite_output_dir=True))
     assert sorted(path.name for path in used_folder.iterdir()) == ["checkpoint-of-mine", "notes.txt"]
 
 
@@ -44,31 +45,31 @@ def test_a_card_goes_with_the_run_it_is_of_unless_it_was_edited(used_folder):
     card = used_folder / "README.md"
     card.write_text(sign("# A run\n"))
     with pytest.raises(ValueError, match=r"README\.md"):
-        run_arguments(used_folder).prepare_output_dir()
-    run_arguments(used_folder, overwrite_output_dir=True).prepare_output_dir()
+        prepare_output_dir(run_arguments(used_folder))
+    prepare_output_dir(run_arguments(used_folder, overwrite_output_dir=True))
     assert not card.exists()
     card.write_text(sign("# A run\n").replace("A run", "My run"))
-    run_arguments(used_folder).prepare_output_dir()
+    prepare_output_dir(run_arguments(used_folder))
     assert "My run" in card.read_text()
 
 
 def test_a_new_or_unrelated_folder_is_fine(tmp_path):
     (tmp_path / "notes.txt").write_text("")
-    run_arguments(tmp_path).prepare_output_dir()
-    run_arguments(tmp_path / "new").prepare_output_dir()
+    prepare_output_dir(run_arguments(tmp_path))
+    prepare_output_dir(run_arguments(tmp_path / "new"))
     assert (tmp_path / "notes.txt").exists()
 
 
 def test_last_means_the_newest_checkpoint(used_folder):
     arguments = run_arguments(used_folder, resume_from_checkpoint="last")
-    arguments.prepare_output_dir()
+    prepare_output_dir(arguments)
     assert arguments.resume_from_checkpoint == str(used_folder / "checkpoint-180")
 
 
 @pytest.mark.parametrize("wanted", ["last", "checkpoint-7"])
 def test_resuming_from_nothing_is_refused(tmp_path, wanted):
     with pytest.raises(ValueError, match=r"no checkpoint to resume from"):
-        run_arguments(tmp_path, resume_from_checkpoint=wanted).prepare_output_dir()
+        prepare_output_dir(run_arguments(tmp_path, resume_from_checkpoint=wanted))
 
 
 def test_one_number_is_a_square_crop_and_sets_the_size_of_evaluation():

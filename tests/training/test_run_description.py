@@ -2,10 +2,10 @@
 
 import pytest
 
-from modeling_maskformer.training.data_arguments import DataArguments
-from modeling_maskformer.training.model_arguments import ModelArguments
-from modeling_maskformer.training.model_card import RunDescription
-from modeling_maskformer.training.run_arguments import AugmentationArguments
+from modeling_maskformer.training.arguments.data_arguments import DataArguments
+from modeling_maskformer.training.arguments.model_arguments import ModelArguments
+from modeling_maskformer.training.arguments.run_arguments import AugmentationArguments
+from modeling_maskformer.training.cards.model_card import RunDescription
 
 
 def describe(dataset="shapes", **model):

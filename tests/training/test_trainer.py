@@ -12,9 +12,9 @@ from transformers.image_processing_utils import BaseImageProcessor
 from transformers.trainer_callback import TrainerCallback
 from transformers.utils import ModelOutput
 
+from modeling_maskformer.evaluation.evaluator import Evaluator
 from modeling_maskformer.targets import Segments, segments_from_class_map
-from modeling_maskformer.training.arguments import MaskFormerTrainingArguments
-from modeling_maskformer.training.evaluator import Evaluator
+from modeling_maskformer.training.arguments.arguments import MaskFormerTrainingArguments
 from modeling_maskformer.training.trainer import MaskFormerTrainer
 
 ID2LABEL = {0: "dark", 1: "bright"}

@@ -1,0 +1,1 @@
+"""Rows of a dataset -> segments, labels, augmented samples and batches."""

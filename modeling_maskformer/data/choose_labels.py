@@ -1,0 +1,177 @@
+"""The label set of an opened dataset, from the first source that knows it; in the end, from its annotations.
+
+Which class ids these use is found by reading all of them once, and remembered between runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import datasets
+from datasets import Dataset
+from tqdm.auto import tqdm
+from transformers.utils import logging
+
+from .columns import Columns, class_names
+from .errors import DataError
+from .labels import LabelSet, NamedIds, make_label_set, read_named_ids, summarize
+from .samples import AnnotationFormat, file_stem, with_encoded_images
+from .sources import Tables
+
+logger = logging.get_logger(__name__)
+
+LABEL_COLUMNS = ("id2label", "label2id", "semantic_class_to_id", "class_to_id")
+
+
+def choose_labels(
+    tables: Tables,
+    columns: Columns,
+    reader: AnnotationFormat,
+    task: str,
+    id2label: str | Path | Mapping | list | None,
+    reduce_labels: bool,
+    ignore_index: int | None,
+) -> LabelSet:
+    """The classes of a dataset: from the caller, its files, its features, a column, or the ids in its annotations.
+
+    Args:
+        tables: the splits, and the names that the dataset's files tell.
+        columns: of the tables.
+        reader: the annotation format.
+        task: "semantic", "instance" or "panoptic"; instance segmentation leaves stuff out.
+        id2label, reduce_labels, ignore_index: as in `open_dataset`.
+    """
+    if reader.has_categories and reduce_labels:
+        raise DataError("reduce_labels is for class ids in pixels; these annotations have COCO categories.")
+    named = _names(tables, columns, id2label)
+    void_ids, background_ids = set(), set()
+    if not reader.has_categories:
+        void_ids = set() if ignore_index is None else {ignore_index}
+        if task == "instance":
+            reduce_labels, background_ids = True, {0}
+        elif reduce_labels:
+            void_ids.add(0)
+    if named is None:
+        named = _names_of_found_ids(_scan(tables, columns, reader), void_ids | background_ids, reduce_labels)
+    labels = make_label_set(named, void_ids, background_ids, reduce_labels)
+    if labels.is_thing is None:
+        labels = _tell_things_from_stuff(labels, tables, columns, reader, task)
+    if task == "instance":
+        labels = labels.things()
+    return labels
+
+
+def _names(tables: Tables, columns: Columns, id2label: str | Path | Mapping | list | None) -> NamedIds | None:
+    if id2label is None:
+        return tables.named or _names_in_table(next(iter(tables.splits.values())), columns)
+    given = read_named_ids(id2label)
+    if given.things is None and tables.named is not None and tables.named.things is not None:
+        return NamedIds(given.names, {raw: tables.named.things.get(raw, True) for raw in given.names})
+    return given
+
+
+def _names_in_table(rows: Dataset, columns: Columns) -> NamedIds | None:
+    annotations = [name for name in (columns.map, columns.info, columns.objects) if name is not None]
+    names = class_names(rows.features, annotations)
+    if names is not None:
+        return NamedIds(dict(enumerate(names)))
+    column = next((name for name in LABEL_COLUMNS if name in rows.column_names), None)
+    return None if column is None else read_named_ids(rows.select_columns([column])[0][column])
+
+
+def _scan(tables: Tables, columns: Columns, reader: AnnotationFormat) -> dict[int, bool]:
+    """Ids in the annotations of all splits but test splits, which often have none."""
+    splits = {name: rows for name, rows in tables.splits.items() if not name.lower().startswith("test")}
+    return scan_class_ids(splits or tables.splits, reader, columns.image)
+
+
+def _names_of_found_ids(found: Mapping[int, bool], special: set[int], reduce_labels: bool) -> NamedIds:
+    """ "class_<id>" for every id from 0 (or 1) to the highest, found or not: a label is the number in the pixels."""
+    ids = sorted(found.keys() - special)
+    if not ids:
+        raise DataError(
+            f"The annotations have no class id but {', '.join(map(str, sorted(found)))}, which mean void or "
+            "background: check ignore_index and reduce_labels."
+        )
+    lowest = 1 if reduce_labels else 0
+    names = {raw: f"class_{raw}" for raw in range(lowest, ids[-1] + 1) if raw not in special}
+    unused = sorted(found.keys() & special)
+    meaning = f" Pixels of id {', '.join(map(str, unused))} are void or background." if unused else ""
+    logger.warning(
+        f"The dataset does not name its classes: the {len(ids)} ids found, {summarize(ids)}, become {len(names)} "
+        f"classes 'class_{min(names)}' to 'class_{max(names)}'.{meaning} A label file (id2label) names them."
+    )
+    return NamedIds(names)
+
+
+def _tell_things_from_stuff(
+    labels: LabelSet, tables: Tables, columns: Columns, reader: AnnotationFormat, task: str
+) -> LabelSet:
+    if task == "instance":
+        return replace(labels, is_thing=(True,) * len(labels))
+    if task == "semantic":
+        return labels
+    if reader.has_categories:
+        logger.warning(
+            "Nothing tells which classes are stuff, so no segments are fused in panoptic results. "
+            "A label file of COCO categories with 'isthing' tells it."
+        )
+        return labels
+    found = _scan(tables, columns, reader)
+    return replace(labels, is_thing=tuple(found.get(raw, False) for raw in labels.dataset_ids))
+
+
+def scan_class_ids(
+    splits: Mapping[str, Dataset], annotation_format: AnnotationFormat, image_column: str
+) -> dict[int, bool]:
+    """Id of each class in the annotations -> whether any of its pixels belong to an instance.
+
+    Args:
+        splits: the tables to read.
+        annotation_format: reads a row's class ids.
+        image_column: names the samples in messages; images are not decoded.
+    """
+    cache = _cache_file(splits, annotation_format)
+    if cache is not None and cache.is_file():
+        return {int(raw): bool(thing) for raw, thing in json.loads(cache.read_text()).items()}
+    found: dict[int, bool] = {}
+    for split, rows in splits.items():
+        rows = with_encoded_images(rows)  # no picture is decoded but by the format
+        for index, row in enumerate(tqdm(rows, desc=f"Looking for class ids in '{split}'", leave=False)):
+            try:
+                for raw, thing in annotation_format.class_ids(row).items():
+                    found[raw] = found.get(raw, False) or thing
+            except DataError as error:
+                name = file_stem(row[image_column]) or f"{split}_{index:06d}"
+                raise DataError(f"Sample {index} of split '{split}' ({name}): {error}.") from error.__cause__
+    if cache is not None:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        cache.write_text(json.dumps(found))
+    return found
+
+
+def _cache_file(splits: Mapping[str, Dataset], annotation_format: AnnotationFormat) -> Path | None:
+    """A file named by the format and the state of all files behind the tables; None where they have no files."""
+    state: list[object] = [repr(annotation_format)]
+    for split, rows in splits.items():
+        files = [entry["filename"] for entry in rows.cache_files] or _annotation_files(rows)
+        if not files:
+            return None
+        status = [os.stat(file) for file in files]
+        state.append((split, [(str(file), s.st_size, s.st_mtime_ns) for file, s in zip(files, status, strict=True)]))
+    key = hashlib.sha256(repr(state).encode()).hexdigest()[:32]
+    return Path(datasets.config.HF_DATASETS_CACHE) / "modeling_maskformer" / f"class-ids-{key}.json"
+
+
+def _annotation_files(rows: Dataset) -> list[str]:
+    """The files of a table of paths, as made of folders of pictures."""
+    if "annotation" not in rows.column_names:
+        return []
+    encoded = with_encoded_images(rows)["annotation"]
+    files = [entry.get("path") if isinstance(entry, Mapping) else None for entry in encoded]
+    return files if all(file and os.path.isfile(file) for file in files) else []

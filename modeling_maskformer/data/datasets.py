@@ -1,0 +1,170 @@
+"""Opens a dataset for a task: its splits as samples, and its label set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch.utils.data import Subset
+
+from ..targets import TASKS
+from .choose_labels import choose_labels
+from .columns import describe, find_columns
+from .errors import DataError
+from .formats import FORMATS, choose_format
+from .labels import LabelSet
+from .samples import RowSamples, SampleSource
+from .shapes import ShapesDataset
+from .sources import open_tables
+
+GENERATED = "shapes"
+NUM_GENERATED = {"train": 2000, "validation": 200}
+# Starts of the names that splits usually have, best first.
+TRAIN_SPLITS = ("train",)
+VALIDATION_SPLITS = ("val", "dev", "eval", "test")
+
+
+@dataclass
+class SegmentationData:
+    """An opened dataset: samples of each split, read when asked for, and its label set.
+
+    Attributes:
+        splits: split -> samples; `len()` and `[index] -> Sample`.
+        labels: classes as the samples' segments number them.
+        task: "semantic", "instance" or "panoptic".
+    """
+
+    splits: dict[str, SampleSource]
+    labels: LabelSet
+    task: str
+
+    def train_and_validation(
+        self,
+        train_split: str | None = None,
+        validation_split: str | None = None,
+        validation_fraction: float = 0.1,
+        seed: int = 0,
+    ) -> tuple[SampleSource, SampleSource]:
+        """The samples to train on and those to measure on.
+
+        Args:
+            train_split: default: the split whose name starts with "train", or the only one.
+            validation_split: default: the one whose name starts with "val", "dev", "eval" or "test".
+            validation_fraction: without a validation split, such a part is drawn from the training split, always the
+                same for the same seed.
+            seed: of that draw.
+
+        Raises:
+            DataError: no such split, or too few samples to part them.
+        """
+        train_name = self._split_name(train_split, TRAIN_SPLITS)
+        if train_name is None:
+            raise DataError(f"No training split: the dataset has {', '.join(self.splits)}. Name it with train_split.")
+        validation_name = self._split_name(validation_split, VALIDATION_SPLITS)
+        train = self.splits[train_name]
+        if validation_name is not None and validation_name != train_name:
+            return train, self.splits[validation_name]
+        if not 0 < validation_fraction < 1:
+            raise DataError(
+                f"The dataset has no validation split (it has {', '.join(self.splits)}): "
+                f"a validation_fraction between 0 and 1 is expected, got {validation_fraction}."
+            )
+        count = max(1, round(validation_fraction * len(train)))
+        if count >= len(train):
+            raise DataError(f"{len(train)} samples are too few to set {count} aside for validation.")
+        order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed)).tolist()
+        return Subset(train, sorted(order[count:])), Subset(train, sorted(order[:count]))
+
+    def evaluation(self, split: str | None = None) -> SampleSource:
+        """The samples of a split: by default of the validation split, else of the only one.
+
+        Raises:
+            DataError: no such split.
+        """
+        name = self._split_name(split, VALIDATION_SPLITS)
+        if name is None:
+            raise DataError(f"No validation split: the dataset has {', '.join(self.splits)}. Name one of them.")
+        return self.splits[name]
+
+    def _split_name(self, given: str | None, starts: tuple[str, ...]) -> str | None:
+        if given is not None:
+            if given not in self.splits:
+                raise DataError(f"There is no split '{given}': the dataset has {', '.join(self.splits)}.")
+            return given
+        for start in starts:
+            for name in self.splits:
+                if name.lower().startswith(start):
+                    return name
+        return next(iter(self.splits)) if len(self.splits) == 1 else None
+
+
+def open_dataset(
+    dataset: str,
+    task: str,
+    *,
+    config_name: str | None = None,
+    annotation_format: str | None = None,
+    image_column: str | None = None,
+    annotation_column: str | None = None,
+    id2label: str | Path | Mapping | list | None = None,
+    reduce_labels: bool = False,
+    ignore_index: int | None = 255,
+) -> SegmentationData:
+    """The splits and labels of a dataset, for one task. Nothing of the dataset is executed, no picture is decoded yet.
+
+    Args:
+        dataset: "shapes" (generated); a dataset of the Hub; a folder laid out for `load_dataset`; a folder with
+            `images/` and `masks/`; one with COCO's official files; or a COCO JSON file.
+        task: "semantic", "instance" or "panoptic".
+        config_name: configuration of a Hub dataset; for "shapes", the size of the images in pixels (default 128).
+        annotation_format: "class_map", "channels", "coco_panoptic" or "coco_instance"; None looks at the data.
+        image_column: None finds it by its usual names.
+        annotation_column: the column of maps or objects; None finds it by its usual names.
+        id2label: names of the classes: a JSON file or its content, `{"0": "sky"}`, `{"sky": 0}`, `["sky"]` or COCO
+            categories; ids are those of the annotations, numbered 0..K-1 in ascending order for the model. None takes
+            them from the dataset, or names the ids found in the annotations "class_0", "class_1", ...
+        reduce_labels: id 0 of the annotations is background and no class, id 1 becomes label 0 (see
+            `make_label_set`). For instance segmentation from channels this is always so.
+        ignore_index: this class id of maps and channels marks void pixels; None: no id does.
+
+    Raises:
+        DataError: a sentence about what cannot be used.
+    """
+    if task not in TASKS:
+        raise DataError(f"task is one of {', '.join(TASKS)}, got '{task}'.")
+    if annotation_format is not None and annotation_format not in FORMATS:
+        raise DataError(f"annotation_format is one of {', '.join(FORMATS)}, got '{annotation_format}'.")
+    if dataset == GENERATED:
+        return _generated(task, config_name)
+    preferred = annotation_format or ("coco_instance" if task == "instance" else "coco_panoptic")
+    tables = open_tables(dataset, config_name, preferred)
+    tables.splits = {split: rows for split, rows in tables.splits.items() if len(rows) > 0}
+    if not tables.splits:
+        raise DataError(f"Dataset '{dataset}' has no rows.")
+    first = next(iter(tables.splits.values()))
+    columns = find_columns(first.features, image_column, annotation_column)
+    reader = choose_format(annotation_format or tables.coco_format, first, columns, task)
+    for split, rows in tables.splits.items():
+        if rows.features.keys() != first.features.keys():
+            raise DataError(
+                f"Split '{split}' has the columns {describe(rows.features)}, the others {describe(first.features)}: "
+                "the same are expected."
+            )
+    labels = choose_labels(tables, columns, reader, task, id2label, reduce_labels, ignore_index)
+    splits = {
+        split: RowSamples(rows, columns.image, reader, labels, task, columns.image_id, split)
+        for split, rows in tables.splits.items()
+    }
+    return SegmentationData(splits, labels, task)
+
+
+def _generated(task: str, config_name: str | None) -> SegmentationData:
+    if config_name is not None and not config_name.isdecimal():
+        raise DataError(f"The configuration of '{GENERATED}' is the images' size in pixels, got '{config_name}'.")
+    size = int(config_name) if config_name else 128
+    splits = {
+        split: ShapesDataset(count, task, size, seed=seed) for seed, (split, count) in enumerate(NUM_GENERATED.items())
+    }
+    return SegmentationData(dict(splits), splits["train"].labels, task)

@@ -1,0 +1,82 @@
+"""Evaluator: outputs of the model -> predictions of one task -> its metric, batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from transformers.image_processing_utils import BaseImageProcessor
+
+from ..inference.predictor import post_process
+from ..targets import Segments
+from . import MAIN_METRIC, SegmentationMetric, metric_for_task
+
+
+class Evaluator:
+    """Measures one task over a stream of batches. It keeps the metric's state, never a prediction.
+
+    Args:
+        task: "semantic", "instance" or "panoptic".
+        image_processor: has `post_process_{task}_segmentation`; for panoptic, its `label_ids_to_fuse` are the stuff.
+        id2label: class id -> name.
+        panoptic_threshold: least class probability of a panoptic segment (the paper: 0.8, on ADE20K 0.7).
+        mask_resize: of semantic segmentation, "logits" (the paper) or "scores" (transformers).
+
+    Attributes:
+        main_metric: name of the number the task is judged by.
+        results: everything the last `compute` found, `per_class` included.
+    """
+
+    def __init__(
+        self,
+        task: str,
+        image_processor: BaseImageProcessor,
+        id2label: Mapping[int, str],
+        panoptic_threshold: float = 0.8,
+        mask_resize: str = "logits",
+    ) -> None:
+        self.metric: SegmentationMetric = metric_for_task(task, id2label, image_processor.label_ids_to_fuse)
+        self.task = task
+        self.image_processor = image_processor
+        # average precision ranks all detections, so none is left out for its score
+        self.threshold = panoptic_threshold if task == "panoptic" else 0.0
+        self.mask_resize = mask_resize
+        self.main_metric = MAIN_METRIC[task]
+        self.results: dict[str, Any] = {}
+
+    @property
+    def num_images(self) -> int:
+        return self.metric.num_images
+
+    def reset(self) -> None:
+        self.metric.reset()
+
+    def update(self, outputs: Any, references: Sequence[Segments], count: int | None = None) -> None:
+        """Takes in a batch: its outputs, and for each image its segments at the original size.
+
+        With `count`, only the first `count` images.
+        """
+        sizes = [reference.size for reference in references]
+        predictions = post_process(self.task, self.image_processor, outputs, sizes, self.threshold, self.mask_resize)
+        self.measure(predictions, references, count)
+
+    def measure(self, predictions: Sequence[Any], references: Sequence[Segments], count: int | None = None) -> None:
+        """Takes in a batch whose outputs are post-processed already; otherwise as `update`."""
+        for prediction, reference in list(zip(predictions, references, strict=True))[:count]:
+            self.metric.update(prediction, reference)
+
+    def gather(self, accelerator: Accelerator) -> None:
+        """Makes the state of every process the one of all processes together."""
+        if accelerator.num_processes == 1:
+            return
+        states = gather_object([self.metric.state()])
+        self.metric.reset()
+        for state in states:
+            self.metric.merge(state)
+
+    def compute(self) -> dict[str, float]:
+        """The metric's numbers over all images; those of each class are in `results`."""
+        self.results = self.metric.compute()
+        return {name: value for name, value in self.results.items() if not isinstance(value, dict)}

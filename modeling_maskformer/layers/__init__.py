@@ -1,0 +1,1 @@
+"""Layers of plain numbers and modules: attention, convolutions, pixel decoders, transformer decoder."""

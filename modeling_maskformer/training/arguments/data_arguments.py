@@ -1,0 +1,89 @@
+"""DataArguments: which dataset, for which task, and how to read it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ...data.datasets import SegmentationData, open_dataset
+from ...data.formats import FORMATS
+
+
+@dataclass
+class DataArguments:
+    """Names a dataset. `task` may stay open where a checkpoint tells it."""
+
+    _argument_group_name = "data"
+
+    dataset: str = field(
+        metadata={
+            "help": "shapes (generated, nothing to download); a dataset of the Hub; a folder laid out for "
+            "load_dataset, or with images/ and masks/ (with or without train/ and val/); or COCO's official files."
+        },
+    )
+    task: Literal["semantic", "instance", "panoptic"] | None = field(
+        default=None,
+        metadata={
+            "help": "semantic: a class for each pixel. instance: a mask for each object. panoptic: both. "
+            "Default: what the checkpoint was trained for."
+        },
+    )
+    dataset_config: str | None = field(
+        default=None, metadata={"help": "Configuration of a Hub dataset; for shapes, the size of images in pixels."}
+    )
+    train_split: str | None = field(default=None, metadata={"help": "Split to train on. Default: train*."})
+    validation_split: str | None = field(
+        default=None, metadata={"help": "Split to evaluate on. Default: val*, dev*, eval* or test*."}
+    )
+    validation_fraction: float = field(
+        default=0.1, metadata={"help": "Without a validation split, this part of the training images serves as one."}
+    )
+    image_column: str | None = field(default=None, metadata={"help": "Column of images. Default: found by its name."})
+    annotation_column: str | None = field(
+        default=None, metadata={"help": "Column of annotations. Default: found by its name."}
+    )
+    annotation_format: str | None = field(
+        default=None,
+        metadata={
+            "help": f"One of {', '.join(FORMATS)}. Default: found by looking. class_map: pixel = class id. "
+            "channels: red = class id, green = instance id. coco_*: as COCO's panoptic and instance annotations."
+        },
+    )
+    id2label: str | None = field(
+        default=None,
+        metadata={
+            "help": 'JSON file of class names: {"0": "sky"}, {"sky": 0}, ["sky"] or COCO categories. '
+            "Default: those of the dataset, or class_0, class_1, ..."
+        },
+    )
+    reduce_labels: bool = field(
+        default=False, metadata={"help": "Class id 0 is background and no class; id 1 becomes class 0."}
+    )
+    ignore_index: int = field(
+        default=255, metadata={"help": "Class id of unlabelled pixels, which train nothing and count in no metric."}
+    )
+    check_samples: int = field(
+        default=2000,
+        metadata={
+            "help": "Images of each split to read before training starts, evenly spread, so that bad ones are found "
+            "at once; 0 for none."
+        },
+    )
+
+    def open(self, task: str) -> SegmentationData:
+        """The dataset, opened for a task.
+
+        Raises:
+            DataError: a sentence about what cannot be used.
+        """
+        return open_dataset(
+            self.dataset,
+            task,
+            config_name=self.dataset_config,
+            annotation_format=self.annotation_format,
+            image_column=self.image_column,
+            annotation_column=self.annotation_column,
+            id2label=self.id2label,
+            reduce_labels=self.reduce_labels,
+            ignore_index=self.ignore_index,
+        )

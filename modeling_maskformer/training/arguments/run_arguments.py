@@ -1,0 +1,204 @@
+"""RunArguments and AugmentationArguments: what scripts/train.py takes besides model and data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from transformers.trainer_utils import IntervalStrategy, SaveStrategy
+
+from ...data.augmentation import AugmentationConfig
+from .arguments import MaskFormerTrainingArguments
+
+# fields of transformers.TrainingArguments that the help shows with those that are redefined here
+EVERYDAY_FIELDS = (
+    "max_steps",
+    "gradient_accumulation_steps",
+    "bf16",
+    "fp16",
+    "activation_checkpointing",
+    "dataloader_num_workers",
+    "eval_steps",
+    "save_steps",
+    "seed",
+    "use_cpu",
+)
+
+
+@dataclass
+class RunArguments(MaskFormerTrainingArguments):
+    """Training arguments with the defaults of a run on one's own data: a small batch, the best checkpoint kept."""
+
+    _argument_group_name = "training"
+
+    output_dir: str = field(
+        metadata={"help": "Folder for checkpoints, the final model, metrics, pictures and model card."}, kw_only=True
+    )
+    num_train_epochs: float = field(default=24.0, metadata={"help": "Times the training images are gone through."})
+    per_device_train_batch_size: int = field(default=4, metadata={"help": "Training images per device and step."})
+    per_device_eval_batch_size: int = field(default=4, metadata={"help": "Evaluation images per device and step."})
+    total_batch_size: int | None = field(
+        default=None,
+        metadata={
+            "help": "Training images per optimizer step, over all devices: --gradient_accumulation_steps follows from "
+            "it. Default: as many as the devices take at once, times --gradient_accumulation_steps."
+        },
+    )
+    learning_rate: float = field(default=2e-4, metadata={"help": "Highest learning rate, of all but the backbone."})
+    backbone_lr_factor: float = field(
+        default=0.5, metadata={"help": "The backbone's learning rate is --learning_rate times this."}
+    )
+    max_grad_norm: float = field(
+        default=1.0, metadata={"help": "The gradient of the whole model is scaled down to this norm; 0 turns it off."}
+    )
+    warmup_steps: float = field(
+        default=100, metadata={"help": "Steps of warm-up; below 1, the part of the training that is warm-up."}
+    )
+    logging_steps: float = field(
+        default=20, metadata={"help": "Steps between two logs of the loss and its parts; below 1, part of training."}
+    )
+    eval_strategy: IntervalStrategy | str = field(
+        default="epoch", metadata={"help": "When to evaluate: after each epoch, every --eval_steps steps, or no."}
+    )
+    save_strategy: SaveStrategy | str = field(
+        default="epoch", metadata={"help": "When to save: after each epoch, every --save_steps steps, best, or no."}
+    )
+    save_total_limit: int | None = field(
+        default=2, metadata={"help": "Checkpoints to keep; the best one is always among them."}
+    )
+    load_best_model_at_end: bool = field(
+        default=True, metadata={"help": "End with the best checkpoint, by the task's metric, instead of the last."}
+    )
+    report_to: list[str] = field(
+        default_factory=lambda: ["none"],
+        metadata={"help": "Where to send logs: none, tensorboard, wandb, ... (must be installed)."},
+    )
+    resume_from_checkpoint: str | None = field(
+        default=None,
+        metadata={"help": "Go on from this checkpoint folder, or from the last one in --output_dir: last."},
+    )
+    overwrite_output_dir: bool = field(
+        default=False,
+        metadata={"help": "Start anew in an --output_dir that holds another run: its files are replaced."},
+    )
+    panoptic_threshold: float = field(
+        default=0.8,
+        metadata={"help": "Least class probability of a panoptic segment in evaluation (paper: 0.8; on ADE20K 0.7)."},
+    )
+    num_pictures: int = field(
+        default=8, metadata={"help": "Evaluation images to draw the final model's predictions of; 0 for none."}
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.panoptic_threshold <= 1:
+            raise ValueError(f"panoptic_threshold must lie in [0, 1], got {self.panoptic_threshold}.")
+        if self.total_batch_size is not None:
+            self.gradient_accumulation_steps = self._steps_of_total_batch()
+
+    def _steps_of_total_batch(self) -> int:
+        """How many batches of all devices make `total_batch_size` images."""
+        if self.gradient_accumulation_steps != 1:
+            raise ValueError("gradient_accumulation_steps follows from total_batch_size: pass one of them.")
+        at_once = self.train_batch_size * self.world_size
+        steps, rest = divmod(self.total_batch_size, at_once)
+        if rest or steps < 1:
+            raise ValueError(
+                f"total_batch_size must be a multiple of the {at_once} images that all devices take at once "
+                f"(per_device_train_batch_size {self.per_device_train_batch_size}), got {self.total_batch_size}."
+            )
+        return steps
+
+
+@dataclass
+class AugmentationArguments:
+    """How training images vary, and the size of evaluation images; the defaults are the paper's at crop 512."""
+
+    _argument_group_name = "augmentation and image size"
+
+    crop_size: list[int] = field(
+        default_factory=lambda: [512, 512],
+        metadata={"help": "Height and width (or one number for both) of the random crops that training sees."},
+    )
+    crop: bool = field(
+        default=True, metadata={"help": "Crop at all; false: whole images at --short_edges, as for COCO panoptic."}
+    )
+    scale_range: list[float] = field(
+        default_factory=lambda: [0.5, 2.0],
+        metadata={
+            "help": "Lowest and highest scale: the short edge of an image becomes the crop's short side times a scale."
+        },
+    )
+    scale_step: float = field(default=0.1, metadata={"help": "Scales are so far apart; 0 for any between."})
+    short_edges: list[int] = field(
+        default_factory=list,
+        metadata={
+            "help": "Instead of --scale_range: lengths, one of which an image's short edge gets. Default: none."
+        },
+    )
+    max_long_edge: int = field(
+        default=2048, metadata={"help": "The long edge is never resized beyond that before the crop."}
+    )
+    early_crop_probability: float = field(
+        default=0.0,
+        metadata={
+            "help": "This part of the images is resized and cropped before all that, as in DETR's recipe (0.5)."
+        },
+    )
+    early_crop_short_edges: list[int] = field(
+        default_factory=lambda: [400, 500, 600],
+        metadata={"help": "Lengths, one of which the short edge gets before the early crop."},
+    )
+    early_crop_range: list[int] = field(
+        default_factory=lambda: [384, 600],
+        metadata={"help": "Smallest and largest height and width of the early crop."},
+    )
+    max_class_share: float = field(
+        default=1.0, metadata={"help": "Crops in which one class covers more than this part are drawn again."}
+    )
+    colour_jitter: bool = field(default=True, metadata={"help": "Vary brightness, contrast, saturation and hue."})
+    flip: bool = field(default=True, metadata={"help": "Mirror every second image."})
+    shortest_edge: int | None = field(
+        default=None,
+        metadata={
+            "help": "Short edge of images in evaluation and prediction, which keep their shape. "
+            "Default: the short side of --crop_size; without crop the largest of --short_edges."
+        },
+    )
+    longest_edge: int | None = field(
+        default=None,
+        metadata={"help": "Bound of the long edge in evaluation and prediction. Default: four times the short edge."},
+    )
+
+    def __post_init__(self) -> None:
+        if len(self.crop_size) == 1:
+            self.crop_size = self.crop_size * 2
+        for name in ("scale_range", "early_crop_range"):
+            if len(getattr(self, name)) != 2:
+                raise ValueError(f"--{name} takes two numbers, got {getattr(self, name)}.")
+        self.config()
+        if self.shortest_edge is None:
+            self.shortest_edge = min(self.crop_size) if self.crop else max(self.short_edges)
+        if self.longest_edge is None:
+            self.longest_edge = 4 * self.shortest_edge
+        if not 1 <= self.shortest_edge <= self.longest_edge:
+            raise ValueError(
+                "--shortest_edge must lie between 1 and --longest_edge, "
+                f"got {self.shortest_edge} and {self.longest_edge}."
+            )
+
+    def config(self) -> AugmentationConfig:
+        """The recipe in the terms of `Augmentation`."""
+        colours = {} if self.colour_jitter else {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0}
+        return AugmentationConfig(
+            crop_size=tuple(self.crop_size) if self.crop else None,
+            scale_range=tuple(self.scale_range),
+            scale_step=self.scale_step,
+            short_edges=tuple(self.short_edges),
+            max_long_edge=self.max_long_edge,
+            early_crop_probability=self.early_crop_probability,
+            early_crop_short_edges=tuple(self.early_crop_short_edges),
+            early_crop_range=tuple(self.early_crop_range),
+            single_category_max_area=self.max_class_share,
+            horizontal_flip=0.5 if self.flip else 0.0,
+            **colours,
+        )

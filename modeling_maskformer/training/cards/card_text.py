@@ -1,0 +1,126 @@
+"""The text of model cards: templates filled strictly, no folder of a machine, and a mark on what a run has written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+from huggingface_hub import ModelCardData
+from jinja2 import Environment, StrictUndefined
+
+CARD_NAME = "README.md"  # where the Hub looks for the card of a model
+LINE_WIDTH = 100
+
+_SIGNATURE = re.compile(r"\n<!-- modeling-maskformer ([0-9a-f]{16}): [^\n]*-->\n\Z")
+_FOLDERS_IN_JSON = re.compile(r'"((?:file:|~|/|\.\.[\\/]|\\|[A-Za-z]:[\\/])[^"]*)"')
+
+
+def render_card(template: str, metadata: ModelCardData, **values: Any) -> str:
+    """A model card: the Hub's front matter, then the template filled with `values` as `fill_template` does it."""
+    return f"---\n{metadata.to_yaml()}\n---\n\n{fill_template(template, **values)}"
+
+
+def fill_template(template: str, **values: Any) -> str:
+    """The Jinja template filled with `values`.
+
+    Raises:
+        jinja2.UndefinedError: the template names a value that was not given.
+    """
+    environment = Environment(
+        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    environment.filters["cell"] = table_cell
+    return environment.from_string(template).render(**values)
+
+
+def table_cell(value: Any) -> str:
+    """The value as one cell of a Markdown table, which no name of a class can break."""
+    text = " ".join(str(value).split())
+    return re.sub(r"([\\|*`<\[\]]|(?<!\w)_|_(?!\w))", r"\\\1", text)  # within words an underscore means itself
+
+
+# What a run has written
+
+
+def sign(text: str) -> str:
+    """The text with a last line that tells it from text that somebody has written or changed."""
+    return (
+        f"{text}\n<!-- modeling-maskformer {_digest(text)}: a later run in this folder replaces this file unless it "
+        "was edited -->\n"
+    )
+
+
+def is_signed(path: Path) -> bool:
+    """Whether the file is as `sign` made it: False where there is none, or a single character was changed."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return False
+    signature = _SIGNATURE.search(text)
+    return signature is not None and signature.group(1) == _digest(text[: signature.start()])
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
+
+
+# Command lines
+
+
+def without_folders(text: str) -> str:
+    """The text, an argument of a command line, with paths that lead out of the working folder cut to their last part.
+
+    `/data/street` becomes `street`, `--model=../runs/7` becomes `--model=7`, and so within JSON; `data/street`, names
+    on the Hub and URLs stay.
+    """
+    flag, equals, value = text.partition("=") if text.startswith("--") else ("", "", text)
+    if value.startswith(("{", "[")):
+        value = _FOLDERS_IN_JSON.sub(lambda found: json.dumps(_last_part(found.group(1))), value)
+    elif _leads_out(value):
+        value = _last_part(value)
+    return f"{flag}{equals}{value}"
+
+
+def _leads_out(path: str) -> bool:
+    return (
+        path.startswith(("file:", "~", "/", "\\"))
+        or PureWindowsPath(path).is_absolute()
+        or ".." in PureWindowsPath(path).parts
+    )
+
+
+def _last_part(path: str) -> str:
+    last = (PureWindowsPath if "\\" in path else PurePosixPath)(path).name
+    return last if last not in ("", "..", "~") else "..."
+
+
+def shown_command(command: Sequence[str]) -> str:
+    """A command to read and to copy: broken into lines, with no folder of this machine and no secret.
+
+    Args:
+        command: the program's words, then flags, each followed by its values. Of a flag that is given twice the last
+            counts, as for argparse.
+    """
+    first = next((number for number, word in enumerate(command) if word.startswith("--")), len(command))
+    settings: dict[str, list[str]] = {}
+    for word in command[first:]:
+        if word.startswith("--"):
+            name = word.partition("=")[0].replace("-", "_")
+            settings.pop(name, None)
+            settings[name] = [word]
+        else:
+            settings[name].append(word)
+    parts = [list(command[:first])] + [words for name, words in settings.items() if not name.endswith("_token")]
+    lines = [""]
+    for part in parts:
+        text = shlex.join(without_folders(word) for word in part)
+        if lines[-1] and len(lines[-1]) + 1 + len(text) > LINE_WIDTH - 2:
+            lines.append(f"  {text}")
+        else:
+            lines[-1] = f"{lines[-1]} {text}".lstrip() if len(lines) == 1 else f"{lines[-1]} {text}"
+    return " \\\n".join(lines)

@@ -1,0 +1,293 @@
+"""The card of a trained model: what it is, how good it was found to be, and how it was made. No number is typed."""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+from collections.abc import Mapping, Sequence, Sized
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import quote
+
+import timm
+from huggingface_hub import EvalResult, ModelCardData
+from torch.utils.data import Dataset, Subset
+from transformers import PreTrainedModel, TrainerState
+
+from ...backbone.swin import timm_name_of
+from ...data.datasets import GENERATED
+from ...evaluation.evaluator import Evaluator
+from ...evaluation.report import number_text
+from ..arguments.arguments import MaskFormerTrainingArguments
+from ..arguments.data_arguments import DataArguments
+from ..arguments.model_arguments import ModelArguments
+from ..arguments.run_arguments import AugmentationArguments
+from ..environment import duration, hardware, versions
+from .card_text import CARD_NAME, is_signed, render_card, shown_command, sign, without_folders
+
+TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunDescription:
+    """What a trainer does not know of its run, and the card says.
+
+    Attributes:
+        data: which dataset, as it was named.
+        model: what the model was made from.
+        augmentation: how training images varied.
+        command: the words of the command line, settings of a file written as flags; empty where there was none.
+    """
+
+    data: DataArguments
+    model: ModelArguments
+    augmentation: AugmentationArguments
+    command: tuple[str, ...] = ()
+
+    @property
+    def dataset(self) -> str:
+        """The dataset's name on the Hub, "shapes", or the last part of a local path."""
+        path = Path(self.data.dataset).expanduser()
+        if self.data.dataset == GENERATED or not path.exists():
+            return without_folders(self.data.dataset)
+        return path.resolve().name
+
+    @property
+    def origin(self) -> str:
+        """What the training started from."""
+        if self.model.model is not None:
+            return f"fine-tuned from {_last_of_local(self.model.model)}"
+        weights = self.model.backbone_weights
+        if weights == "pretrained":
+            weights = "timm's pretrained weights"
+        elif weights == "random":
+            weights = "random weights"
+        else:
+            weights = f"the weights in {Path(weights).name}"
+        return f"a new model on the backbone {self.model.backbone} with {weights}"
+
+    @property
+    def base_model(self) -> str | None:
+        """The Hub's name of what the training started from; None where that did not come from the Hub."""
+        if self.model.model is not None:
+            return None if Path(self.model.model).exists() else self.model.model
+        settings = timm.get_pretrained_cfg(timm_name_of(self.model.backbone))
+        if self.model.backbone_weights != "pretrained" or settings is None:
+            return None
+        return settings.hf_hub_id or None
+
+
+class FinishedTraining(Protocol):
+    """What a card is made from; a `MaskFormerTrainer` has it all.
+
+    Attributes:
+        args, state, model, train_dataset, eval_dataset: as of `transformers.Trainer`.
+        evaluator: with the results of the last evaluation; None if there was none.
+        run_description: None where nothing more is known of the run.
+        pictures: files in the output folder that show predictions.
+    """
+
+    args: MaskFormerTrainingArguments
+    state: TrainerState
+    model: PreTrainedModel
+    train_dataset: Dataset | None
+    eval_dataset: Dataset | None
+    evaluator: Evaluator | None
+    run_description: RunDescription | None
+    pictures: Sequence[Path]
+
+
+def _last_of_local(name: str) -> str:
+    """A name on the Hub as it is, a local path without its folders."""
+    return Path(name).resolve().name if Path(name).exists() else without_folders(name)
+
+
+def write_card(folder: Path, text: str) -> None:
+    """Writes a card as README.md into a folder, signed; one that somebody has written or edited stays."""
+    path = folder / CARD_NAME
+    if path.exists() and not is_signed(path):
+        logger.warning("%s was written or edited by somebody: it stays, and no model card is written.", path)
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(sign(text), encoding="utf-8")
+
+
+def trained_model_card(
+    training: FinishedTraining,
+    language: str | None = None,
+    license: str | None = None,
+    tags: str | Sequence[str] | None = None,
+    model_name: str | None = None,
+) -> str:
+    """The card of the trained model: front matter for the Hub, and text.
+
+    Results are those of the last evaluation, the picture is the first of `training.pictures`.
+
+    Args:
+        training: what has been trained. Without `run_description` the card lacks what only that knows.
+        language: as the Hub's metadata have it.
+        license: of the model, by the Hub's names; without one the card has none.
+        tags: more tags for the Hub.
+        model_name: default: the name of the output folder.
+    """
+    run, evaluator = training.run_description, training.evaluator
+    folder = Path(training.args.output_dir).resolve()
+    task = None if evaluator is None else evaluator.task
+    results = {} if evaluator is None else evaluator.results
+    totals = {name: value for name, value in results.items() if not isinstance(value, Mapping)}
+    name = model_name or folder.name
+    labels = training.model.config.id2label
+    picture = next(iter(training.pictures), None)
+    return render_card(
+        TEMPLATE.read_text(encoding="utf-8"),
+        _metadata(name, task, totals, training, language, license, tags),
+        name=name,
+        model_class=type(training.model).__name__,
+        task=task,
+        dataset=run and run.dataset,
+        origin=run.origin if run else "how it was made is only partly known",
+        labels=[labels[number] for number in sorted(labels)],
+        picture=picture and quote(Path(picture).resolve().relative_to(folder).as_posix()),
+        repository=training.args.hub_model_id or name,
+        totals={metric: number_text(value) for metric, value in totals.items()},
+        tables={title: _table(rows) for title, rows in results.items() if isinstance(rows, Mapping) and rows},
+        measured_on=totals and _measured_on(training),
+        command=shown_command(_program(training) + run.command) if run and run.command else None,
+        settings=_settings(training),
+        versions=versions(),
+        limitations=_limitations(training),
+    )
+
+
+def _metadata(
+    name: str,
+    task: str | None,
+    totals: Mapping[str, float],
+    training: FinishedTraining,
+    language: str | None,
+    license: str | None,
+    tags: str | Sequence[str] | None,
+) -> ModelCardData:
+    """The front matter. Undefined numbers are no results."""
+    run = training.run_description
+    dataset = run.dataset if run else "unknown"
+    evaluations = [
+        EvalResult(
+            task_type="image-segmentation",
+            task_name=f"{task} segmentation",
+            dataset_type=_identifier(dataset),
+            dataset_name=dataset,
+            dataset_config=run and run.data.dataset_config,
+            dataset_split=_evaluation_split(training),
+            metric_type=metric,
+            metric_name=metric,
+            metric_value=value,
+        )
+        for metric, value in totals.items()
+        if isinstance(value, float) and math.isfinite(value)
+    ]
+    more_tags = [tags] if isinstance(tags, str) else list(tags or ())
+    return ModelCardData(
+        language=language,
+        license=license,
+        library_name="transformers",
+        pipeline_tag="image-segmentation",
+        tags=["maskformer", "image-segmentation", *([f"{task}-segmentation"] if task else []), *more_tags],
+        base_model=run and run.base_model,
+        datasets=[_identifier(dataset)] if run else None,
+        metrics=[result.metric_type for result in evaluations] or None,
+        model_name=name if evaluations else None,
+        eval_results=evaluations or None,
+    )
+
+
+def _identifier(dataset: str) -> str:
+    """The name with nothing but what names on the Hub are made of."""
+    return re.sub(r"[^\w./-]+", "-", dataset).strip("-") or "unnamed"
+
+
+def _table(rows: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+    columns = list(next(iter(rows.values())))
+    return {
+        "columns": columns,
+        "rows": {label: [number_text(row[column]) for column in columns] for label, row in rows.items()},
+    }
+
+
+def _evaluation_split(training: FinishedTraining) -> str | None:
+    """The split that the model is measured on, None where that has no name."""
+    return getattr(getattr(training.eval_dataset, "samples", None), "split", None)
+
+
+def _measured_on(training: FinishedTraining) -> str:
+    count = training.evaluator.num_images
+    images = "one image" if count == 1 else f"{count} images"
+    if isinstance(getattr(training.eval_dataset, "samples", None), Subset):
+        return f"{images} that were set aside from the training images"
+    split = _evaluation_split(training)
+    return f"{images} of the split {split}" if split else f"{images} of the evaluation set"
+
+
+def _program(training: FinishedTraining) -> tuple[str, ...]:
+    processes = training.args.world_size
+    return ("python",) if processes == 1 else ("accelerate", "launch", "--num_processes", str(processes))
+
+
+def _settings(training: FinishedTraining) -> dict[str, Any]:
+    """What was trained with, by name; only what is known of this run."""
+    args, state, config, run = training.args, training.state, training.model.config, training.run_description
+    steps = args.gradient_accumulation_steps
+    settings = {
+        "training images": len(training.train_dataset) if isinstance(training.train_dataset, Sized) else None,
+        "images per step": args.train_batch_size * args.world_size * steps,
+        "steps": state.global_step,
+        "epochs": None if state.epoch is None else round(state.epoch, 2),
+        "checkpoint kept, by step": state.best_global_step if args.load_best_model_at_end else None,
+        "optimizer": getattr(args.optim, "value", args.optim),
+        "learning rate": args.learning_rate,
+        "learning rate of the backbone": args.learning_rate * args.backbone_lr_factor,
+        "schedule of the learning rate": getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type),
+        "warm-up steps": args.get_warmup_steps(state.max_steps),
+        "weight decay": args.weight_decay,
+        "largest gradient norm": args.max_grad_norm or None,
+        "mask loss": getattr(config, "mask_loss", None),
+        "precision": "bfloat16, mixed" if args.bf16 else "float16, mixed" if args.fp16 else "float32",
+        "seed": args.seed,
+    }
+    if settings["mask loss"] == "points":
+        settings["mask loss"] = f"at {config.num_points} points per mask"
+    if run is not None:
+        settings |= {
+            name.replace("_", " "): ", ".join(map(str, value)) if isinstance(value, tuple) else value
+            for name, value in asdict(run.augmentation.config()).items()
+        }
+        settings["sides in evaluation"] = f"{run.augmentation.shortest_edge}, {run.augmentation.longest_edge} at most"
+    runtimes = [entry["train_runtime"] for entry in state.log_history if "train_runtime" in entry]
+    if runtimes:
+        part = ", since it was resumed" if args.resume_from_checkpoint else ""
+        settings["training time"] = duration(runtimes[-1]) + part
+    settings["hardware"] = hardware(args.device, args.world_size)
+    return {name: value for name, value in settings.items() if value is not None}
+
+
+def _limitations(training: FinishedTraining) -> list[str]:
+    """What a reader must not conclude from the card."""
+    limitations = [
+        "It knows these classes and no others: whatever else is in a picture is taken for one of them or left out.",
+        "It was trained with one seed: another one gives other numbers.",
+    ]
+    if training.evaluator is not None and training.evaluator.results:
+        limitations.append(
+            "The results hold for images like those it was measured on; nothing is known about cameras, places, "
+            "seasons or resolutions that differ."
+        )
+    if training.args.load_best_model_at_end:
+        limitations.append(
+            "The checkpoint was chosen by its results on the same images, which makes them somewhat too good."
+        )
+    limitations.append("Whatever bias its data, and the weights that it started from, have, it may have too.")
+    return limitations

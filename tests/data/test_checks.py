@@ -1,0 +1,65 @@
+"""Checks before training: every bad sample is named, in one error."""
+
+import numpy as np
+import pytest
+
+from modeling_maskformer.data.checks import check_dataset
+from modeling_maskformer.data.datasets import open_dataset
+from modeling_maskformer.data.errors import DataError
+
+
+def test_a_good_dataset_passes(paired_folder):
+    check_dataset(open_dataset(str(paired_folder()), "semantic").splits["train"])
+
+
+def test_all_bad_samples_are_named_in_one_error(paired_folder, save_picture):
+    folder = paired_folder()
+    save_picture(folder / "masks" / "1.png", np.full((8, 6), 9, np.uint8))
+    save_picture(folder / "masks" / "4.png", np.zeros((2, 2), np.uint8))
+    samples = open_dataset(str(folder), "semantic", id2label=["a", "b", "c"]).splits["train"]
+    with pytest.raises(DataError) as error:
+        check_dataset(samples, description="training images")
+    first, *lines = str(error.value).splitlines()
+    assert first == "2 training images cannot be used:"
+    assert [line[:9] for line in lines] == ["Sample 1 ", "Sample 4 "]
+    assert "class id 9" in lines[0] and "2 x 2 pixels" in lines[1]
+
+
+def test_one_bad_sample_is_its_own_error(paired_folder, save_picture):
+    folder = paired_folder()
+    save_picture(folder / "masks" / "2.png", np.full((8, 6), 9, np.uint8))
+    samples = open_dataset(str(folder), "semantic", id2label=["a", "b", "c"]).splits["train"]
+    with pytest.raises(DataError, match=r"^Sample 2 of split 'train'"):
+        check_dataset(samples)
+
+
+class Counted:
+    """Samples that note which of them are read."""
+
+    def __init__(self, samples, length):
+        self.samples, self.length, self.read = samples, length, []
+
+    def __len__(self):
+        return self.length
+
+    def __getitem__(self, index):
+        self.read.append(index)
+        return self.samples[0]
+
+
+def test_a_bounded_number_is_read_spread_over_the_dataset(paired_folder):
+    samples = Counted(open_dataset(str(paired_folder()), "semantic").splits["train"], 1000)
+    check_dataset(samples, max_samples=4)
+    assert samples.read == [0, 250, 500, 750]
+    samples.length, samples.read = 7, []
+    check_dataset(samples, max_samples=None)
+    assert samples.read == list(range(7))
+
+
+def test_a_dataset_without_samples_or_segments_is_refused(paired_folder, save_picture):
+    samples = open_dataset(str(paired_folder()), "semantic", id2label=["a", "b", "c"]).splits["train"]
+    with pytest.raises(DataError, match="There are no training images"):
+        check_dataset(Counted(samples, 0), description="training images")
+    save_picture(paired_folder() / "masks" / "0.png", np.full((8, 6), 255, np.uint8))
+    with pytest.raises(DataError, match="None of the 3 samples looked at has a segment"):
+        check_dataset(Counted(samples, 3))

@@ -1,0 +1,124 @@
+"""COCO's official files, in the places where people keep them."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from modeling_maskformer.data.datasets import open_dataset
+from modeling_maskformer.data.errors import DataError
+
+CATEGORIES = [{"id": 3, "name": "cat", "isthing": 1}, {"id": 90, "name": "grass", "isthing": 0}]
+
+
+def write(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+
+
+@pytest.fixture
+def coco_root(tmp_path, save_picture):
+    """COCO's own layout: images in <split>2017/, annotations/instances_*.json and panoptic_*.json with their PNGs."""
+    for split in ("train2017", "val2017"):
+        images, instances, panoptic = [], [], []
+        for number in (11, 12):
+            save_picture(tmp_path / split / f"{number}.jpg", np.zeros((6, 8, 3), np.uint8))
+            ids = np.zeros((6, 8, 3), np.uint8)
+            ids[:3, :, 0], ids[3:5, :, 1] = 7, 2  # ids 7 and 512
+            save_picture(tmp_path / "annotations" / f"panoptic_{split}" / f"{number}.png", ids)
+            images.append({"id": number, "file_name": f"{number}.jpg", "height": 6, "width": 8})
+            infos = [{"id": 7, "category_id": 3, "iscrowd": 0}, {"id": 512, "category_id": 90, "iscrowd": 0}]
+            panoptic.append({"image_id": number, "file_name": f"{number}.png", "segments_info": infos})
+        box = [[0, 0, 8, 0, 8, 3, 0, 3]]
+        instances.append({"id": 1, "image_id": 11, "category_id": 3, "segmentation": box, "iscrowd": 0, "bbox": []})
+        everything = {"images": images, "categories": CATEGORIES}
+        write(tmp_path / "annotations" / f"panoptic_{split}.json", everything | {"annotations": panoptic})
+        write(tmp_path / "annotations" / f"instances_{split}.json", everything | {"annotations": instances})
+        write(
+            tmp_path / "annotations" / f"captions_{split}.json", {"images": images, "annotations": [{"caption": "a"}]}
+        )
+    return tmp_path
+
+
+def test_cocos_own_layout_is_read_for_every_task(coco_root):
+    panoptic = open_dataset(str(coco_root), "panoptic")
+    assert list(panoptic.splits) == ["train", "validation"]
+    assert panoptic.labels.names == ("cat", "grass") and panoptic.labels.label_ids_to_fuse == [1]
+    sample = panoptic.splits["validation"][1]
+    assert sample.image_id == 12 and sample.name == "12"
+    assert sample.segments.class_ids.tolist() == [0, 1] and sample.segments.areas().tolist() == [24, 16]
+    assert sample.segments.void.sum() == 8
+    instance = open_dataset(str(coco_root), "instance")
+    assert instance.labels.names == ("cat",)
+    assert instance.splits["train"][0].segments.areas().tolist() == [24]
+    assert len(instance.splits["train"][1].segments) == 0  # an image without an annotation
+    assert open_dataset(str(coco_root), "semantic").splits["train"][0].segments.class_ids.tolist() == [0, 1]
+    things = open_dataset(str(coco_root), "instance", annotation_format="coco_panoptic")
+    assert things.labels.names == ("cat",) and things.splits["train"][1].segments.areas().tolist() == [24]
+
+
+def test_one_json_file_is_a_dataset(coco_root):
+    data = open_dataset(str(coco_root / "annotations" / "instances_val2017.json"), "instance")
+    assert list(data.splits) == ["validation"] and len(data.splits["validation"]) == 2
+
+
+def test_a_json_file_beside_the_images_of_each_split_is_found(coco_root):
+    root = coco_root / "export"
+    for split, name in (("train", "train2017"), ("valid", "val2017")):
+        (root / split).mkdir(parents=True)
+        (coco_root / "annotations" / f"instances_{name}.json").rename(root / split / "_annotations.coco.json")
+        for image in (coco_root / name).iterdir():
+            image.rename(root / split / image.name)
+    data = open_dataset(str(root), "instance")
+    assert {split: len(samples) for split, samples in data.splits.items()} == {"train": 2, "validation": 2}
+    assert data.splits["train"][0].segments.areas().tolist() == [24]
+
+
+def test_names_of_the_caller_are_of_category_ids(coco_root):
+    data = open_dataset(str(coco_root), "panoptic", id2label={"3": "chat", "90": "herbe"})
+    assert data.labels.names == ("chat", "herbe") and data.labels.label_ids_to_fuse == [1]
+    with pytest.raises(DataError, match="class id 90 is not in the label set, whose 1 classes have the ids 3"):
+        open_dataset(str(coco_root), "panoptic", id2label={"3": "chat"}).splits["train"][0]
+
+
+def test_images_that_are_nowhere_are_named(coco_root):
+    for image in (coco_root / "train2017").iterdir():
+        image.unlink()
+    (coco_root / "val2017").rename(coco_root / "elsewhere")
+    for image in (coco_root / "elsewhere").iterdir():
+        image.rename(image.with_suffix(".jpeg"))
+    with pytest.raises(
+        DataError, match=r"No folder near '.*instances_train2017.json' has '11.jpg', the first of its 2"
+    ):
+        open_dataset(str(coco_root), "instance")
+
+
+def test_two_files_of_one_split_are_not_guessed_between(coco_root):
+    source = coco_root / "annotations" / "instances_train2017.json"
+    (coco_root / "annotations" / "instances_train_small.json").write_text(source.read_text())
+    with pytest.raises(DataError, match=r"both 'instances_train2017.json' and 'instances_train_small.json'"):
+        open_dataset(str(coco_root), "instance")
+
+
+def test_reduce_labels_is_not_for_categories(coco_root):
+    with pytest.raises(DataError, match="reduce_labels is for class ids in pixels"):
+        open_dataset(str(coco_root), "panoptic", reduce_labels=True)
+
+
+def test_the_panoptic_sample_has_the_areas_that_its_json_says(shared_data):
+    folder = shared_data / "panoptic_sample"
+    data = open_dataset(str(folder), "panoptic")
+    assert len(data.labels) == 133 and len(data.labels.label_ids_to_fuse) == 53
+    content = json.loads((folder / "panoptic_examples.json").read_text())
+    names = {category["id"]: category["name"] for category in content["categories"]}
+    for annotation in content["annotations"]:
+        samples = data.evaluation()
+        sample = next(s for s in (samples[0], samples[1]) if s.image_id == annotation["image_id"])
+        infos = sorted(annotation["segments_info"], key=lambda info: info["id"])
+        assert sample.segments.areas().tolist() == [info["area"] for info in infos]
+        assert sample.segments.is_crowd.tolist() == [bool(info["iscrowd"]) for info in infos]
+        found = [data.labels.names[label] for label in sample.segments.class_ids]
+        assert found == [names[info["category_id"]] for info in infos]
+        assert sample.segments.void.sum() == np.prod(sample.segments.size) - sum(info["area"] for info in infos)
+        assert np.array_equal(sample.image, Image.open(folder / "input_images" / f"{sample.name}.jpg"))

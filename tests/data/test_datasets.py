@@ -1,0 +1,340 @@
+"""Opening datasets of every source: splits, columns, labels, and what is said where something is wrong."""
+
+import json
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from datasets import ClassLabel, Dataset, Features, List
+from PIL import Image
+
+from modeling_maskformer.data.datasets import open_dataset
+from modeling_maskformer.data.errors import DataError
+
+
+@pytest.fixture
+def hub_folder(tmp_path, save_picture):
+    """A folder laid out for `load_dataset`: pictures and metadata.jsonl with the given further columns."""
+
+    def make(rows, annotation="annotation", split="train", mode="L"):
+        folder = tmp_path / "hub" / split
+        with (folder.mkdir(parents=True, exist_ok=True) or folder / "metadata.jsonl").open("w") as metadata:
+            for number, row in enumerate(rows):
+                save_picture(folder / f"{number}.jpg", np.full((6, 8, 3), 40 * number, np.uint8))
+                mask = np.full((6, 8) if mode == "L" else (6, 8, 3), number % 2, np.uint8)
+                if mode == "RGB":
+                    mask[..., 2] = 0
+                save_picture(folder / f"{number}_map.png", mask)
+                names = {"file_name": f"{number}.jpg", f"{annotation}_file_name": f"{number}_map.png"}
+                metadata.write(json.dumps(names | row) + "\n")
+        return tmp_path / "hub"
+
+    return make
+
+
+# Two plain folders
+
+
+@pytest.mark.parametrize("prefixes", [("",), ("train", "val")])
+def test_two_plain_folders_are_a_dataset_with_or_without_splits(paired_folder, prefixes):
+    folder = paired_folder(prefixes)
+    data = open_dataset(str(folder), "semantic")
+    assert list(data.splits) == (["train"] if prefixes == ("",) else ["train", "val"])
+    assert data.labels.names == ("class_0", "class_1", "class_2")
+    for split, prefix in zip(data.splits, prefixes, strict=True):
+        samples = data.splits[split]
+        assert [samples[index].name for index in range(len(samples))] == ["0", "1", "2", "3", "4"]
+        mask = np.asarray(Image.open(folder / prefix / "masks" / "3.png"))
+        segments = samples[3].segments
+        for class_id, found in zip(segments.class_ids.tolist(), segments.masks().numpy(), strict=True):
+            assert (found == (mask == class_id)).all()
+        assert (segments.void.numpy() == (mask == 255)).all()
+        assert np.array_equal(samples[3].image, Image.open(folder / prefix / "images" / "3.jpg"))
+
+
+def test_splits_may_lie_inside_the_two_folders(tmp_path, save_picture):
+    for split in ("training", "validation"):
+        save_picture(tmp_path / "images" / split / "a.png", np.zeros((4, 4, 3), np.uint8))
+        save_picture(tmp_path / "annotations" / split / "a.png", np.ones((4, 4), np.uint8))
+    data = open_dataset(str(tmp_path), "semantic", id2label=["sky", "road"])
+    train, validation = data.train_and_validation()
+    assert train is data.splits["training"] and validation is data.splits["validation"]
+
+
+def test_an_image_without_a_mask_is_named(paired_folder):
+    folder = paired_folder()
+    (folder / "masks" / "3.png").rename(folder / "masks" / "three.png")
+    with pytest.raises(DataError, match=r"1 of 5 images in .* have no mask of the same stem .* among them '3.jpg'"):
+        open_dataset(str(folder), "semantic")
+
+
+def test_folders_without_files_are_said_to_be_empty(tmp_path):
+    with pytest.raises(DataError, match=r"The dataset folder '.*' is empty"):
+        open_dataset(str(tmp_path), "semantic")
+    (tmp_path / "images").mkdir()
+    (tmp_path / "masks").mkdir()
+    with pytest.raises(DataError, match=r"images' has no image"):
+        open_dataset(str(tmp_path), "semantic")
+
+
+@pytest.mark.parametrize("name", ["/no/such/folder", "nobody/no-such-dataset"])
+def test_a_dataset_that_is_neither_here_nor_on_the_hub_is_named(name, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    with pytest.raises(DataError, match=f"Dataset '{name}' cannot be opened: .* no such folder here"):
+        open_dataset(name, "semantic")
+
+
+# Folders for load_dataset
+
+
+def test_a_folder_for_load_dataset_is_opened_and_its_columns_found(hub_folder):
+    folder = hub_folder([{"image_id": 70 + number} for number in range(3)])
+    hub_folder([{"image_id": 5}], split="validation")
+    data = open_dataset(str(folder), "semantic", id2label={"0": "sky", "1": "road"})
+    assert {split: len(samples) for split, samples in data.splits.items()} == {"train": 3, "validation": 1}
+    sample = data.splits["train"][1]
+    assert sample.name == "1" and sample.image_id == 71 and sample.image.mode == "RGB"
+    assert sample.segments.class_ids.tolist() == [1] and sample.segments.size == (6, 8)
+
+
+def test_nothing_of_a_dataset_is_executed(hub_folder, tmp_path):
+    folder = hub_folder([{}])
+    (folder / f"{folder.name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()")
+    with pytest.raises(DataError, match=r"scripts are no longer supported, but found hub.py"):
+        open_dataset(str(folder), "semantic")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_dataset_saved_to_disk_is_opened(tmp_path, paired_folder):
+    table = {"image": [str(paired_folder() / "images" / "1.jpg")], "label": [str(paired_folder() / "masks" / "1.png")]}
+    rows = Dataset.from_dict(table).cast_column("image", datasets.Image()).cast_column("label", datasets.Image())
+    rows.save_to_disk(tmp_path / "saved")
+    assert len(open_dataset(str(tmp_path / "saved"), "semantic").splits["train"][0].segments) == 3
+
+
+def test_missing_columns_are_answered_with_those_there_are(hub_folder):
+    folder = str(hub_folder([{}], annotation="weather"))
+    data = open_dataset(folder, "semantic")  # the only other picture is the annotation
+    assert data.splits["train"][0].segments.class_ids.tolist() == [0]
+    with pytest.raises(DataError, match=r"no column 'mask'. It has: 'image' \(Image\), 'weather' \(Image\)"):
+        open_dataset(folder, "semantic", annotation_column="mask")
+    with pytest.raises(DataError, match=r"need a column with a list of objects. The dataset has: 'image' \(Image\)"):
+        open_dataset(folder, "instance", annotation_format="coco_instance")
+
+
+def test_a_table_of_images_alone_has_no_annotations(tmp_path, save_picture):
+    save_picture(tmp_path / "train" / "a.png", np.zeros((4, 4, 3), np.uint8))
+    (tmp_path / "train" / "metadata.jsonl").write_text('{"file_name": "a.png", "weather": 3}')
+    with pytest.raises(DataError, match=r"no column of annotations .* It has: 'image' \(Image\), 'weather' \(int64\)"):
+        open_dataset(str(tmp_path), "semantic")
+
+
+def test_channels_are_told_from_class_maps_and_colours(hub_folder):
+    data = open_dataset(str(hub_folder([{}, {}], mode="RGB")), "instance")
+    assert [len(data.splits["train"][index].segments) for index in (0, 1)] == [0, 1]
+    assert data.labels.names == ("class_1",) and data.labels.label_ids_to_fuse == []
+    panoptic = open_dataset(str(hub_folder([{}, {}], mode="RGB")), "panoptic")
+    assert panoptic.labels.is_thing == (False, True)  # only class 1 has instances
+
+
+def test_coloured_masks_are_refused(paired_folder):
+    folder = paired_folder()
+    for file in (folder / "masks").iterdir():
+        Image.open(file).convert("RGB").save(file)
+    with pytest.raises(DataError, match=r"column 'annotation' have mode RGB. Expected are single-channel maps"):
+        open_dataset(str(folder), "semantic")
+
+
+def test_class_maps_do_not_serve_instance_segmentation(paired_folder):
+    with pytest.raises(DataError, match="class_map serve semantic and panoptic segmentation, not instance"):
+        open_dataset(str(paired_folder()), "instance")
+
+
+def test_class_maps_for_panoptic_are_all_stuff(paired_folder):
+    assert open_dataset(str(paired_folder()), "panoptic").labels.label_ids_to_fuse == [0, 1, 2]
+
+
+def test_columns_of_segments_or_objects_tell_the_format(hub_folder):
+    objects = [{"category_id": 4, "segmentation": [[0, 0, 3, 0, 3, 3, 0, 3]], "iscrowd": 0}]
+    data = open_dataset(str(hub_folder([{"objects": objects}])), "instance", id2label={"4": "cat"})
+    sample = data.splits["train"][0]
+    assert sample.segments.class_ids.tolist() == [0] and sample.segments.areas().tolist() == [9]
+
+
+def test_a_panoptic_column_pair_is_read(hub_folder):
+    info = {"segments_info": [{"id": 1, "category_id": 9}]}
+    categories = [{"id": 9, "name": "cat", "isthing": 1}]
+    data = open_dataset(str(hub_folder([info, info], mode="RGB")), "panoptic", id2label=categories)
+    # the picture of image 1 is (1, 1, 0): id 257
+    assert len(data.splits["train"][0].segments) == 0 and data.splits["train"][0].segments.void.all()
+    with pytest.raises(DataError, match=r"Sample 1 of split 'train' \(1\): .* segment id 257"):
+        data.splits["train"][1]
+
+
+# Labels
+
+
+def test_labels_come_from_a_file_in_the_folder_or_from_the_caller(paired_folder):
+    folder = paired_folder()
+    (folder / "id2label.json").write_text('{"0": "sky", "1": "road", "2": "car"}')
+    assert open_dataset(str(folder), "semantic").labels.names == ("sky", "road", "car")
+    assert open_dataset(str(folder), "semantic", id2label=["a", "b", "c"]).labels.names == ("a", "b", "c")
+
+
+def test_labels_come_from_a_column(hub_folder):
+    folder = hub_folder([{"semantic_class_to_id": {"background": 0, "person": 1}}] * 2, mode="RGB")
+    assert open_dataset(str(folder), "instance").labels.names == ("person",)
+    assert open_dataset(str(folder), "semantic").labels.names == ("background", "person")
+    reduced = open_dataset(str(folder), "semantic", reduce_labels=True)
+    assert reduced.labels.names == ("person",)
+    assert reduced.splits["train"][0].segments.void.all()
+
+
+def test_labels_come_from_class_label_features(tmp_path, paired_folder):
+    folder = paired_folder()
+    features = Features(
+        image=datasets.Image(),
+        label=datasets.Image(),
+        scene=ClassLabel(names=["indoor", "outdoor"]),
+        classes=List(ClassLabel(names=["sky", "road", "car"])),
+    )
+    table = {
+        "image": [str(folder / "images" / "0.jpg")],
+        "label": [str(folder / "masks" / "0.png")],
+        "scene": [1],
+        "classes": [[0, 2]],
+    }
+    Dataset.from_dict(table, features=features).save_to_disk(tmp_path / "saved")
+    assert open_dataset(str(tmp_path / "saved"), "semantic").labels.names == ("sky", "road", "car")
+
+
+def test_found_ids_are_named_after_themselves_and_remembered(paired_folder, monkeypatch):
+    folder = paired_folder()
+    assert open_dataset(str(folder), "semantic", reduce_labels=True).labels.names == ("class_1", "class_2")
+    labels = open_dataset(str(folder), "semantic", ignore_index=2).labels
+    assert labels.names[:3] == ("class_0", "class_1", "class_3") and labels.names[-1] == "class_255"
+    monkeypatch.setattr("modeling_maskformer.data.formats.class_map.unique_ids", None)  # a second look would fail
+    assert open_dataset(str(folder), "semantic").labels.names == ("class_0", "class_1", "class_2")
+
+
+def test_masks_of_void_alone_name_the_cause(tmp_path, save_picture):
+    save_picture(tmp_path / "images" / "a.png", np.zeros((4, 4, 3), np.uint8))
+    save_picture(tmp_path / "masks" / "a.png", np.full((4, 4), 255, np.uint8))
+    with pytest.raises(DataError, match="no class id but 255, which mean void or background: check ignore_index"):
+        open_dataset(str(tmp_path), "semantic")
+
+
+# Splits
+
+
+def test_without_a_validation_split_the_same_part_is_always_set_aside(paired_folder):
+    data = open_dataset(str(paired_folder()), "semantic")
+
+    def names(seed):
+        parts = data.train_and_validation(validation_fraction=0.4, seed=seed)
+        return [[samples[index].name for index in range(len(samples))] for samples in parts]
+
+    train, validation = names(seed=0)
+    assert len(train) == 3 and len(validation) == 2 and sorted(train + validation) == ["0", "1", "2", "3", "4"]
+    assert names(seed=0) == [train, validation]
+    assert any(names(seed) != [train, validation] for seed in (1, 2, 3))
+    with pytest.raises(DataError, match="validation_fraction between 0 and 1 is expected, got 0"):
+        data.train_and_validation(validation_fraction=0.0)
+
+
+def test_splits_are_found_by_their_usual_names_or_given(paired_folder):
+    data = open_dataset(str(paired_folder(("train", "valid", "test"))), "semantic")
+    train, validation = data.train_and_validation()
+    assert train is data.splits["train"] and validation is data.splits["valid"]
+    assert data.train_and_validation(validation_split="test")[1] is data.splits["test"]
+    assert data.evaluation() is data.splits["valid"] and data.evaluation("train") is data.splits["train"]
+    with pytest.raises(DataError, match="no split 'dev': the dataset has test, train, valid"):
+        data.evaluation("dev")
+
+
+# Bad samples
+
+
+def break_picture(file):
+    file.write_bytes(file.read_bytes()[:60])
+
+
+def test_a_bad_sample_is_named_when_it_is_read(paired_folder, save_picture):
+    folder = paired_folder()
+    break_picture(folder / "images" / "0.jpg")
+    save_picture(folder / "masks" / "1.png", np.zeros((6, 8), np.uint8))
+    save_picture(folder / "masks" / "2.png", np.full((8, 6), 7, np.uint8))
+    save_picture(folder / "masks" / "3.png", np.zeros((8, 6, 3), np.uint8))
+    data = open_dataset(str(folder), "semantic", id2label=["a", "b", "c"], annotation_format="class_map")
+    samples = data.splits["train"]
+    (folder / "images" / "4.jpg").unlink()
+    for index, words in enumerate(
+        [
+            "the picture in column 'image' cannot be read",
+            r"the annotation is 8 x 6 pixels \(width x height\) but the image is 6 x 8",
+            "class id 7 is not in the label set, whose 3 classes have the ids 0 to 2",
+            "mode RGB: a map of one integer per pixel is expected",
+            "the picture in column 'image' cannot be read: .*No such file",
+        ]
+    ):
+        with pytest.raises(DataError, match=rf"^Sample {index} of split 'train' \({index}\): .*{words}"):
+            samples[index]
+
+
+def test_an_image_of_16_bits_is_refused(paired_folder, save_picture):
+    folder = paired_folder()
+    (folder / "images" / "0.jpg").unlink()
+    save_picture(folder / "images" / "0.png", np.zeros((8, 6), np.uint16))
+    samples = open_dataset(str(folder), "semantic").splits["train"]
+    with pytest.raises(DataError, match=r"Sample 0 .* more than 8 bits a channel"):
+        samples[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"task": "detection"}, "task is one of semantic, instance, panoptic, got 'detection'"),
+        ({"task": "semantic", "annotation_format": "yolo"}, "annotation_format is one of .* got 'yolo'"),
+        ({"task": "panoptic", "config_name": "large"}, "size in pixels, got 'large'"),
+    ],
+)
+def test_arguments_out_of_range_are_refused(arguments, words):
+    with pytest.raises(DataError, match=words):
+        open_dataset("shapes", **arguments)
+
+
+def test_shapes_are_a_dataset_like_any_other():
+    data = open_dataset("shapes", "panoptic", config_name="64")
+    train, validation = data.train_and_validation()
+    assert len(train) == 2000 and len(validation) == 200
+    assert train[0].image.size == (64, 64)
+    assert not np.array_equal(train[0].image, validation[0].image)
+
+
+# Real data
+
+
+def test_camvid_is_read(shared_data):
+    data = open_dataset(str(shared_data / "camvid"), "semantic")
+    assert {split: len(samples) for split, samples in data.splits.items()} == {"train": 367, "validation": 101}
+    assert len(data.labels) == 11
+    sample = data.splits["validation"][50]
+    row = datasets.load_dataset(str(shared_data / "camvid"), split="validation")[50]
+    assert np.array_equal(sample.image, row["image"])
+    mask = np.asarray(row["label"])
+    rebuilt = torch.full(mask.shape, 255)
+    for class_id, found in zip(sample.segments.class_ids, sample.segments.masks(), strict=True):
+        rebuilt[found] = class_id
+    assert (rebuilt.numpy() == mask).all() and (sample.segments.void.numpy() == (mask == 255)).all()
+
+
+def test_penn_fudan_is_read_as_one_mask_per_person(shared_data):
+    data = open_dataset(str(shared_data / "penn_fudan"), "instance", id2label=["background", "pedestrian"])
+    assert data.labels.names == ("pedestrian",)
+    rows = datasets.load_dataset(str(shared_data / "penn_fudan"), split="train")
+    for index in (0, 7, 100):
+        segments, picture = data.splits["train"][index].segments, np.asarray(rows[index]["annotation"])
+        assert len(segments) == picture[..., 1].max() and not segments.void.any()
+        for number, mask in enumerate(segments.masks().numpy(), start=1):
+            assert (mask == (picture[..., 1] == number)).all()

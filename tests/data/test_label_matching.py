@@ -1,0 +1,39 @@
+"""The classes of a dataset in the numbers of a checkpoint."""
+
+import pytest
+import torch
+
+from modeling_maskformer.data.errors import DataError
+from modeling_maskformer.data.label_matching import RelabelledSamples, match_labels
+from modeling_maskformer.data.labels import LabelSet
+from modeling_maskformer.data.samples import Sample
+from modeling_maskformer.targets import Segments
+
+
+def labels(*names):
+    return LabelSet(names, tuple(range(len(names))))
+
+
+def test_classes_are_matched_by_name_and_need_not_be_all():
+    assert match_labels({0: "car", 1: "sky", 2: "road"}, labels("sky", "car")) == [1, 0]
+
+
+def test_made_up_names_are_matched_by_number():
+    assert match_labels({0: "sky", 1: "car"}, labels("class_0", "class_1")) == [0, 1]
+    assert match_labels({0: "LABEL_0", 1: "LABEL_1"}, labels("sky", "car")) == [0, 1]
+
+
+@pytest.mark.parametrize("names", [("sky", "boat"), ("class_0", "class_1", "class_2")])
+def test_a_class_that_the_checkpoint_lacks_is_named(names):
+    with pytest.raises(
+        DataError, match=f"'{names[-1] if names[0] == 'sky' else names[0]}'; its 2 classes are 'sky', 'car'"
+    ):
+        match_labels({0: "sky", 1: "car"}, labels(*names))
+
+
+def test_samples_are_relabelled_and_nothing_else_changes():
+    segments = Segments(torch.tensor([[1, 2]], dtype=torch.uint8), torch.tensor([1, 0]), torch.tensor([False, True]))
+    (sample,) = [RelabelledSamples([Sample(None, segments, "a", 5)], [7, 3])[0]]
+    assert sample.segments.class_ids.tolist() == [3, 7] and segments.class_ids.tolist() == [1, 0]
+    assert sample.segments.is_crowd.tolist() == [False, True] and (sample.name, sample.image_id) == ("a", 5)
+    assert torch.equal(sample.segments.ids, segments.ids)

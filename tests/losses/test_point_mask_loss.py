@@ -1,0 +1,223 @@
+"""The point losses: where points lie, and that on average they are Mask2Former's."""
+
+import plain_mask_losses
+import pytest
+import torch
+
+from modeling_maskformer.losses import scratch
+from modeling_maskformer.losses.mask_losses import mask_losses
+from modeling_maskformer.losses.point_sampling import BilinearPoints, choose_uncertain, uniform_points
+from modeling_maskformer.losses.points import PointMaskLoss, pixels_at
+from modeling_maskformer.losses.targets import target_maps
+from modeling_maskformer.targets import segments_from_masks
+
+SIZE, LARGE = (10, 8), (40, 32)
+
+
+def _case(num_masks=3, overlap=False, seed=0, roughness=0.5):
+    """Blobs: logits (1, 1, M, h, w) that roughly fit masks (M, H, W); no void (H, W); maps of a batch of one."""
+    torch.manual_seed(seed)
+    fields = torch.randn(num_masks, 1, 4, 4)
+    large = torch.nn.functional.interpolate(fields, size=LARGE, mode="bicubic")[:, 0]
+    small = torch.nn.functional.interpolate(fields, size=SIZE, mode="bicubic")[:, 0]
+    masks = (large > 0.3) if overlap else (large == large.amax(0)) & (large > 0)
+    logits = (5 * small + roughness * torch.randn_like(small))[None, None].requires_grad_()
+    ids = segments_from_masks(masks, [0] * num_masks, size=LARGE).ids[None]
+    return logits, masks, torch.zeros(LARGE, dtype=torch.bool), target_maps(ids, [num_masks])
+
+
+def _points(logits, maps, num_points=200, oversample_ratio=3.0, importance_sample_ratio=0.75):
+    score = PointMaskLoss(maps, num_points, oversample_ratio, importance_sample_ratio)
+    rows = torch.arange(logits.shape[2])
+    return mask_losses(logits, [[(rows, rows)]], score)
+
+
+def _mask2former(logits, masks, num_points=200, oversample_ratio=3, importance_sample_ratio=0.75):
+    """Focal and dice loss as Mask2Former samples: for each mask candidates of its own, the least certain kept."""
+    num_masks, important = len(masks), int(importance_sample_ratio * num_points)
+    candidates = torch.rand(num_masks, oversample_ratio * num_points, 2)
+    distance = plain_mask_losses.sample(logits.detach(), candidates).abs()
+    order = distance.argsort(1)[:, :important]
+    kept = candidates.gather(1, order[..., None].expand(-1, -1, 2))
+    points = torch.cat((kept, torch.rand(num_masks, num_points - important, 2)), 1)
+    return plain_mask_losses.at_points(
+        plain_mask_losses.sample(logits, points), plain_mask_losses.under(masks, points)
+    )
+
+
+def choose(uncertainty, num_uniform, num_important):
+    """The points (M, P) at which a mask is scored, and how often each counts, (M, P)."""
+    chosen, found = choose_uncertain(uncertainty, num_important, scratch.Scratch(uncertainty.device))
+    weights = (torch.arange(num_important) < found) * (num_important / found)
+    uniform = torch.arange(num_uniform).expand(len(chosen), -1)
+    return torch.cat((uniform, chosen), 1), torch.cat((torch.ones(len(chosen), num_uniform), weights), 1)
+
+
+def _statistics(draw, logits, num_draws):
+    """Mean and standard deviation of the summed losses, and the mean gradient by the logits."""
+    values, gradients = [], 0
+    for _ in range(num_draws):
+        focal, dice = (loss.sum() for loss in draw())
+        values.append([focal.item(), dice.item()])
+        gradients = gradients + torch.autograd.grad(20 * focal + dice, logits)[0].double() / num_draws
+    values = torch.tensor(values, dtype=torch.float64)
+    return values.mean(0), values.std(0), gradients.flatten()
+
+
+@pytest.mark.parametrize("roughness", [0.5, 5.0], ids=["smooth", "rough"])
+def test_losses_are_on_average_those_of_mask2former_and_vary_less(roughness):
+    logits, masks, _, maps = _case(roughness=roughness)
+    maps_alone = logits[0, 0]
+    mean, spread, gradient = _statistics(lambda: _points(logits, maps), logits, 300)
+    expected, their_spread, their_gradient = _statistics(lambda: _mask2former(maps_alone, masks), logits, 300)
+    error = (spread.square() + their_spread.square()).div(300).sqrt()
+    assert ((mean - expected).abs() < 4 * error + 0.01 * expected).all()
+    assert (spread < their_spread).all()
+    assert torch.cosine_similarity(gradient, their_gradient, dim=0) > 0.99
+    assert gradient.norm().item() == pytest.approx(their_gradient.norm().item(), rel=0.05)
+
+
+def test_uniform_points_alone_estimate_the_dense_losses():
+    logits, masks, void, maps = _case(overlap=True)
+    exact = logits.detach()[0, 0].double().requires_grad_()
+    focal, dice = _points(logits, maps, num_points=100_000, oversample_ratio=1.0, importance_sample_ratio=0.0)
+    # points lie anywhere in a pixel, the dense losses look at its centre: so cut pixels into 64
+    fine_masks, fine_void = (m.repeat_interleave(8, -1).repeat_interleave(8, -2) for m in (masks, void))
+    expected_focal, expected_dice = (loss.sum() for loss in plain_mask_losses.dense(exact, fine_masks, fine_void))
+    assert focal.item() == pytest.approx(expected_focal.item(), rel=2e-3)
+    assert dice.item() == pytest.approx(expected_dice.item(), rel=2e-3)
+    (gradient,) = torch.autograd.grad(20 * focal.sum() + dice.sum(), logits)
+    (reference,) = torch.autograd.grad(20 * expected_focal + expected_dice, exact)
+    assert (gradient[0, 0] - reference).norm() < 0.02 * reference.norm()
+
+
+@pytest.mark.parametrize("block", [1, 1300, 1 << 18], ids=["a mask at a time", "some", "all"])
+@pytest.mark.parametrize("overlap", [False, True], ids=["one layer", "overlapping"])
+def test_gradients_are_those_of_the_losses_at_the_chosen_points(overlap, block, monkeypatch):
+    monkeypatch.setattr(scratch, "CPU_BLOCK", block)
+    logits, masks, _, maps = _case(overlap=overlap)
+    torch.manual_seed(5)
+    focal, dice = _points(logits, maps)
+    torch.manual_seed(5)
+    candidates = uniform_points(600)
+    exact = logits.detach()[0, 0].double().requires_grad_()
+    values = plain_mask_losses.sample(exact, candidates.expand(3, -1, -1))
+    chosen, weights = choose(values.detach().float().abs(), 50, 150)
+    at, inside = (
+        values.gather(1, chosen),
+        plain_mask_losses.under(masks, candidates.expand(3, -1, -1)).gather(1, chosen),
+    )
+    p, weights = at.sigmoid(), weights.double()
+    expected_focal = (plain_mask_losses.focal(at, inside) * weights).sum() / 200
+    overlap_sum, sums = (p * inside * weights).sum(1), ((p + inside.double()) * weights).sum(1)
+    expected_dice = (1 - (2 * overlap_sum + 1) / (sums + 1)).sum()
+    for ours, expected in ((focal, expected_focal), (dice, expected_dice)):
+        torch.testing.assert_close(ours.sum().double(), expected, rtol=1e-5, atol=0)
+        (gradient,) = torch.autograd.grad(ours.sum(), logits, retain_graph=True)
+        (reference,) = torch.autograd.grad(expected, exact, retain_graph=True)
+        torch.testing.assert_close(gradient[0, 0].double(), reference, rtol=1e-4, atol=1e-5 * reference.abs().max())
+
+
+def test_uniform_points_cover_the_image_evenly_and_anew_each_time():
+    first, second = uniform_points(1000), uniform_points(1000)
+    assert not torch.equal(first, second)
+    for points in (first, first[300:556]):
+        assert points.min() >= 0 and points.max() < 1
+        cells = (points * 8).long()
+        counts = torch.bincount(cells[:, 1] * 8 + cells[:, 0], minlength=64)
+        assert (counts - len(points) / 64).abs().max() < 4  # independent points: about 12 of 1000
+    # one point, over many draws, is anywhere with equal probability
+    tenth = torch.stack([uniform_points(11)[10] for _ in range(2000)])
+    torch.testing.assert_close(tenth.mean(0), torch.full((2,), 0.5), rtol=0, atol=0.03)
+    torch.testing.assert_close(tenth.var(0), torch.full((2,), 1 / 12), rtol=0, atol=0.01)
+
+
+def test_important_points_are_the_uncertain_ones():
+    torch.manual_seed(0)
+    uncertainty = torch.stack((torch.arange(600.0), torch.arange(600.0).flip(0), torch.rand(600)))
+    chosen, weights = choose(uncertainty, 50, 150)
+    assert chosen.shape == weights.shape == (3, 200)
+    for row in range(3):
+        assert chosen[row, :50].tolist() == list(range(50))
+        assert weights[row, :50].tolist() == [1.0] * 50
+        assert set(chosen[row, 50:].tolist()) == set(uncertainty[row].argsort()[:150].tolist())
+        assert weights[row, 50:].tolist() == pytest.approx([1.0] * 150)
+
+
+def test_points_found_too_few_weigh_as_much_together():
+    torch.manual_seed(0)
+    uncertainty = torch.rand(4, 40_000)  # far more than the sample that tells the threshold
+    chosen, weights = choose(uncertainty, 0, 10_000)
+    assert torch.allclose(weights.sum(1), torch.tensor(10_000.0), rtol=1e-4)
+    counted = weights > 0
+    assert (counted.sum(1) > 9000).all()
+    for row in range(4):
+        points = chosen[row][counted[row]]
+        assert len(points.unique()) == len(points)
+        assert uncertainty[row, points].max() < 0.27
+    chosen, weights = choose(torch.ones(1, 600), 50, 150)  # all alike: any will do
+    assert len(chosen[0, 50:].unique()) == 150 and weights.sum() == 200
+
+
+def test_interpolation_is_grid_sample_and_gathering_its_transpose():
+    torch.manual_seed(0)
+    points, maps = torch.rand(300, 2), torch.randn(3, *SIZE, requires_grad=True)
+    points[:4] = torch.tensor([[0.0, 0.0], [1 - 2**-24, 1 - 2**-24], [0.0, 0.5], [0.999, 0.001]])
+    interpolation = BilinearPoints(points, SIZE)
+    values, expected = (
+        interpolation.values(maps.detach(), scratch.Scratch(maps.device)),
+        plain_mask_losses.sample(maps, points.expand(3, -1, -1)),
+    )
+    torch.testing.assert_close(values, expected, rtol=1e-4, atol=1e-4)
+    chosen, factors = torch.rand(3, 300).argsort(1)[:, :70], torch.randn(3, 90)
+    points_of_all = torch.cat((torch.arange(20).expand(3, -1), chosen), 1)
+    (reference,) = torch.autograd.grad((expected.gather(1, points_of_all) * factors).sum(), maps)
+    gathered = interpolation.gather(factors, chosen, scratch.Scratch(maps.device))
+    torch.testing.assert_close(gathered, reference, rtol=1e-3, atol=1e-3)
+    chosen, factors = torch.cat((chosen, torch.full((3, 2), 300)), 1), torch.cat((factors, torch.ones(3, 2)), 1)
+    assert torch.equal(interpolation.gather(factors, chosen, scratch.Scratch(maps.device)), gathered)
+
+
+def test_targets_are_read_in_the_pixel_under_the_point():
+    rows, columns = torch.meshgrid(torch.arange(24), torch.arange(20), indexing="ij")
+    for offset in (0.01, 0.5, 0.99):
+        points = torch.stack(((columns + offset) / 20, (rows + offset) / 24), -1).flatten(0, 1)
+        assert torch.equal(pixels_at(points, (24, 20)), torch.arange(480))
+    assert pixels_at(torch.tensor([[1 - 2**-24, 1 - 2**-24]]), (24, 20)).item() == 479
+
+
+def test_void_takes_no_part():
+    logits, masks, void, _ = _case()
+    void[20:] = True
+    masks &= ~void
+    ids = segments_from_masks(masks, [0] * 3, size=LARGE, void=void).ids[None]
+    maps = target_maps(ids, [3])
+    moved = logits.detach().clone()
+    moved[..., 6:, :] += 40  # row 5 of the cells is void, too, but row 4 is interpolated with it
+    results = []
+    for maps_of_logits in (logits, moved):
+        torch.manual_seed(3)
+        results.append(_points(maps_of_logits, maps))
+    for first, second in zip(*results, strict=True):
+        torch.testing.assert_close(first, second)
+    all_void = target_maps(torch.full((1, 1, *LARGE), 255, dtype=torch.uint8), [3])
+    focal, dice = _points(logits, all_void)
+    assert focal.item() == dice.item() == 0
+    assert not torch.autograd.grad(focal.sum() + dice.sum(), logits)[0].any()
+
+
+def test_a_mask_that_is_not_a_number_makes_the_loss_none():
+    logits, _, _, maps = _case()
+    with torch.no_grad():
+        logits[0, 0, 0] = torch.nan
+    for loss in _points(logits, maps):
+        assert loss.isnan().all()
+
+
+def test_the_same_seed_gives_the_same_points():
+    logits, _, _, maps = _case()
+    results = []
+    for seed in (7, 7, 8):
+        torch.manual_seed(seed)
+        results.append(_points(logits, maps)[0].item())
+    assert results[0] == results[1] != results[2]
