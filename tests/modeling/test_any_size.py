@@ -18,7 +18,7 @@ from modeling_maskformer import (
 )
 from modeling_maskformer.inference.multi_scale import MultiScalePredictor
 
-ODD_SIZES = [(75, 109), (97, 64), (33, 40)]
+ODD_SIZES = [(75, 109), (33, 64)]
 # convolutions with TensorFlow's SAME and with symmetric padding, one that wants multiples, one without strides
 TIMM = (
     "tf_efficientnet_lite0",
@@ -68,7 +68,7 @@ def test_an_image_of_odd_size_gives_what_it_gives_padded_by_hand(name, training)
 
 @torch.no_grad()
 def test_a_backbone_that_needs_more_than_32_gets_it():
-    model = model_of("swinv2_tiny_window8_256")
+    model = model_of("hiera_tiny_224")
     divisor = model.model.pixel_level_module.size_divisor
     assert divisor > 32
     pixels = torch.randn(1, 3, 70, 100)
