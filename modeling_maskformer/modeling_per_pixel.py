@@ -17,7 +17,7 @@ from .backbone import freeze_batch_norm
 from .configuration_per_pixel import PerPixelBaselineConfig, PerPixelBaselinePlusConfig
 from .layers.initialized import MSRAConv2d
 from .losses.per_pixel import class_maps, per_pixel_cross_entropy
-from .losses.targets import check_class_labels, gather_segment_ids
+from .losses.targets import check_batch_size, checked_targets
 from .modeling_maskformer import (
     MaskEmbedder,
     MaskFormerModel,
@@ -115,9 +115,10 @@ class PerPixelPreTrainedModel(MaskFormerPreTrainedModel):
         mask_labels: Sequence[Tensor] | None,
     ) -> None:
         """Sets `loss_dict` and `loss`, their sum."""
-        class_labels = check_class_labels(class_labels, len(output.logits), self.config.num_labels)
-        segment_ids = gather_segment_ids(segment_ids, mask_labels, class_labels).to(output.logits.device)
-        losses = per_pixel_cross_entropy(layers, class_maps(segment_ids, class_labels))
+        check_batch_size(class_labels, len(output.logits))
+        device = output.logits.device
+        targets = checked_targets(class_labels, segment_ids, mask_labels, self.config.num_labels, device)
+        losses = per_pixel_cross_entropy(layers, class_maps(targets.maps.ids, targets.class_ids))
         names = [f"loss_cross_entropy_{layer}" for layer in range(len(layers) - 1)]
         output.loss_dict = dict(zip([*names, "loss_cross_entropy"], losses, strict=True))
         output.loss = losses.sum()

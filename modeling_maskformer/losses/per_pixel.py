@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from itertools import product
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -17,26 +18,21 @@ from image_processing.blocks import blocks_of
 from image_processing.resampling import linear_taps
 
 from .scratch import block_size
-from .targets import target_maps
 
 UNLABELLED = -1
 MAPS_PER_BLOCK = 4  # the numbers of a block's K maps are those of so many maps of `block_size`
 
 
-def class_maps(segment_ids: Tensor, class_labels: Sequence[Tensor]) -> Tensor:
+def class_maps(ids: Tensor, class_ids: Tensor) -> Tensor:
     """`(B, H, W)` int64, the class of each pixel; -1 at void and where there is no segment.
 
     Args:
-        segment_ids: `(B, L, H, W)`, see `Segments`. Where segments overlap, the later one has the pixel.
-        class_labels: B x `(S_b,)` int64.
-
-    Raises:
-        ValueError: an id has no class label, or a segment lies in two layers.
+        ids: `(B, L, H, W)`, see `TargetMaps`. Where segments overlap, the later one has the pixel.
+        class_ids: `(B, S)` int64, the class of each segment.
     """
-    ids = target_maps(segment_ids, [len(labels) for labels in class_labels]).ids.amax(1).long()  # (B, H, W)
-    unlabelled = torch.tensor([UNLABELLED], device=ids.device)
-    tables = [torch.cat((unlabelled, labels.to(ids.device))) for labels in class_labels]
-    return torch.stack([table[image_ids] for table, image_ids in zip(tables, ids, strict=True)])
+    numbers = ids.amax(1).long()  # (B, H, W)
+    table = F.pad(class_ids, (1, 0), value=UNLABELLED)  # (B, 1 + S)
+    return table.gather(1, numbers.flatten(1)).view_as(numbers)
 
 
 def per_pixel_cross_entropy(logits: Sequence[Tensor], classes: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from modeling_maskformer.losses import per_pixel as per_pixel_loss
 from modeling_maskformer.losses.per_pixel import class_maps, per_pixel_cross_entropy
+from modeling_maskformer.losses.targets import checked_targets
 
 
 def plain(logits, classes):
@@ -69,19 +70,24 @@ def test_half_precision_is_computed_in_float32_also_under_autocast(dtype):
     assert half.grad.dtype == dtype and half.grad.abs().sum() > 0
 
 
+def _classes(ids, labels):
+    targets = checked_targets(labels, ids, None, num_labels=8, device=ids.device)
+    return class_maps(targets.maps.ids, targets.class_ids)
+
+
 def test_the_class_of_a_pixel_is_that_of_its_segment():
     ids = torch.tensor([[[[1, 2, 0], [255, 3, 3]]], [[[0, 1, 1], [1, 255, 0]]]], dtype=torch.uint8)
     labels = [torch.tensor([4, 0, 2]), torch.tensor([7])]
     expected = [[[4, 0, -1], [-1, 2, 2]], [[-1, 7, 7], [7, -1, -1]]]
-    assert class_maps(ids, labels).tolist() == expected
+    assert _classes(ids, labels).tolist() == expected
     signed = ids.to(torch.int16).masked_fill(ids == 255, -1)
-    assert class_maps(signed, labels).tolist() == expected
+    assert _classes(signed, labels).tolist() == expected
 
 
 def test_where_segments_overlap_the_later_one_has_the_pixel():
     ids = torch.tensor([[[[1, 1, 3]], [[0, 2, 2]]]], dtype=torch.uint8)  # (1, 2 layers, 1, 3)
-    assert class_maps(ids, [torch.tensor([5, 6, 7])]).tolist() == [[[5, 6, 7]]]
+    assert _classes(ids, [torch.tensor([5, 6, 7])]).tolist() == [[[5, 6, 7]]]
 
 
 def test_an_image_without_segments_has_no_label():
-    assert class_maps(torch.zeros(1, 1, 2, 2, dtype=torch.uint8), [torch.zeros(0).long()]).unique().tolist() == [-1]
+    assert _classes(torch.zeros(1, 1, 2, 2, dtype=torch.uint8), [torch.zeros(0).long()]).unique().tolist() == [-1]
