@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .panoptic import probability_to_logit
 from .resampling import crop_to_image, target_taps
-from .tiles import Tiling
+from .tiling.tiles import Tiling
 
 NO_INSTANCE_ID = -1  # pixels of no instance; instance ids start at 0
 

@@ -8,9 +8,9 @@ from collections.abc import Collection
 import torch
 from torch import Tensor
 
-from .contest import contest
 from .resampling import Taps, crop_to_image, target_taps
-from .tiles import Tiling
+from .tiling.argmax import contest
+from .tiling.tiles import Tiling
 
 VOID_ID = 0  # pixels of no segment; segment ids start at 1
 

@@ -12,10 +12,9 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
-from .blocks import Block, blocks_of
-from .resampling import crop_to_image, scores_taps, target_taps
+from .resampling import Block, blocks_of, crop_to_image, scores_taps, target_taps
 from .semantic import MaskResize
-from .tiles import STEP_ELEMENTS
+from .tiling.tiles import STEP_ELEMENTS
 
 
 def per_pixel_segmentation(

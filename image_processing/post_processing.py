@@ -16,7 +16,7 @@ from transformers.image_processing_outputs import SemanticSegmentationPostProces
 from .instance import instance_segmentation
 from .panoptic import panoptic_segmentation
 from .per_pixel import per_pixel_score_strips, per_pixel_scores, per_pixel_segmentation
-from .rle import encode_ids, encode_mask
+from .results import encode_ids, encode_mask
 from .semantic import semantic_score_strips, semantic_scores, semantic_segmentation
 
 

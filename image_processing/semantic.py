@@ -11,10 +11,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .contest import contest
 from .resampling import Taps, crop_to_image, resize, scores_taps, target_taps
-from .tiles import STEP_ELEMENTS, Tiling
-from .voting import Vote
+from .tiling.argmax import contest
+from .tiling.semantic_tiles import Vote
+from .tiling.tiles import STEP_ELEMENTS, Tiling
 
 MaskResize = Literal["logits", "scores"]
 

@@ -15,8 +15,7 @@ from image_processing import (
     per_pixel_scores,
     per_pixel_segmentation,
 )
-from image_processing.blocks import blocks_of
-from image_processing.resampling import linear_taps
+from image_processing.resampling import blocks_of, linear_taps
 
 # logits (K, h, w), image size or None, target size or None
 CASES = {

@@ -7,7 +7,8 @@ from inference_cases import all_cases, random_case
 from reference_inference import class_probabilities
 from reference_inference import semantic_scores as reference_scores
 
-from image_processing import semantic_scores, semantic_segmentation, voting
+from image_processing import semantic_scores, semantic_segmentation
+from image_processing.tiling import semantic_tiles
 
 
 @pytest.mark.parametrize("name", all_cases())
@@ -26,9 +27,9 @@ def test_classes_and_scores_equal_the_reference(name):
 @pytest.mark.parametrize("few", [(), ((1, 1),), ((2, 3), (4, 8))])
 @pytest.mark.parametrize("name", ["random", "padded image", "much smaller target", "trained", "trained, very sure"])
 def test_whoever_is_heard_first_the_classes_are_the_same(monkeypatch, name, few, quiet):
-    monkeypatch.setattr(voting, "QUIET", quiet)
-    monkeypatch.setattr(voting, "FEW_OF_LOUD", few)
-    monkeypatch.setattr(voting, "FEW_OF_ALL", few)
+    monkeypatch.setattr(semantic_tiles, "QUIET", quiet)
+    monkeypatch.setattr(semantic_tiles, "FEW_OF_LOUD", few)
+    monkeypatch.setattr(semantic_tiles, "FEW_OF_ALL", few)
     expected = reference_scores(*all_cases()[name])
     chosen = expected.gather(0, semantic_segmentation(*all_cases()[name])[None])[0]
     assert (expected.amax(0) * (1 - 1e-4) <= chosen).all()
@@ -36,7 +37,7 @@ def test_whoever_is_heard_first_the_classes_are_the_same(monkeypatch, name, few,
 
 def test_queries_without_an_object_are_quiet():
     class_logits, mask_logits, *_ = all_cases()["trained, very sure"]
-    vote = voting.Vote(class_logits.softmax(-1)[:, :-1].T, mask_logits)
+    vote = semantic_tiles.Vote(class_logits.softmax(-1)[:, :-1].T, mask_logits)
     assert set(vote.loud.queries.tolist()) == set(
         (class_logits.argmax(-1) != class_logits.shape[-1] - 1).nonzero()[:, 0].tolist()
     )

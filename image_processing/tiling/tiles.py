@@ -14,7 +14,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from .resampling import Taps
+from ..resampling import Taps
 
 SAMPLES_PER_TILE = 2  # a tile covers about this many samples each way
 STEP_ELEMENTS = 1 << 19  # numbers per step of the work: enough for long loops, and 2 MB

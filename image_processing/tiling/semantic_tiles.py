@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .contest import ROUNDING, largest, winners
+from .argmax import ROUNDING, largest, winners
 from .tiles import Tiling, everyone
 
 # what the queries that are not heard at first may give to any class, all together

@@ -1,0 +1,1 @@
+"""The fast way on a CPU: the result in tiles, of which bounds decide most without looking at their pixels."""
