@@ -13,7 +13,7 @@ ROUNDING = 3e-5  # scores that differ by less than this part of them decide noth
 RIVALS = 3  # how many maps are looked at first where several could be the largest, before all are
 
 
-def contest(
+def write_argmax(
     canvas: Tensor,
     tiling: Tiling,
     maps: Tensor,

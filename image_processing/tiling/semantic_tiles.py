@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .argmax import ROUNDING, largest, winners
+from ..resampling import Taps
+from .argmax import ROUNDING, largest, winners, write_argmax
 from .tiles import Tiling, everyone
 
 # what the queries that are not heard at first may give to any class, all together
@@ -170,3 +171,25 @@ class Vote:
         rival = scores.add_(left_open[:, None]).masked_fill_(rivals[:, None] == winner, -torch.inf).amax(0)  # (P, n)
         rival = torch.maximum(rival, others).clamp_(min=voices.others)
         return (best * (1 - ROUNDING) > rival).all(0)
+
+
+def argmax_of_resized_logits(probs: Tensor, logits: Tensor, rows: Taps, columns: Taps) -> Tensor:
+    """`(H, W)` int64: classes, deciding whole tiles where bounds on the mask logits suffice."""
+    tiling = Tiling.of(rows, columns, logits.device)
+    canvas = tiling.canvas(torch.int64)
+    vote = Vote(probs, logits)
+    for part, canvas_rows in tiling.parts(vote.maps):
+        vote.decide(canvas[canvas_rows], part)
+    return tiling.crop(canvas)
+
+
+def argmax_of_resized_scores(probs: Tensor, logits: Tensor, rows: Taps, columns: Taps) -> Tensor:
+    """`(H, W)` int64: classes by resized stride-4 scores, which are computed for one strip at a time."""
+    tiling = Tiling.of(rows, columns, logits.device)
+    canvas = tiling.canvas(torch.int64)
+    for part, canvas_rows in tiling.parts(len(probs)):
+        part, rows_used = part.of_own_rows()
+        masks = logits[:, rows_used].sigmoid()  # (Q, h, w)
+        scores = (probs @ masks.flatten(1)).unflatten(1, masks.shape[1:])  # (K, h, w)
+        write_argmax(canvas[canvas_rows], part, scores, lambda values, *_: values, part.bounds(scores))
+    return tiling.crop(canvas)

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from ..resampling import Taps
+from ..size_tables import size_table
 
 SAMPLES_PER_TILE = 2  # a tile covers about this many samples each way
 STEP_ELEMENTS = 1 << 19  # numbers per step of the work: enough for long loops, and 2 MB
@@ -35,7 +35,7 @@ class TiledAxis:
     length: int
 
     @staticmethod
-    @lru_cache(maxsize=64)  # images mostly come in few sizes
+    @size_table(maxsize=64)  # images mostly come in few sizes
     def of(taps: Taps, device: torch.device) -> TiledAxis:
         size = min(len(taps), max(2, round(SAMPLES_PER_TILE * len(taps) / taps.length)))
         count = -(-len(taps) // size)

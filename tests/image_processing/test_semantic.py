@@ -10,6 +10,8 @@ from reference_inference import semantic_scores as reference_scores
 from image_processing import semantic_scores, semantic_segmentation
 from image_processing.tiling import semantic_tiles
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 
 @pytest.mark.parametrize("name", all_cases())
 def test_classes_and_scores_equal_the_reference(name):
