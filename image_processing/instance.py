@@ -69,7 +69,8 @@ def instance_segmentations(
     rows, columns = target_taps(logits, image_size, target_size)
 
     # A query whose mask several classes have is cut out once: masks are numbered 0, 1, ... by their queries.
-    used = torch.zeros_like(queries).scatter_add_(1, queries, possible.to(queries.dtype)) > 0  # (B, Q)
+    numbers = torch.arange(num_queries, device=queries.device)
+    used = ((queries[:, :, None] == numbers) & possible[:, :, None]).any(1)  # (B, Q)
     counts = used.sum(1).tolist()
     first = selected_first(used, max(1, *counts))  # (B, S)
     mask_of = (used.cumsum(1) - 1).gather(1, queries).clamp(min=0)  # (B, Q), of each pair

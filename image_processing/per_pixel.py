@@ -12,7 +12,15 @@ import torch
 from torch import Tensor
 
 from . import tiling
-from .resampling import MaskResize, blocks_of, crop_to_image, resized_strips, strip_elements, target_taps
+from .resampling import (
+    MaskResize,
+    blocks_of,
+    crop_to_image,
+    float32_products,
+    resized_strips,
+    strip_elements,
+    target_taps,
+)
 
 
 def per_pixel_segmentation(
@@ -45,9 +53,10 @@ def per_pixel_segmentations(
     num_classes = logits.shape[1]
     classes = torch.empty(len(logits), len(rows), len(columns), dtype=torch.int64, device=logits.device)
     if tiling.use_tiles(logits):
-        for block in blocks_of(rows, columns, strip_elements(logits.device) // num_classes, logits.device):
-            for image, result in zip(logits.float(), classes, strict=True):
-                result[block.target] = block.resize(image).argmax(0)
+        with float32_products(logits.device):
+            for block in blocks_of(rows, columns, strip_elements(logits.device) // num_classes, logits.device):
+                for image, result in zip(logits.float(), classes, strict=True):
+                    result[block.target] = block.resize(image).max(0).indices
         return classes
     for images, strip, scores in resized_strips(logits, rows, columns, num_classes):
         classes[images, strip] = scores.argmax(1)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
@@ -173,6 +174,13 @@ def strip_elements(device: torch.device) -> int:
     return CPU_STRIP_ELEMENTS if device.type == "cpu" else STRIP_ELEMENTS
 
 
+def float32_products(device: torch.device) -> AbstractContextManager:
+    """Products of matrices as they are without autocast, which would round them to 8 or 11 bits."""
+    if torch.is_autocast_enabled(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()
+
+
 def resized_strips(
     maps: Tensor, rows: Taps, columns: Taps, numbers_per_pixel: int
 ) -> Iterator[tuple[slice, slice, Tensor]]:
@@ -194,10 +202,11 @@ def resized_strips(
     for start in range(0, maps.shape[0], images):
         for target, source, down in strips:
             part = maps[start : start + images, :, source].to(torch.float32, copy=True)  # (b, N, r, w)
-            if not columns.changes_nothing:
-                part = torch.cat([part[..., used] @ weights.T for _, used, weights in across], dim=-1)  # (b, N, r, W)
-            if not rows.changes_nothing:
-                part = down @ part
+            with float32_products(maps.device):
+                if not columns.changes_nothing:
+                    part = torch.cat([part[..., used] @ weights.T for _, used, weights in across], dim=-1)
+                if not rows.changes_nothing:
+                    part = down @ part
             yield slice(start, start + images), target, part
 
 
@@ -236,6 +245,15 @@ class Block:
     def add_transposed(self, values: Tensor, maps: Tensor) -> None:
         """Adds to maps `(N, h, w)` the transpose of `resize`, applied to values `(N, s, t)`."""
         maps[:, self.source[0], self.source[1]] += self.rows.T @ (values @ self.columns)
+
+
+def block_at(rows: Taps, columns: Taps, start: tuple[int, int], size: tuple[int, int]) -> Block:
+    """The rectangle of the result that begins there, of that size or what there is of it."""
+    (row_target, row_source, row_weights), (column_target, column_source, column_weights) = (
+        _strips(taps, length, taps.first.device)[first // length]
+        for taps, first, length in zip((rows, columns), start, size, strict=True)
+    )
+    return Block((row_target, column_target), (row_source, column_source), row_weights, column_weights)
 
 
 def blocks_of(rows: Taps, columns: Taps, num_pixels: int, device: torch.device) -> Iterator[Block]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from . import tiling
-from .resampling import MaskResize, Taps, crop_to_image, resized_strips, target_taps
+from .resampling import MaskResize, Taps, crop_to_image, float32_products, resized_strips, target_taps
 from .tiling.semantic_tiles import argmax_of_resized_logits, argmax_of_resized_scores
 
 
@@ -47,9 +47,10 @@ def semantic_segmentations(
     """`(B, H, W)` int64: `semantic_segmentation` of images of one size, logits `(B, Q, K + 1)` and `(B, Q, h, w)`."""
     probs, logits, rows, columns = _prepare(class_logits, mask_logits, image_size, target_size, mask_resize)
     if tiling.use_tiles(logits):
-        argmax = argmax_of_resized_logits if mask_resize == "logits" else argmax_of_resized_scores
-        images = zip(probs, logits.float().contiguous(), strict=True)
-        return torch.stack([argmax(*image, rows, columns) for image in images])
+        decide = argmax_of_resized_logits if mask_resize == "logits" else argmax_of_resized_scores
+        with float32_products(logits.device):
+            images = zip(probs, logits.float().contiguous(), strict=True)
+            return torch.stack([decide(*image, rows, columns) for image in images])
     classes = torch.empty(len(logits), len(rows), len(columns), dtype=torch.int64, device=logits.device)
     for images, strip, scores in _score_strips(probs, logits, rows, columns, mask_resize):
         classes[images, strip] = scores.argmax(1)
@@ -102,9 +103,15 @@ def _score_strips(
     """Images, rows and their scores `(b, K, s, W)`, strip by strip: masks at the result's resolution and a product."""
     num_classes, num_queries = probs.shape[1:]
     if mask_resize == "scores":
-        scores = torch.einsum("bkq,bqhw->bkhw", probs, logits.float().sigmoid())  # at stride 4, (B, K, h, w)
+        scores = _weighted_sum(probs, logits.float().sigmoid())  # at stride 4, (B, K, h, w)
         yield from resized_strips(scores, rows, columns, num_classes)
         return
     for images, strip, masks in resized_strips(logits, rows, columns, num_classes + num_queries):
         masks = masks.sigmoid_()  # (b, Q, s, W)
-        yield images, strip, torch.einsum("bkq,bqhw->bkhw", probs[images], masks)
+        yield images, strip, _weighted_sum(probs[images], masks)
+
+
+def _weighted_sum(probs: Tensor, masks: Tensor) -> Tensor:
+    """`(B, K, H, W)`: over the queries, of probabilities `(B, K, Q)` and masks `(B, Q, H, W)`."""
+    with float32_products(masks.device):
+        return (probs @ masks.flatten(2)).unflatten(2, masks.shape[2:])

@@ -143,6 +143,19 @@ def test_the_plain_way_leaves_the_outputs_as_they_were(method):
     assert torch.equal(outputs.masks_queries_logits, masks)
 
 
+@pytest.mark.usefixtures("both_ways")
+@pytest.mark.parametrize("method", METHODS)
+def test_autocast_rounds_nothing(method):
+    outputs = batch_of(2)
+    process = getattr(MaskFormerImageProcessor(), method)
+    expected = process(outputs, target_sizes=[(95, 119)] * 2)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = process(outputs, target_sizes=[(95, 119)] * 2)
+    for one, other in zip(found, expected, strict=True):
+        same = (one, other) if method == METHODS[0] else (one["segmentation"], other["segmentation"])
+        assert torch.equal(*same)
+
+
 class Semantic(torch.nn.Module):
     def forward(self, class_logits, mask_logits):
         return semantic_segmentation(class_logits, mask_logits, (90, 97), (135, 146))
