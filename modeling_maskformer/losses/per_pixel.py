@@ -14,8 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from image_processing.blocks import blocks_of
-from image_processing.resampling import linear_taps
+from image_processing.resampling import blocks_of, linear_taps
 
 from .scratch import block_size
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from .inference_programs import (
     build_models,
     build_pipelines,
     largest_difference,
+    make_noisy_outputs,
     make_outputs,
     post_process,
     post_process_alone,
@@ -65,6 +67,7 @@ def run(arguments: InferenceBenchmarkArguments) -> dict[str, Any]:
         "machine": machine(),
         "arguments": asdict(arguments),
         "post_processing": [measure_post_processing(arguments, task) for task in tqdm(TASKS, desc="post-processing")],
+        "noisy_masks": measure_noisy_masks(arguments),
         "forward": [measure_forward(arguments, name) for name in tqdm(backbones_of(arguments), desc="forward")],
         "pipeline": measure_pipeline(arguments),
         "mixed_sizes": measure_mixed_sizes(arguments),
@@ -95,8 +98,21 @@ def measure_post_processing(arguments: InferenceBenchmarkArguments, task: str) -
     return result
 
 
-def _post_processing_program(name: str, task: str, size: tuple[int, int], *scene: int) -> Any:
-    outputs = make_outputs(size, *scene)
+def measure_noisy_masks(arguments: InferenceBenchmarkArguments) -> dict[str, Any]:
+    """Semantic post-processing at its slowest here: masks overlap, and noise leaves few tiles to bounds."""
+    size = (arguments.image_size, arguments.image_size)
+    scene = (arguments.num_queries, arguments.num_classes, arguments.num_live)
+    programs = {
+        name: _post_processing_program(name, "semantic", size, *scene, make=make_noisy_outputs)
+        for name in (OURS, TRANSFORMERS)
+    }
+    return {"program": "semantic, noisy masks", **compare(programs, arguments.rounds)}
+
+
+def _post_processing_program(
+    name: str, task: str, size: tuple[int, int], *scene: int, make: Callable[..., Any] = make_outputs
+) -> Any:
+    outputs = make(size, *scene)
     program = timed(post_process, name, task, outputs, size)
     masks = outputs.masks_queries_logits.clone()
 
@@ -194,7 +210,7 @@ def table(report: dict[str, Any]) -> str:
     """The numbers as text."""
     machine_line = ", ".join(f"{name} {value}" for name, value in report["machine"].items())
     lines = [machine_line, "", f"{'':<32}{OURS:>14}{TRANSFORMERS:>14}{'x faster':>10}{'(spread)':>16}  memory"]
-    for row in [*report["post_processing"], *report["forward"], report["pipeline"]]:
+    for row in [*report["post_processing"], report["noisy_masks"], *report["forward"], report["pipeline"]]:
         seconds = {name: values["median"] for name, values in row["seconds"].items()}
         ratio = row["times_faster"]
         spread = f"({ratio['least']:.1f}-{ratio['largest']:.1f})"

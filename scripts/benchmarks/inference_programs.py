@@ -52,6 +52,21 @@ def make_outputs(size: tuple[int, int], num_queries: int, num_classes: int, num_
     return SimpleNamespace(class_queries_logits=classes, masks_queries_logits=masks[None])
 
 
+def make_noisy_outputs(size: tuple[int, int], num_queries: int, num_classes: int, num_live: int) -> SimpleNamespace:
+    """Outputs that no shortcut likes: the live queries are as sure of their classes, but their masks overlap.
+
+    The masks are waves of all sizes of objects with noise of one logit at stride 4, so that bounds tell of few tiles.
+    """
+    generator = torch.Generator().manual_seed(0)
+    height, width = size[0] // 4, size[1] // 4
+    waves = torch.randn(1, num_queries, 8, 8, generator=generator)
+    masks = 4 * F.interpolate(waves, size=(height, width), mode="bicubic", align_corners=False)[0]
+    masks[num_live:] = masks[num_live:] / 2 - 2.2
+    masks += torch.randn(masks.shape, generator=generator)
+    classes = make_outputs(size, num_queries, num_classes, num_live).class_queries_logits
+    return SimpleNamespace(class_queries_logits=classes, masks_queries_logits=masks[None])
+
+
 def post_process(name: str, task: str, outputs: SimpleNamespace, size: tuple[int, int]) -> Any:
     """The result of one post-processing."""
     processor = MaskFormerImageProcessor() if name == OURS else TheirProcessor()
