@@ -12,9 +12,9 @@ from tqdm.auto import tqdm
 
 from modeling_maskformer.targets import TASKS
 
-from .backbones import MINIATURE
+from .backbones import BACKBONES, MINIATURE
+from .device_measuring import Meter, timed
 from .inference_programs import (
-    BACKBONES,
     OURS,
     TRANSFORMERS,
     build_models,
@@ -23,7 +23,6 @@ from .inference_programs import (
     make_outputs,
     post_process,
     post_process_alone,
-    timed,
 )
 from .measuring import machine, peak_memory, summary, time_in_turn
 from .plot import Chart, save_charts
@@ -97,7 +96,7 @@ def measure_post_processing(arguments: InferenceBenchmarkArguments, task: str) -
 
 def _post_processing_program(name: str, task: str, size: tuple[int, int], *scene: int) -> Any:
     outputs = make_outputs(size, *scene)
-    program = timed(post_process, name, task, outputs, size)
+    program = timed(Meter(), post_process, name, task, outputs, size)
     masks = outputs.masks_queries_logits.clone()
 
     def run_on_fresh_logits() -> dict[str, float]:
@@ -120,7 +119,7 @@ def measure_forward(arguments: InferenceBenchmarkArguments, name: str) -> dict[s
     """The forward of both with this backbone."""
     pixels = torch.randn(1, 3, arguments.image_size, arguments.image_size, generator=torch.Generator().manual_seed(0))
     models = build_models(backbones_of(arguments)[name], arguments.num_queries, arguments.num_classes)
-    programs = {library: timed(model, pixels) for library, model in models.items()}
+    programs = {library: timed(Meter(), model, pixels) for library, model in models.items()}
     difference = largest_difference(models, pixels)
     return {"program": name, "largest_difference": difference, **compare(programs, arguments.rounds)}
 
@@ -134,7 +133,7 @@ def measure_pipeline(arguments: InferenceBenchmarkArguments) -> dict[str, Any]:
     models = build_models(backbone, *sizes, lambda model: teach(model, picture, regions))
     pipelines = build_pipelines(models)
     found = {library: len(pipeline(picture)) for library, pipeline in pipelines.items()}
-    programs = {library: timed(pipeline, picture) for library, pipeline in pipelines.items()}
+    programs = {library: timed(Meter(), pipeline, picture) for library, pipeline in pipelines.items()}
     return {"program": f"pipeline, {name}", "segments": found, **compare(programs, arguments.rounds)}
 
 
@@ -154,7 +153,10 @@ def measure_mixed_sizes(arguments: InferenceBenchmarkArguments) -> dict[str, Any
         for image in images:
             model(image)
 
-    programs = {BATCH: timed(lambda: model(pixel_values=pixels, pixel_mask=mask)), ONE_BY_ONE: timed(one_by_one)}
+    programs = {
+        BATCH: timed(Meter(), lambda: model(pixel_values=pixels, pixel_mask=mask)),
+        ONE_BY_ONE: timed(Meter(), one_by_one),
+    }
     return {"program": f"mixed sizes, {name}", "sizes": sizes, **compare(programs, arguments.rounds)}
 
 
