@@ -21,8 +21,8 @@ from .inference_programs import (
     build_pipelines,
     largest_difference,
     make_outputs,
-    post_process,
     post_process_alone,
+    post_processing_program,
 )
 from .measuring import machine, peak_memory, summary, time_in_turn
 from .plot import Chart, save_charts
@@ -95,15 +95,7 @@ def measure_post_processing(arguments: InferenceBenchmarkArguments, task: str) -
 
 
 def _post_processing_program(name: str, task: str, size: tuple[int, int], *scene: int) -> Any:
-    outputs = make_outputs(size, *scene)
-    program = timed(Meter(), post_process, name, task, outputs, size)
-    masks = outputs.masks_queries_logits.clone()
-
-    def run_on_fresh_logits() -> dict[str, float]:
-        outputs.masks_queries_logits.copy_(masks)  # whoever writes into its input does so on a copy
-        return program()
-
-    return run_on_fresh_logits
+    return post_processing_program(Meter(), name, task, make_outputs(size, *scene), size)
 
 
 def _extra_memory(name: str, task: str, size: tuple[int, int], *scene: int) -> int | None:

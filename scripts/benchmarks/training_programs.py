@@ -16,13 +16,13 @@ from modeling_maskformer import MaskFormerConfig, MaskFormerForInstanceSegmentat
 
 from .backbones import BACKBONES, MINIATURE
 from .device_measuring import Meter, autocast
+from .rivals import RIVALS
 
 NUM_LABELS = 150
 LEARNING_RATE = 1e-6  # the steps are real, but the model stays what it is
 ALONE, DENSE, POINTS, TRANSFORMERS = "model alone", "dense", "points", "transformers"
 PROGRAMS = (ALONE, POINTS, DENSE, TRANSFORMERS)
 COMPILED_ALONE, COMPILED_POINTS = "model alone, compiled", "points, compiled"
-MASK2FORMER, EOMT = "transformers' Mask2Former, Swin-T", "transformers' EoMT, ViT-S/16"
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,11 @@ class Batch:
             torch.stack([(ids[0] == number).float() for number in range(1, len(labels) + 1)])
             for ids, labels in zip(self.segment_ids, self.class_labels, strict=True)
         ]
+
+    def mask_label_bytes(self) -> int:
+        """Bytes of `mask_labels`."""
+        height, width = self.segment_ids.shape[-2:]
+        return 4 * height * width * sum(map(len, self.class_labels))
 
 
 def make_batch(setting: Setting, num_segments: int) -> Batch:
@@ -210,7 +215,7 @@ def build_theirs(ours: Trainee, setting: Setting) -> Trainee:
 
 def program(name: str, trainee: Trainee, batch: Batch) -> Callable[[], dict[str, float]]:
     """A training step without arguments."""
-    if name in (TRANSFORMERS, MASK2FORMER, EOMT):
+    if name in (TRANSFORMERS, *RIVALS):
         inputs = {"mask_labels": batch.mask_labels(), "class_labels": batch.class_labels}
         if name == TRANSFORMERS:
             inputs["output_hidden_states"] = True  # without them its auxiliary loss fails
