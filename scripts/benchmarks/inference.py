@@ -13,9 +13,9 @@ from tqdm.auto import tqdm
 
 from modeling_maskformer.targets import TASKS
 
-from .backbones import MINIATURE
+from .backbones import BACKBONES, MINIATURE
+from .device_measuring import Meter, timed
 from .inference_programs import (
-    BACKBONES,
     OURS,
     TRANSFORMERS,
     build_models,
@@ -23,9 +23,8 @@ from .inference_programs import (
     largest_difference,
     make_noisy_outputs,
     make_outputs,
-    post_process,
     post_process_alone,
-    timed,
+    post_processing_program,
 )
 from .measuring import machine, peak_memory, summary, time_in_turn
 from .plot import Chart, save_charts
@@ -112,15 +111,7 @@ def measure_noisy_masks(arguments: InferenceBenchmarkArguments) -> dict[str, Any
 def _post_processing_program(
     name: str, task: str, size: tuple[int, int], *scene: int, make: Callable[..., Any] = make_outputs
 ) -> Any:
-    outputs = make(size, *scene)
-    program = timed(post_process, name, task, outputs, size)
-    masks = outputs.masks_queries_logits.clone()
-
-    def run_on_fresh_logits() -> dict[str, float]:
-        outputs.masks_queries_logits.copy_(masks)  # whoever writes into its input does so on a copy
-        return program()
-
-    return run_on_fresh_logits
+    return post_processing_program(Meter(), name, task, make(size, *scene), size)
 
 
 def _extra_memory(name: str, task: str, size: tuple[int, int], *scene: int) -> int | None:
@@ -136,7 +127,7 @@ def measure_forward(arguments: InferenceBenchmarkArguments, name: str) -> dict[s
     """The forward of both with this backbone."""
     pixels = torch.randn(1, 3, arguments.image_size, arguments.image_size, generator=torch.Generator().manual_seed(0))
     models = build_models(backbones_of(arguments)[name], arguments.num_queries, arguments.num_classes)
-    programs = {library: timed(model, pixels) for library, model in models.items()}
+    programs = {library: timed(Meter(), model, pixels) for library, model in models.items()}
     difference = largest_difference(models, pixels)
     return {"program": name, "largest_difference": difference, **compare(programs, arguments.rounds)}
 
@@ -150,7 +141,7 @@ def measure_pipeline(arguments: InferenceBenchmarkArguments) -> dict[str, Any]:
     models = build_models(backbone, *sizes, lambda model: teach(model, picture, regions))
     pipelines = build_pipelines(models)
     found = {library: len(pipeline(picture)) for library, pipeline in pipelines.items()}
-    programs = {library: timed(pipeline, picture) for library, pipeline in pipelines.items()}
+    programs = {library: timed(Meter(), pipeline, picture) for library, pipeline in pipelines.items()}
     return {"program": f"pipeline, {name}", "segments": found, **compare(programs, arguments.rounds)}
 
 
@@ -170,7 +161,10 @@ def measure_mixed_sizes(arguments: InferenceBenchmarkArguments) -> dict[str, Any
         for image in images:
             model(image)
 
-    programs = {BATCH: timed(lambda: model(pixel_values=pixels, pixel_mask=mask)), ONE_BY_ONE: timed(one_by_one)}
+    programs = {
+        BATCH: timed(Meter(), lambda: model(pixel_values=pixels, pixel_mask=mask)),
+        ONE_BY_ONE: timed(Meter(), one_by_one),
+    }
     return {"program": f"mixed sizes, {name}", "sizes": sizes, **compare(programs, arguments.rounds)}
 
 
