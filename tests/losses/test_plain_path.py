@@ -1,4 +1,4 @@
-"""The way of devices, forced on a CPU, gives what the CPU's way gives, and waits for the device no more than allowed."""
+"""The way of devices, forced on a CPU, gives what the CPU's way gives, and waits no more than allowed."""
 
 import pytest
 import torch
