@@ -1,72 +1,119 @@
-"""Images of different size in one batch, each computed as if it were alone.
+"""Images of any size, alone and in batches: each gets the padding that the model was trained with, and no other.
 
-Padding would enter the result of every pixel: through convolutions near the border, through GroupNorm and attention
-everywhere. So each size is cut out of the padded batch and runs on its own, which also spares the work on padding.
+The original gives every image zeros at the bottom and right up to multiples of 32 (its size divisibility), in training
+and inference. What a processor or a batch padded beyond that would enter the result of every pixel: through
+convolutions near the border, through GroupNorm and attention everywhere. So a batch is cut into images of one padded
+size each, which run together, and what comes out is cropped to the pixels that went in.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from transformers.utils import ModelOutput
 
-from .backbone import STRIDES
+SIZE_DIVISOR = 32  # of the original, for every backbone
+
+# the strides of the maps (B, C, h, w) in each field of an output; what follows in `hidden_states` are no maps
+MAP_STRIDES: dict[str, int | tuple[int, ...]] = {
+    "encoder_last_hidden_state": 32,
+    "pixel_decoder_last_hidden_state": 4,
+    "masks_queries_logits": 4,
+    "logits": 4,
+    "auxiliary_logits": 4,
+    "encoder_hidden_states": (4, 8, 16, 32),
+    "pixel_decoder_hidden_states": (16, 8, 4),
+    "hidden_states": (4, 8, 16, 32, 16, 8, 4),
+}
 
 
 def image_sizes_of(pixel_values: Tensor, pixel_mask: Tensor | None) -> Tensor:
     """`(B, 2)` int64 height and width of each image without its padding, which is below and right of it."""
     if pixel_mask is None:
-        height, width = pixel_values.shape[-2:]
-        return torch.tensor([[height, width]], device=pixel_values.device).expand(len(pixel_values), 2)
+        lengths = [torch.full(pixel_values.shape[:1], n, device=pixel_values.device) for n in pixel_values.shape[-2:]]
+        return torch.stack(lengths, dim=1)
     inside = pixel_mask.bool()
     return torch.stack((inside.any(2).sum(1), inside.any(1).sum(1)), dim=1)
 
 
-def run_by_size(forward: Callable[[Tensor], ModelOutput], pixel_values: Tensor, image_sizes: Tensor) -> ModelOutput:
-    """The output of `forward` for a batch, every image cut to its size; maps are padded with zeros again.
+def run_at_any_size(
+    forward: Callable[[Tensor], ModelOutput],
+    pixel_values: Tensor,
+    pixel_mask: Tensor | None = None,
+    size_divisor: int = SIZE_DIVISOR,
+    keep_together: bool = False,
+) -> ModelOutput:
+    """The output of `forward` for images of any size, with `image_sizes` set.
+
+    Maps of stride s come out as `(B, C, ceil(H / s), ceil(W / s))`, zero or of no meaning beyond an image's own size.
 
     Args:
-        forward: maps pixels `(b, 3, h, w)` of one size to an output whose tensors have the batch first.
-        pixel_values: `(B, 3, H, W)`.
-        image_sizes: `(B, 2)` height and width of each image, at most H and W.
+        forward: maps pixels `(b, 3, h, w)`, h and w multiples of `size_divisor`, to an output whose tensors have the
+            batch first.
+        pixel_values: `(B, 3, H, W)`, any H and W.
+        pixel_mask: `(B, H, W)`, 1 at pixels of the image and 0 at padding, which is right of and below the image.
+        size_divisor: zeros are added at the bottom and right up to multiples of this.
+        keep_together: run the batch as one, padded to its largest image, as in training. So it is in a captured graph
+            too, which cannot depend on what is in a mask.
     """
-    full_size = tuple(pixel_values.shape[-2:])
-    groups: dict[tuple[int, int], list[int]] = {}
-    for image, size in enumerate(map(tuple, image_sizes.tolist())):
-        groups.setdefault(size, []).append(image)
-    if list(groups) == [full_size]:
-        return forward(pixel_values)
-    outputs = [forward(pixel_values[images, :, :height, :width]) for (height, width), images in groups.items()]
-    order = torch.tensor([image for images in groups.values() for image in images], device=pixel_values.device)
-    return _merge(outputs, list(groups), full_size, order.argsort())
+    size = pixel_values.shape[-2:]
+    image_sizes = image_sizes_of(pixel_values, pixel_mask)
+    pixels = _pad_to(pixel_values, [_round_up(length, size_divisor) for length in size])
+    if pixel_mask is not None:
+        pixels = pixels.masked_fill(_pad_to(pixel_mask, pixels.shape[-2:])[:, None] == 0, 0.0)
+    if pixel_mask is None or keep_together or torch.compiler.is_compiling() or torch.jit.is_tracing():
+        output = _merge([forward(pixels)], size)
+    else:
+        output = _run_by_size(forward, pixels, image_sizes, size, size_divisor)
+    output["image_sizes"] = image_sizes
+    return output
 
 
-def _merge(parts: list, sizes: list[tuple[int, int]], full_size: tuple[int, int], order: Tensor):
-    """One output of the groups' outputs, images in the order of the batch."""
+def _run_by_size(
+    forward: Callable[[Tensor], ModelOutput], pixels: Tensor, image_sizes: Tensor, size: torch.Size, size_divisor: int
+) -> ModelOutput:
+    """The output for pixels `(B, 3, H, W)`, images of each padded size apart, in the order of the batch."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for image, lengths in enumerate(image_sizes.tolist()):
+        groups.setdefault(tuple(_round_up(length, size_divisor) for length in lengths), []).append(image)
+    if list(groups) == [tuple(pixels.shape[-2:])]:
+        return _merge([forward(pixels)], size)
+    parts, order = [], [image for images in groups.values() for image in images]
+    for (height, width), images in groups.items():
+        parts.append(forward(pixels[images, :, :height, :width]))
+    return _merge(parts, size, torch.tensor(order).argsort().to(pixels.device))
+
+
+def _merge(parts: list, size: torch.Size, order: Tensor | None = None, strides: int | tuple | None = None):
+    """One output of the groups' outputs, maps brought to the size of the batch, images in its order."""
     first = parts[0]
     if first is None:
         return None
     if isinstance(first, Tensor):
-        if first.ndim == 4 and (stride := _stride_of(first, sizes[0])):
-            full = tuple(math.ceil(length / stride) for length in full_size)
-            parts = [_pad_to(part, full) for part in parts]
-        return torch.cat(parts)[order]
+        if isinstance(strides, int):
+            parts = _fit(parts, [-(-length // strides) for length in size])
+        return parts[0] if order is None else torch.cat(parts).index_select(0, order)
     if isinstance(first, dict):
-        merged = {name: _merge([part[name] for part in parts], sizes, full_size, order) for name in first}
-        return type(first)(**merged)
-    return tuple(_merge(list(items), sizes, full_size, order) for items in zip(*parts, strict=True))
+        names = [(name, MAP_STRIDES.get(name)) for name in first]
+        return type(first)(**{name: _merge([part[name] for part in parts], size, order, of) for name, of in names})
+    each = strides if isinstance(strides, tuple) else (strides,) * len(first)
+    each += (None,) * (len(first) - len(each))
+    return tuple(_merge(list(items), size, order, of) for *items, of in zip(*parts, each, strict=True))
 
 
-def _stride_of(feature: Tensor, size: tuple[int, int]) -> int | None:
-    """The stride of a feature map `(b, C, h, w)` of images of `size`; None for others (attention weights)."""
-    for stride in STRIDES:
-        if tuple(feature.shape[-2:]) == tuple(math.ceil(length / stride) for length in size):
-            return stride
-    return None
+def _fit(maps: list[Tensor], size: list[int]) -> list[Tensor]:
+    """Maps `(b, C, h, w)` cropped to `size`, and where several are to be joined, padded with zeros to it."""
+    maps = [part[..., : size[0], : size[1]] for part in maps]
+    return maps if len(maps) == 1 else [_pad_to(part, size) for part in maps]
 
 
-def _pad_to(feature: Tensor, size: tuple[int, int]) -> Tensor:
-    return torch.nn.functional.pad(feature, (0, size[1] - feature.shape[-1], 0, size[0] - feature.shape[-2]))
+def _pad_to(values: Tensor, size: list[int] | torch.Size) -> Tensor:
+    """`(..., h, w)` with zeros below and right, `size` high and wide."""
+    return F.pad(values, (0, size[1] - values.shape[-1], 0, size[0] - values.shape[-2]))
+
+
+def _round_up(length: int, multiple: int) -> int:
+    return -(-length // multiple) * multiple

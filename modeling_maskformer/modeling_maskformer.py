@@ -11,8 +11,15 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput
 
-from .backbone import FeaturePyramid, build_backbone, dilate_last_stage, freeze_batch_norm, needs_pyramid
-from .batching import image_sizes_of, run_by_size
+from .backbone import (
+    AnySizeTimmBackbone,
+    FeaturePyramid,
+    build_backbone,
+    dilate_last_stage,
+    freeze_batch_norm,
+    needs_pyramid,
+)
+from .batching import SIZE_DIVISOR, run_at_any_size
 from .configuration_maskformer import MaskFormerConfig
 from .layers.mask_product import mask_product
 from .layers.pixel_decoder import PixelDecoder
@@ -91,6 +98,9 @@ class PixelLevelModule(nn.Module):
         encoder: the backbone.
         decoder: the pixel decoder.
         pyramid: what makes the four feature maps of the backbone's, where these are others.
+
+    Attributes:
+        size_divisor: images are padded to multiples of this: 32, or what the backbone needs where that is more.
     """
 
     def __init__(self, encoder: nn.Module, decoder: PixelDecoder, pyramid: FeaturePyramid | None = None):
@@ -98,6 +108,8 @@ class PixelLevelModule(nn.Module):
         self.encoder = encoder
         self.pyramid = pyramid
         self.decoder = decoder
+        multiple = encoder.size_rule.multiple if isinstance(encoder, AnySizeTimmBackbone) else 1
+        self.size_divisor = multiple if multiple % SIZE_DIVISOR == 0 else SIZE_DIVISOR
 
     def forward(self, pixel_values: Tensor) -> tuple[list[Tensor], Tensor, list[Tensor]]:
         features = self.extract_features(pixel_values)
@@ -179,6 +191,13 @@ class MaskFormerPreTrainedModel(PreTrainedModel):
         """The backbone module."""
         return self.base_model.pixel_level_module.encoder
 
+    def run_at_any_size(
+        self, forward: Callable[[Tensor], ModelOutput], pixel_values: Tensor, pixel_mask: Tensor | None
+    ) -> ModelOutput:
+        """The output of `forward`, which takes images padded as the original pads them; see `batching.py`."""
+        divisor = self.base_model.pixel_level_module.size_divisor
+        return run_at_any_size(forward, pixel_values, pixel_mask, divisor, keep_together=self.training)
+
 
 class MaskFormerModel(MaskFormerPreTrainedModel):
     """Backbone, pixel decoder and transformer decoder: pixels -> per-pixel and per-segment embeddings."""
@@ -233,7 +252,7 @@ class MaskFormerModel(MaskFormerPreTrainedModel):
             output, _ = self.decode(pixels, output_hidden_states, output_attentions)
             return output
 
-        output = for_each_size(self, forward_one_size, pixel_values, pixel_mask)
+        output = self.run_at_any_size(forward_one_size, pixel_values, pixel_mask)
         return_dict = self.config.return_dict if return_dict is None else return_dict
         return output if return_dict else output.to_tuple()
 
@@ -337,7 +356,7 @@ class MaskFormerForInstanceSegmentation(MaskFormerPreTrainedModel):
                 output_attentions=output_attentions,
             )
 
-        output = for_each_size(self, forward_one_size, pixel_values, pixel_mask)
+        output = self.run_at_any_size(forward_one_size, pixel_values, pixel_mask)
         if class_labels is not None:
             layers = [*(output.auxiliary_logits if deep_supervision else ()), output]
             output.loss_dict = self.criterion(
@@ -409,19 +428,3 @@ def check_inputs(
     check_pixels(pixel_values, pixel_mask)
     if class_labels is None and (mask_labels is not None or segment_ids is not None):
         raise ValueError("Target masks were passed without class_labels: pass the class ids of the segments too.")
-
-
-def for_each_size(
-    model: PreTrainedModel,
-    forward: Callable[[Tensor], ModelOutput],
-    pixel_values: Tensor,
-    pixel_mask: Tensor | None,
-) -> ModelOutput:
-    """The output of `forward` with `image_sizes` set; outside training no image feels another's padding."""
-    image_sizes = image_sizes_of(pixel_values, pixel_mask)
-    if model.training or pixel_mask is None:
-        output = forward(pixel_values)
-    else:
-        output = run_by_size(forward, pixel_values, image_sizes)
-    output.image_sizes = image_sizes
-    return output

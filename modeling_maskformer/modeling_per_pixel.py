@@ -26,7 +26,6 @@ from .modeling_maskformer import (
     build_pixel_level_module,
     check_inputs,
     check_pixels,
-    for_each_size,
 )
 
 
@@ -75,7 +74,7 @@ class PerPixelBaselineModel(MaskFormerPreTrainedModel):
         check_pixels(pixel_values, pixel_mask)
         config = self.config
         with_states = config.output_hidden_states if output_hidden_states is None else output_hidden_states
-        output = for_each_size(self, lambda pixels: self.embed(pixels, with_states), pixel_values, pixel_mask)
+        output = self.run_at_any_size(lambda pixels: self.embed(pixels, with_states), pixel_values, pixel_mask)
         return_dict = config.return_dict if return_dict is None else return_dict
         return output if return_dict else output.to_tuple()
 
@@ -164,7 +163,7 @@ class PerPixelBaselineForSemanticSegmentation(PerPixelPreTrainedModel):
         check_inputs(pixel_values, pixel_mask, mask_labels, class_labels, segment_ids)
         config = self.config
         with_states = config.output_hidden_states if output_hidden_states is None else output_hidden_states
-        output = for_each_size(self, lambda pixels: self.predict(pixels, with_states), pixel_values, pixel_mask)
+        output = self.run_at_any_size(lambda pixels: self.predict(pixels, with_states), pixel_values, pixel_mask)
         if class_labels is not None:
             self.add_loss(output, [output.logits], class_labels, segment_ids, mask_labels)
         return_dict = config.return_dict if return_dict is None else return_dict
@@ -226,7 +225,7 @@ class PerPixelBaselinePlusForSemanticSegmentation(PerPixelPreTrainedModel):
                 output_attentions=output_attentions,
             )
 
-        output = for_each_size(self, forward_one_size, pixel_values, pixel_mask)
+        output = self.run_at_any_size(forward_one_size, pixel_values, pixel_mask)
         if class_labels is not None:
             layers = [*(output.auxiliary_logits if deep_supervision else ()), output.logits]
             self.add_loss(output, layers, class_labels, segment_ids, mask_labels)
