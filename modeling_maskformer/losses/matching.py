@@ -21,7 +21,7 @@ from .targets import TargetMaps, Targets
 logger = logging.get_logger(__name__)
 
 NON_FINITE_COSTS = ("raise", "ignore")
-LOGITS_AT_ONCE = 1 << 26  # of the plain way, which needs a few float32 maps of so many
+LOGITS_AT_ONCE = 1 << 25  # of the plain way, which needs some 24 bytes for each
 
 
 def mask_costs(mask_logits: Sequence[Tensor], maps: TargetMaps) -> tuple[Tensor, Tensor]:

@@ -10,6 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..fast_on_cpu import use_cpu_path
 from ..targets import VOID
+from .dense import NOWHERE
 from .focal_dice import BlockTerms, block_terms, dice_loss, focal_loss
 from .point_sampling import BilinearPoints, Candidates, draw_candidates, sample
 from .scratch import Scratch, block_size
@@ -49,7 +50,7 @@ def point_losses(
         masks_at_once = max(1, CANDIDATES_AT_ONCE // len(candidates.points))
         losses = []
         for some in zip(
-            *(pairs.split(masks_at_once) for pairs in (mask_logits, images, segments, layers)), strict=True
+            *(tensor.split(masks_at_once) for tensor in (mask_logits, images, segments, layers)), strict=True
         ):
             chosen = choose_points(*some[:2], candidates)
             # what autograd would keep of each point is worked out again
@@ -66,19 +67,10 @@ def choose_points(mask_logits: Tensor, images: Tensor, candidates: Candidates) -
 
     Images with void have fewer than P points: their other places hold candidates at void.
     """
-    void, places = candidates.void, torch.arange(candidates.most_uniform, device=images.device)
-    ranks = (places + 1).expand(len(void), -1).contiguous()
-    first = torch.searchsorted((~void).long().cumsum(1), ranks).clamp(max=void.shape[1] - 1)  # (B, P)
-    first_void = void.long().argmax(1, keepdim=True)
-    first = torch.where(places < candidates.num_uniform[:, None], first, first_void)
-    # as many void candidates as an image has points too few are chosen before all others, the rest never
-    surplus = (candidates.most_important - candidates.num_important)[:, None]
-    of_void = torch.where(void.long().cumsum(1) <= surplus, -torch.inf, torch.inf)
-    penalty = torch.where(void, of_void, 0.0)  # (B, C)
-    certainty = sample(mask_logits.float(), candidates.points.expand(len(images), -1, -1)).abs_()  # (N, C)
-    certainty += penalty[images]
+    certainty = sample(mask_logits.float(), candidates.grid.expand(len(images), -1, -1)).abs_()  # (N, C)
+    certainty += candidates.penalty[images]
     uncertain = certainty.topk(candidates.most_important, largest=False, sorted=False).indices
-    return torch.cat((first[images].int(), uncertain.int()), 1)
+    return torch.cat((candidates.first[images], uncertain), 1).int()
 
 
 def losses_at(
@@ -86,15 +78,16 @@ def losses_at(
 ) -> tuple[Tensor, Tensor]:
     """Focal and dice loss `(N,)` at the chosen candidates `(N, P)` but those at void."""
     chosen = chosen.long()
-    logits = sample(mask_logits.float(), candidates.points[chosen])  # (N, P)
+    logits = sample(mask_logits.float(), candidates.grid[chosen])  # (N, P)
     num_layers, num_candidates = candidates.ids.shape[1:]
     maps = (images * num_layers + layers)[:, None] * num_candidates  # where each mask's id map begins
     numbers = candidates.ids.flatten()[maps + chosen]  # (N, P)
-    inside, valid = numbers == (segments + 1)[:, None], numbers != VOID
-    probability = logits.sigmoid() * valid
-    focal = (focal_loss(logits, inside) * valid).sum(1) / candidates.num_points[images]
-    dice, *_ = dice_loss(probability.sum(1), (probability * inside).sum(1), inside.sum(1))
-    return focal, dice
+    inside = numbers == (segments + 1)[:, None]
+    logits = logits.masked_fill(numbers == VOID, NOWHERE)
+    focal = focal_loss(logits, inside).sum(1) / candidates.num_points[images]
+    probability = logits.sigmoid()
+    overlap, areas = (probability * inside).sum(1), probability.sum(1) + inside.sum(1)
+    return focal, 1 - (2 * overlap + 1) / (areas + 1)
 
 
 class _BlockedLosses(torch.autograd.Function):

@@ -163,7 +163,7 @@ def test_of_an_image_with_void_fewer_points_are_chosen_and_none_at_void():
     assert candidates.num_important.tolist() == [150, int(0.75 * candidates.num_points[1])]
     logits = torch.randn(2, *SIZE)
     chosen = choose_points(logits, torch.tensor([0, 1]), candidates).long()
-    certainty = sample(logits, candidates.points.expand(2, -1, -1)).abs()
+    certainty = sample(logits, candidates.grid.expand(2, -1, -1)).abs()
     for image, valid in enumerate(~candidates.void):
         num_uniform, num_important = int(candidates.num_uniform[image]), int(candidates.num_important[image])
         uniform, important = (
