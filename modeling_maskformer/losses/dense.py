@@ -15,7 +15,6 @@ from functools import cache
 from importlib.util import find_spec
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
@@ -24,10 +23,8 @@ from transformers.utils import logging
 from ..fast_on_cpu import use_cpu_path
 from ..targets import void_value
 from .enlargement import Enlargement, enlarge, is_at_stride
-from .focal_dice import FOCAL_ALPHA, block_terms, dice_loss
-from .mask_losses import PairLosses
+from .focal_dice import block_terms, dice_loss, focal_loss
 from .scratch import Scratch, block_size
-from .targets import TargetMaps
 
 logger = logging.get_logger(__name__)
 
@@ -76,10 +73,7 @@ def plain_pair_sums(
         logits = enlarge(logits.float(), tuple(void.shape[-2:]))  # (m, H, W)
         inside = ids[images, layers] == (segments + 1)[:, None, None]
         valid = ~void[images]
-        wrong_logits = torch.where(inside, -logits, logits)  # of the answer that the target says is wrong
-        alpha = torch.where(inside, FOCAL_ALPHA, 1 - FOCAL_ALPHA)
-        focal = alpha * wrong_logits.sigmoid().square() * F.softplus(wrong_logits)
-        probability = logits.sigmoid()
+        focal, probability = focal_loss(logits, inside), logits.sigmoid()
         return torch.stack(
             [(term * valid).sum((1, 2)) for term in (focal, probability, probability * inside, inside)], 1
         )
@@ -91,7 +85,8 @@ def plain_pair_sums(
 
 def triton_kernels(mask_logits: Tensor, size: tuple[int, int]):
     """The module of kernels that can do the same on this device for logits of this size, or None."""
-    if not mask_logits.is_cuda or torch.compiler.is_compiling() or not is_at_stride(mask_logits.shape[1:], size):
+    real = type(mask_logits) is Tensor and not torch.compiler.is_compiling()  # not fake, nor on several devices
+    if not real or not mask_logits.is_cuda or not is_at_stride(tuple(mask_logits.shape[1:]), size):
         return None
     return _working_kernels(mask_logits.device)
 
@@ -122,9 +117,20 @@ class _BlockedLosses(torch.autograd.Function):
     def forward(
         ctx, mask_logits: Tensor, images: Tensor, segments: Tensor, layers: Tensor, ids: Tensor, void: Tensor
     ) -> tuple[Tensor, Tensor]:
-        focal, dice, gradients = blocked_losses(
-            mask_logits, images, segments, layers, ids, void, with_gradients=ctx.needs_input_grad[0]
-        )
+        focal, dice = torch.empty(2, len(mask_logits))
+        gradients = mask_logits.new_empty(2 * ctx.needs_input_grad[0], *mask_logits.shape, dtype=torch.float32)
+        enlargement = Enlargement(tuple(mask_logits.shape[1:]), tuple(void.shape[1:]))
+        scratch = Scratch(mask_logits.device)
+        masks_at_once = max(1, block_size(mask_logits.device) // (enlargement.large[0] * enlargement.large[1]))
+        for image in images.unique().tolist():
+            target = _ImageTarget(ids[image], void[image], enlargement)
+            for some in (images == image).nonzero()[:, 0].split(masks_at_once):
+                logits = mask_logits.index_select(0, some).float()
+                focal[some], dice[some], *parts = _score(
+                    logits, segments[some], layers[some], target, scratch, ctx.needs_input_grad[0]
+                )
+                for gradient, part in zip(gradients, parts, strict=True):
+                    gradient.index_copy_(0, some, part)
         ctx.dtype = mask_logits.dtype
         ctx.save_for_backward(*gradients)
         return focal, dice
@@ -135,33 +141,6 @@ class _BlockedLosses(torch.autograd.Function):
         of_focal, of_dice = ctx.saved_tensors  # (M, h, w)
         gradient = (of_focal * by_focal[:, None, None]).addcmul_(of_dice, by_dice[:, None, None])
         return gradient.to(ctx.dtype), *[None] * 5
-
-
-def blocked_losses(
-    mask_logits: Tensor,
-    images: Tensor,
-    segments: Tensor,
-    layers: Tensor,
-    ids: Tensor,
-    void: Tensor,
-    with_gradients: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Both losses `(M,)` and, if wanted, their gradients `(2, M, h, w)` float32, otherwise `(0, M, h, w)`."""
-    focal, dice = torch.empty(2, len(mask_logits))
-    gradients = mask_logits.new_empty(2 * with_gradients, *mask_logits.shape, dtype=torch.float32)
-    enlargement = Enlargement(tuple(mask_logits.shape[1:]), tuple(void.shape[1:]))
-    scratch = Scratch(mask_logits.device)
-    masks_at_once = max(1, block_size(mask_logits.device) // (enlargement.large[0] * enlargement.large[1]))
-    for image in images.unique().tolist():
-        target = _ImageTarget(ids[image], void[image], enlargement)
-        for some in (images == image).nonzero()[:, 0].split(masks_at_once):
-            logits = mask_logits[some].float()
-            focal[some], dice[some], *parts = _score(
-                logits, segments[some], layers[some], target, scratch, with_gradients
-            )
-            for gradient, part in zip(gradients, parts, strict=True):
-                gradient[some] = part
-    return focal, dice, gradients
 
 
 class _ImageTarget:
@@ -219,22 +198,3 @@ def _score(
     of_dice = of_predicted.mul_(by_predicted[:, None, None]).addcmul_(of_overlap, by_overlap[:, None, None])
     of_focal = enlargement.gather(of_focal) / target.num_pixels
     return focal / target.num_pixels, dice, of_focal, enlargement.gather(of_dice)
-
-
-class DenseMaskLoss:
-    """The blocked form for `mask_losses`, which passes the pairs of one image at a time."""
-
-    def __init__(self, targets: TargetMaps, small_size: tuple[int, int]):
-        self.targets = targets
-
-    def __call__(self, mask_logits: Tensor, image: int, segments: Tensor, with_gradients: bool) -> PairLosses:
-        images, layers = torch.full_like(segments, image), self.targets.layers[image][segments]
-        focal, dice, gradients = blocked_losses(
-            mask_logits, images, segments, layers, self.targets.ids, self.targets.void, with_gradients
-        )
-        return PairLosses(focal, dice, tuple(gradients), _scaled_sum)
-
-
-def _scaled_sum(gradients: tuple[Tensor, ...], focal_scale: Tensor, dice_scale: Tensor) -> Tensor:
-    of_focal, of_dice = gradients  # (M, h, w)
-    return (of_focal * focal_scale[:, None, None]).addcmul_(of_dice, dice_scale[:, None, None])

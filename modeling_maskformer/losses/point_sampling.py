@@ -46,7 +46,8 @@ class Candidates:
     Attributes:
         points: `(C, 2)` float32 (x, y) in [0, 1), in the maps of mask logits.
         ids: `(B, L, C)`, the segment's id under each point, -1 at void.
-        num_uniform, num_important: `(B,)` int64, points of each kind, fewer by the image's share of void.
+        num_uniform, num_important: `(B,)` int64, how many points of each kind an image has: fewer by its share of
+            void.
         most_uniform, most_important: of an image without void.
     """
 

@@ -1,4 +1,4 @@
-"""The way of devices, forced on a CPU, gives what the CPU's way gives, and waits no more than allowed."""
+"""The plain way, that of devices, forced on a CPU: gives what the CPU's way gives, and hardly waits for a device."""
 
 import pytest
 import torch
