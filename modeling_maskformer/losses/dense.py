@@ -85,7 +85,8 @@ def plain_pair_sums(
 
 def triton_kernels(mask_logits: Tensor, size: tuple[int, int]):
     """The module of kernels that can do the same on this device for logits of this size, or None."""
-    if not mask_logits.is_cuda or torch.compiler.is_compiling() or not is_at_stride(mask_logits.shape[1:], size):
+    real = type(mask_logits) is Tensor and not torch.compiler.is_compiling()  # not fake, nor on several devices
+    if not real or not mask_logits.is_cuda or not is_at_stride(tuple(mask_logits.shape[1:]), size):
         return None
     return _working_kernels(mask_logits.device)
 
