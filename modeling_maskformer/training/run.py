@@ -66,7 +66,7 @@ def prepare_training(
         image_processor=image_processor,
         train_dataset=SegmentationDataset(train, Augmentation(augmentation_arguments.config())),
         eval_dataset=SegmentationDataset(validation),
-        data_collator=TrainingCollator(image_processor),
+        data_collator=TrainingCollator(),
         eval_data_collator=EvaluationCollator(image_processor),
         evaluator=Evaluator(task, image_processor, data.labels.id2label, arguments.panoptic_threshold),
         run_description=RunDescription(data_arguments, model_arguments, augmentation_arguments, tuple(command)),

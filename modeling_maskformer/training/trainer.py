@@ -10,11 +10,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import PreTrainedModel, Trainer, TrainerCallback
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.trainer_utils import EvalLoopOutput, SchedulerType
 
+from ..data.collate import PixelNormalization, SegmentationDataset
+from ..data.view_sampler import ViewSampler
 from ..evaluation.evaluator import Evaluator
 from .arguments.arguments import MaskFormerTrainingArguments
 from .cards.model_card import RunDescription, trained_model_card, write_card
@@ -36,7 +38,8 @@ class MaskFormerTrainer(Trainer):
         args: see `MaskFormerTrainingArguments`. Where `metric_for_best_model` is not set, it becomes the evaluator's.
         train_dataset: rows for `data_collator`.
         eval_dataset: rows for `eval_data_collator`.
-        data_collator: list of rows -> training batch.
+        data_collator: list of rows -> training batch; uint8 pixels are normalised on the device, as `image_processor`
+            does it.
         eval_data_collator: list of rows -> evaluation batch.
         image_processor: saved with every checkpoint, so that each can be loaded by `pipeline`.
         evaluator: turns outputs into predictions and measures them. Needed only to evaluate.
@@ -86,6 +89,7 @@ class MaskFormerTrainer(Trainer):
         self.run_description = run_description
         self.pictures: Sequence[Path] = ()
         self.loss_is_scaled_for_ga = False  # the model's loss is a mean over its batch
+        self._normalize = PixelNormalization(image_processor)
         self._loss_parts: dict[str, Tensor] = {}  # sums since the last log
         self._num_loss_parts = 0
 
@@ -123,6 +127,26 @@ class MaskFormerTrainer(Trainer):
                 return super().create_scheduler(num_training_steps, optimizer)
             self._created_lr_scheduler = True
         return self.lr_scheduler
+
+    # Data
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
+        """For a `SegmentationDataset`, one that gives each image the seed of its view; else transformers' own."""
+        train_dataset = self.train_dataset if train_dataset is None else train_dataset
+        strategy = self.args.train_sampling_strategy
+        if not isinstance(train_dataset, SegmentationDataset) or strategy not in ("random", "sequential"):
+            return super()._get_train_sampler(train_dataset)
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        return ViewSampler(
+            len(train_dataset), seed, epoch=lambda: int(self.state.epoch or 0), shuffle=strategy == "random"
+        )
+
+    def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """The batch on the model's device; pixels that came as uint8 are normalised there."""
+        inputs = super()._prepare_inputs(inputs)
+        if inputs["pixel_values"].dtype == torch.uint8:
+            inputs["pixel_values"] = self._normalize(inputs["pixel_values"], inputs.get("pixel_mask"))
+        return inputs
 
     # Loss
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from ...data.augmentation import AugmentationConfig
+from ...evaluation.image_size import LONGEST_EDGE_FACTOR, evaluation_shortest_edge
 from .arguments import MaskFormerTrainingArguments
 
 # fields of transformers.TrainingArguments that the help shows with those that are redefined here
@@ -161,7 +162,7 @@ class AugmentationArguments:
         default=None,
         metadata={
             "help": "Short edge of images in evaluation and prediction, which keep their shape. "
-            "Default: the short side of --crop_size; without crop the largest of --short_edges."
+            "Default: follows from --crop_size; without crop the largest of --short_edges."
         },
     )
     longest_edge: int | None = field(
@@ -177,9 +178,10 @@ class AugmentationArguments:
                 raise ValueError(f"--{name} takes two numbers, got {getattr(self, name)}.")
         self.config()
         if self.shortest_edge is None:
-            self.shortest_edge = min(self.crop_size) if self.crop else max(self.short_edges)
+            crop_size = self.crop_size if self.crop else None
+            self.shortest_edge = evaluation_shortest_edge(crop_size, self.short_edges)
         if self.longest_edge is None:
-            self.longest_edge = 4 * self.shortest_edge
+            self.longest_edge = LONGEST_EDGE_FACTOR * self.shortest_edge
         if not 1 <= self.shortest_edge <= self.longest_edge:
             raise ValueError(
                 "--shortest_edge must lie between 1 and --longest_edge, "
