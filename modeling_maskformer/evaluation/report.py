@@ -64,9 +64,11 @@ def number_text(value: Any) -> str:
 
 
 def write_results(path: Path, results: Mapping[str, Any]) -> None:
-    """Writes results as JSON, undefined values as null."""
+    """Writes results as JSON, undefined values as null. A file that is there is replaced at once, or stays."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(_without_nan(results), indent=2) + "\n", encoding="utf-8")
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    unfinished.write_text(json.dumps(_without_nan(results), indent=2) + "\n", encoding="utf-8")
+    unfinished.replace(path)
 
 
 def _without_nan(value: Any) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
-from transformers import PreTrainedModel, Trainer, TrainerCallback
+from transformers import PreTrainedModel, TrainerCallback
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.trainer_utils import EvalLoopOutput, SchedulerType
 
@@ -20,13 +20,15 @@ from ..data.view_sampler import ViewSampler
 from ..evaluation.evaluator import Evaluator
 from .arguments.arguments import MaskFormerTrainingArguments
 from .cards.model_card import RunDescription, trained_model_card, write_card
+from .checkpointing import CheckpointingTrainer
 from .optimizer import parameter_groups, poly_schedule, step_schedule
+from .throughput import Throughput
 
 _AUXILIARY_LOSS = re.compile(r"_\d+$")  # the loss parts of intermediate decoder layers end in the layer's number
 _INPUTS, _TARGETS = ("pixel_values", "pixel_mask"), ("segment_ids", "class_labels")
 
 
-class MaskFormerTrainer(Trainer):
+class MaskFormerTrainer(CheckpointingTrainer):
     """Trains and evaluates a MaskFormer for any of the three tasks: only the evaluator knows which one it is.
 
     Training batches hold what `model.forward` takes. Evaluation batches hold `pixel_values`, `pixel_mask` and
@@ -89,7 +91,8 @@ class MaskFormerTrainer(Trainer):
         self.run_description = run_description
         self.pictures: Sequence[Path] = ()
         self.loss_is_scaled_for_ga = False  # the model's loss is a mean over its batch
-        self._normalize = PixelNormalization(image_processor)
+        self._normalize: PixelNormalization | None = None
+        self._throughput = Throughput()
         self._loss_parts: dict[str, Tensor] = {}  # sums since the last log
         self._num_loss_parts = 0
 
@@ -141,10 +144,24 @@ class MaskFormerTrainer(Trainer):
             len(train_dataset), seed, epoch=lambda: int(self.state.epoch or 0), shuffle=strategy == "random"
         )
 
+    def get_batch_samples(
+        self, epoch_iterator: Iterator, num_batches: int, device: torch.device
+    ) -> tuple[list[dict[str, Any]], Tensor | int | None]:
+        """The batches of one optimizer step; how long they let it wait is measured."""
+        with self._throughput.waiting():
+            batches, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self._throughput.count(self.args.world_size * sum(len(batch["pixel_values"]) for batch in batches))
+        return batches, num_items
+
+    def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
+        with self._throughput.stopped():
+            super()._maybe_log_save_evaluate(*args, **kwargs)
+
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """The batch on the model's device; pixels that came as uint8 are normalised there."""
         inputs = super()._prepare_inputs(inputs)
         if inputs["pixel_values"].dtype == torch.uint8:
+            self._normalize = self._normalize or PixelNormalization(self.processing_class)
             inputs["pixel_values"] = self._normalize(inputs["pixel_values"], inputs.get("pixel_mask"))
         return inputs
 
@@ -179,12 +196,13 @@ class MaskFormerTrainer(Trainer):
         return (loss, outputs) if return_outputs else loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Logs `logs` and, beside a training loss, the mean of each loss part since the last one."""
+        """Logs `logs` and, beside a training loss, the mean of each loss part and the speed since the last one."""
         if "loss" in logs and self._num_loss_parts:
             names = sorted(self._loss_parts)
             means = torch.stack([self._loss_parts[name] for name in names]) / self._num_loss_parts
             means = self.accelerator.reduce(means, reduction="mean")
             logs.update(zip(names, means.tolist(), strict=True))
+            logs.update(self._throughput.report())
             self._loss_parts, self._num_loss_parts = {}, 0
         super().log(logs, start_time)
 

@@ -9,6 +9,7 @@ from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 from ...data.augmentation import AugmentationConfig
 from ...evaluation.image_size import LONGEST_EDGE_FACTOR, evaluation_shortest_edge
 from .arguments import MaskFormerTrainingArguments
+from .device_defaults import MAX_WORKERS, Machine, default_num_workers, this_machine
 
 # fields of transformers.TrainingArguments that the help shows with those that are redefined here
 EVERYDAY_FIELDS = (
@@ -69,6 +70,26 @@ class RunArguments(MaskFormerTrainingArguments):
     load_best_model_at_end: bool = field(
         default=True, metadata={"help": "End with the best checkpoint, by the task's metric, instead of the last."}
     )
+    bf16: bool | None = field(
+        default=None,
+        metadata={
+            "help": "Mixed precision with bfloat16. Default: on a GPU that has it, unless --fp16 is passed; not on a "
+            "CPU."
+        },
+    )
+    tf32: bool | None = field(
+        default=None, metadata={"help": "Let a GPU compute float32 as TF32, which is faster. Default: if it can."}
+    )
+    dataloader_num_workers: int | None = field(
+        default=None,
+        metadata={
+            "help": f"Processes that prepare images. Default: on a GPU one a CPU core but one, at most {MAX_WORKERS}; "
+            "on a CPU none."
+        },
+    )
+    dataloader_persistent_workers: bool | None = field(
+        default=None, metadata={"help": "Keep these processes from one epoch to the next. Default: if there are any."}
+    )
     report_to: list[str] = field(
         default_factory=lambda: ["none"],
         metadata={"help": "Where to send logs: none, tensorboard, wandb, ... (must be installed)."},
@@ -90,11 +111,23 @@ class RunArguments(MaskFormerTrainingArguments):
     )
 
     def __post_init__(self) -> None:
+        self._fill_in_defaults(this_machine(self.use_cpu))
         super().__post_init__()
         if not 0 <= self.panoptic_threshold <= 1:
             raise ValueError(f"panoptic_threshold must lie in [0, 1], got {self.panoptic_threshold}.")
         if self.total_batch_size is not None:
             self.gradient_accumulation_steps = self._steps_of_total_batch()
+
+    def _fill_in_defaults(self, machine: Machine) -> None:
+        """Decides what was left open; pinned memory and the fused optimizer are transformers' own defaults."""
+        if self.bf16 is None:
+            self.bf16 = machine.has_bf16 and not self.fp16
+        if self.tf32 is None and machine.has_tf32:
+            self.tf32 = True
+        if self.dataloader_num_workers is None:
+            self.dataloader_num_workers = default_num_workers(machine)
+        if self.dataloader_persistent_workers is None:
+            self.dataloader_persistent_workers = self.dataloader_num_workers > 0
 
     def _steps_of_total_batch(self) -> int:
         """How many batches of all devices make `total_batch_size` images."""
