@@ -29,6 +29,7 @@ from modeling_maskformer.inference.multi_scale import TtaArguments
 from modeling_maskformer.training.arguments.argument_parser import ScriptArgumentParser
 from modeling_maskformer.training.arguments.arguments import MaskFormerTrainingArguments
 from modeling_maskformer.training.arguments.data_arguments import DataArguments
+from modeling_maskformer.training.arguments.device_defaults import default_num_workers, this_machine
 from modeling_maskformer.training.trainer import MaskFormerTrainer
 
 
@@ -60,8 +61,17 @@ class EvaluationArguments:
         default=False, metadata={"help": "Try short edges around the checkpoint's own, and say which is best."}
     )
     batch_size: int = field(default=1, metadata={"help": "Images per device and step."})
-    num_workers: int = field(default=0, metadata={"help": "Processes that read images; 0: none but this one."})
-    bf16: bool = field(default=False, metadata={"help": "Compute in mixed precision with bfloat16."})
+    num_workers: int | None = field(
+        default=None,
+        metadata={
+            "help": "Processes that read images; 0: none but this one. Default: on a GPU by the CPU cores there are, "
+            "on a CPU 0."
+        },
+    )
+    dtype: Literal["float32", "bfloat16", "float16"] = field(
+        default="float32", metadata={"help": "Compute in this precision; those of 16 bits are mixed precision."}
+    )
+    compile: bool = field(default=False, metadata={"help": "Compile the model (torch.compile)."})
     use_cpu: bool = field(default=False, metadata={"help": "Do not use a GPU that is there."})
 
 
@@ -135,13 +145,18 @@ def prepare_evaluation(
     check_dataset(samples, data_arguments.check_samples, "images")
     if image_processor.label_ids_to_fuse is None and data.labels.label_ids_to_fuse is not None:
         image_processor.label_ids_to_fuse = [class_ids[label] for label in data.labels.label_ids_to_fuse]
+    num_workers = arguments.num_workers
+    if num_workers is None:
+        num_workers = default_num_workers(this_machine(arguments.use_cpu))
     return MaskFormerTrainer(
         model,
         MaskFormerTrainingArguments(
             output_dir=tempfile.gettempdir(),  # nothing is written there
             per_device_eval_batch_size=arguments.batch_size,
-            dataloader_num_workers=arguments.num_workers,
-            bf16=arguments.bf16,
+            dataloader_num_workers=num_workers,
+            bf16=arguments.dtype == "bfloat16",
+            fp16=arguments.dtype == "float16",
+            torch_compile=arguments.compile,
             use_cpu=arguments.use_cpu,
             report_to="none",
         ),

@@ -18,6 +18,7 @@ from transformers.trainer_utils import EvalLoopOutput, SchedulerType
 from ..data.collate import PixelNormalization, SegmentationDataset
 from ..data.view_sampler import ViewSampler
 from ..evaluation.evaluator import Evaluator
+from ..evaluation.in_turn import InTurn
 from .arguments.arguments import MaskFormerTrainingArguments
 from .cards.model_card import RunDescription, trained_model_card, write_card
 from .checkpointing import CheckpointingTrainer
@@ -242,18 +243,19 @@ class MaskFormerTrainer(CheckpointingTrainer):
         self.evaluator.reset()
         predictor = None if self.make_predictor is None else self.make_predictor(model)
         losses = torch.zeros(2)  # sum over images, number of images
-        for batch in dataloader:
-            references = batch["references"]
-            count = self._num_unseen(len(references))
-            with torch.no_grad(), self.compute_loss_context_manager():
-                if predictor is None:
-                    outputs = model(**self._evaluation_inputs(batch))
-                    self.evaluator.update(outputs, references, count)
-                else:
-                    self.evaluator.measure(predictor(batch["images"]), references, count)
-            if self.args.eval_loss:
-                losses += torch.tensor([outputs["loss"].mean().item() * len(references), len(references)])
-            self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
+        with InTurn(in_background=self.args.device.type != "cpu") as measuring:
+            for batch in dataloader:
+                references = batch["references"]
+                count = self._num_unseen(len(references))
+                with torch.no_grad(), self.compute_loss_context_manager():
+                    if predictor is None:
+                        outputs = model(**self._evaluation_inputs(batch))
+                        measuring.do(self.evaluator.update, outputs, references, count)
+                    else:
+                        measuring.do(self.evaluator.measure, predictor(batch["images"]), references, count)
+                if self.args.eval_loss:
+                    losses += torch.tensor([outputs["loss"].mean().item() * len(references), len(references)])
+                self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
         self.evaluator.gather(self.accelerator)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in self.evaluator.compute().items()}
         if self.args.eval_loss:

@@ -39,6 +39,16 @@ def measured(model, dataset, output, *flags):
     return json.loads(output.read_text())
 
 
+def test_batches_and_workers_change_no_number(trained, street_objects, tmp_path):
+    plain = measured(trained["panoptic"], street_objects, tmp_path / "plain.json")
+    flags = ["--batch_size", 2, "--num_workers", 1]
+    found = measured(trained["panoptic"], street_objects, tmp_path / "batches.json", *flags)
+    assert found["pq"] == pytest.approx(plain["pq"], abs=1e-4) and found["images_per_second"] > 0
+    assert (
+        measured(trained["panoptic"], street_objects, tmp_path / "half.json", "--dtype", "bfloat16")["num_images"] == 3
+    )
+
+
 def test_test_time_augmentation_at_one_scale_changes_nothing(trained, street, tmp_path):
     flags = ["--tta", "--tta_scales", 1, "--no_tta_flip", "--batch_size", 2]
     found = measured(trained["semantic"], street, tmp_path / "tta.json", *flags)
