@@ -46,9 +46,7 @@ def semantic_segmentations(
 ) -> Tensor:
     """`(B, H, W)` int64: `semantic_segmentation` of images of one size, logits `(B, Q, K + 1)` and `(B, Q, h, w)`."""
     probs, logits, rows, columns = _prepare(class_logits, mask_logits, image_size, target_size, mask_resize)
-    if (
-        tiling.use_tiles(logits) and not rows.changes_nothing
-    ):  # where nothing is enlarged, tiles have no pixels to save
+    if tiling.use_tiles(logits) and not rows.changes_nothing:  # else a tile would be a sample
         decide = argmax_of_resized_logits if mask_resize == "logits" else argmax_of_resized_scores
         with float32_products(logits.device):
             images = zip(probs, logits.float().contiguous(), strict=True)

@@ -214,6 +214,11 @@ def argmax_of_resized_scores(probs: Tensor, logits: Tensor, rows: Taps, columns:
     """`(H, W)` int64: classes by resized stride-4 scores, which are computed for one strip at a time."""
     tiling = Tiling.of(rows, columns, logits.device)
     canvas = tiling.canvas(torch.int64)
+    if tiling.pixels_per_tile < SMALL_TILE:
+        scores = (probs @ logits.sigmoid().flatten(1)).unflatten(1, logits.shape[1:])  # (K, h, w)
+        for block in blocks_of(rows, columns, STEP_ELEMENTS // len(probs), logits.device):
+            canvas[block.target] = block.resize(scores).max(0).indices
+        return tiling.crop(canvas)
     for part, canvas_rows in tiling.parts(len(probs)):
         part, rows_used = part.of_own_rows()
         masks = logits[:, rows_used].sigmoid()  # (Q, h, w)
