@@ -10,6 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # read when Triton is imported: its kernels then run on a CPU
+
+from modeling_maskformer import fast_on_cpu
+
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 
 
@@ -32,3 +37,9 @@ def shared_weights() -> Path:
     if not (SHARED / "weights").is_dir():
         pytest.skip("the pretrained weights are not beside this repository (../shared/weights)")
     return SHARED / "weights"
+
+
+@pytest.fixture
+def plain_path(monkeypatch):
+    """A CPU computes as every other device does: by the plain twins of what is written for it."""
+    monkeypatch.setattr(fast_on_cpu, "FAST_DEVICES", ())

@@ -1,9 +1,4 @@
-"""Bilinear enlargement of small maps and its transpose, in pieces that stay in the processor's cache.
-
-Enlarging by a whole factor f (4 in MaskFormer) is a small matrix product: each cell of the small map becomes f * f
-pixels, and each of these is a fixed mix of the cell and its 8 neighbours. So the pixels are kept in the order
-"position within the cell, cell": a loss is a sum over pixels, and the order of a sum is free.
-"""
+"""Bilinear enlargement of stride-4 maps to the pixels of a target: plain, and in pieces for a processor's cache."""
 
 from __future__ import annotations
 
@@ -11,33 +6,66 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+STRIDE = 4  # input pixels per cell of mask and class logits, in each direction
+
+
+def enlarge(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Maps `(M, h, w)` -> `(M, H, W)`, bilinear.
+
+    Maps at stride 4 of the target are enlarged 4 times and cropped: where H or W is no multiple of 4, the image ends
+    inside the last cell. Maps of any other size are stretched to that of the target.
+    """
+    large = F.interpolate(maps[:, None], size=size_before_crop(tuple(maps.shape[-2:]), size), mode="bilinear")
+    return large[:, 0, : size[0], : size[1]]
+
+
+def size_before_crop(small: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
+    """The size to which maps of a small size are enlarged before they are cropped to `size`."""
+    return tuple(STRIDE * length for length in small) if is_at_stride(small, size) else size
+
+
+def is_at_stride(small: tuple[int, int], size: tuple[int, int]) -> bool:
+    """Whether maps of a small size have a cell for every 4 x 4 pixels, the last of which may be incomplete."""
+    return all(length == -(-pixels // STRIDE) for length, pixels in zip(small, size, strict=True))
+
 
 class Enlargement:
-    """Enlarges maps of `(h, w)` to `(H, W)` as `interpolate(mode="bilinear", align_corners=False)` does.
+    """The same on a CPU, in pieces that stay in its cache.
+
+    Enlarging by a whole factor f (4 in MaskFormer) is a small matrix product: each cell of the small map becomes f * f
+    pixels, and each of these is a fixed mix of the cell and its 8 neighbours. So the pixels are kept in the order
+    "position within the cell, cell": a loss is a sum over pixels, and the order of a sum is free.
 
     Pixels have the shape `(F, N)`: F pixels to a cell and N cells for whole factors, 1 and H * W otherwise. The
     enlarged map is `taps @ spread(maps)`, its transpose `gather(taps.T @ pixels)`; both products may be made for some
     of the N cells at a time.
 
     Attributes:
+        large: (H, W), before the crop.
         taps: `(F, K)` float32, the share of each of K neighbours in each pixel of a cell.
         num_cells: N.
     """
 
-    def __init__(self, small: tuple[int, int], large: tuple[int, int], device: torch.device | None = None):
-        self.small, self.large = small, large
+    def __init__(self, small: tuple[int, int], size: tuple[int, int]):
+        self.small, self.large = small, size_before_crop(small, size)
+        large = self.large
         factors = [new // old for new, old in zip(large, small, strict=True)]
         self.whole = all(old * factor == new for new, old, factor in zip(large, small, factors, strict=True))
         if self.whole:
-            rows, columns = (_taps(factor, device) for factor in factors)  # (f, 3) each
+            rows, columns = (_taps(factor) for factor in factors)  # (f, 3) each
             self.taps = torch.einsum("ri,cj->rcij", rows, columns).reshape(factors[0] * factors[1], 9)
             self.num_cells = small[0] * small[1]
         else:
-            self.taps = torch.ones(1, 1, device=device)
+            self.taps = torch.ones(1, 1)
             self.num_cells = large[0] * large[1]
 
-    def order(self, maps: Tensor) -> Tensor:
-        """Large maps `(..., H, W)` with their pixels in this object's order: `(..., F, N)`."""
+    def order(self, maps: Tensor, beyond: float = 0.0) -> Tensor:
+        """Maps of the target's size with their pixels in this object's order: `(..., F, N)`.
+
+        What the crop would take off has the value `beyond`.
+        """
+        if tuple(maps.shape[-2:]) != self.large:
+            maps = F.pad(maps, (0, self.large[1] - maps.shape[-1], 0, self.large[0] - maps.shape[-2]), value=beyond)
         if not self.whole:
             return maps.flatten(-2)[..., None, :]
         (height, width), (large_height, large_width) = self.small, self.large
@@ -77,7 +105,7 @@ def fold_border(padded: Tensor) -> Tensor:
     return padded[:, 1:-1, 1:-1]
 
 
-def _taps(factor: int, device: torch.device | None) -> Tensor:
+def _taps(factor: int) -> Tensor:
     """`(factor, 3)` shares of the previous, this and the next cell in each pixel of a cell, along one axis."""
-    position = (torch.arange(factor, device=device) + 0.5) / factor - 0.5  # in cells, from the cell's centre
+    position = (torch.arange(factor) + 0.5) / factor - 0.5  # in cells, from the cell's centre
     return torch.stack(((-position).clamp(min=0), 1 - position.abs(), position.clamp(min=0)), dim=1)

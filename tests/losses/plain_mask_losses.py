@@ -11,8 +11,15 @@ def focal(logits, masks):
 
 
 def dense(logits, masks, void):
-    """Focal and dice loss of each mask, logits (M, h, w) enlarged to masks (M, H, W) bool, without void (H, W)."""
-    large = F.interpolate(logits[:, None], size=masks.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
+    """Focal and dice loss of each mask, logits (M, h, w) enlarged to masks (M, H, W) bool, without void (H, W).
+
+    Logits of one cell for every 4 x 4 pixels are enlarged 4 times, and what the last cells have too much is cut off.
+    """
+    (height, width), size = logits.shape[-2:], masks.shape[-2:]
+    if (height, width) == ((size[0] + 3) // 4, (size[1] + 3) // 4):
+        size = (4 * height, 4 * width)
+    large = F.interpolate(logits[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
+    large = large[:, : masks.shape[-2], : masks.shape[-1]]
     return at_points(large[:, ~void], masks[:, ~void])
 
 
