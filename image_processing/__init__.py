@@ -1,13 +1,20 @@
 """Images to batches, and what the model puts out to segments, pictures and files. Independent of the model."""
 
+from .drawing.visualization import draw_annotation, draw_instances, draw_panoptic, draw_semantic, side_by_side
 from .image_processing_maskformer import MaskFormerImageProcessor, PerPixelImageProcessor
 from .instance import Instances, instance_segmentation
 from .panoptic import panoptic_segmentation
 from .per_pixel import per_pixel_score_strips, per_pixel_scores, per_pixel_segmentation
-from .results import coco_instances, ids_to_rgb, rgb_to_ids, save_class_map, save_panoptic
-from .rle import decode_mask, encode_mask
+from .results import (
+    coco_instances,
+    decode_mask,
+    encode_mask,
+    ids_to_rgb,
+    rgb_to_ids,
+    save_class_map,
+    save_panoptic,
+)
 from .semantic import semantic_score_strips, semantic_scores, semantic_segmentation
-from .visualization import draw_annotation, draw_instances, draw_panoptic, draw_semantic, side_by_side
 
 __all__ = [
     "Instances",

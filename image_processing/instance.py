@@ -1,15 +1,21 @@
-"""Instance inference: the most probable (query, class) pairs, each with its own mask; masks may overlap."""
+"""Instance inference: the most probable (query, class) pairs, each with its own mask; masks may overlap.
+
+`_cut_masks` cuts masks out of the resized logits. On a CPU `tiling/instance_tiles.py` does, where a mask is or may be.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from . import tiling
 from .panoptic import probability_to_logit
-from .resampling import crop_to_image, target_taps
-from .tiles import Tiling
+from .resampling import Taps, crop_to_image, resized_strips, target_taps
+from .selection import maps_of, selected_first
+from .tiling.instance_tiles import cut_masks_in_tiles
 
 NO_INSTANCE_ID = -1  # pixels of no instance; instance ids start at 0
 
@@ -36,104 +42,152 @@ def instance_segmentation(
         threshold: the least score.
         mask_threshold: pixels of a mask have a probability above this; 0.5 is a logit above 0.
     """
-    probs = class_logits.float().softmax(-1)[:, :-1]  # (Q, K)
-    class_scores, pairs = probs.flatten().topk(len(probs))  # (Q,)
+    return instance_segmentations(
+        class_logits[None], mask_logits[None], image_size, target_size, threshold, mask_threshold
+    )[0]
+
+
+def instance_segmentations(
+    class_logits: Tensor,
+    mask_logits: Tensor,
+    image_size: tuple[int, int] | None = None,
+    target_size: tuple[int, int] | None = None,
+    threshold: float = 0.5,
+    mask_threshold: float = 0.5,
+) -> list[Instances]:
+    """`instance_segmentation` of images of one size, of logits `(B, Q, K + 1)` and `(B, Q, h, w)`.
+
+    A device is waited for twice, whatever the number of images and queries.
+    """
+    least = probability_to_logit(mask_threshold)
+    probs = class_logits.float().softmax(-1)[..., :-1]  # (B, Q, K)
+    num_queries, num_classes = probs.shape[1:]
+    class_scores, pairs = probs.flatten(1).topk(num_queries)  # (B, Q) each
     possible = class_scores >= threshold  # a mean of probabilities is at most 1
-    class_scores, pairs = class_scores[possible], pairs[possible]
-    labels = pairs % probs.shape[1]
-    queries, query_of = (pairs // probs.shape[1]).unique(return_inverse=True)  # each mask once
-    logits, image_size = crop_to_image(mask_logits.index_select(0, queries), image_size)  # (S, h, w)
+    queries, labels = pairs.div(num_classes, rounding_mode="floor"), pairs % num_classes
+    logits, image_size = crop_to_image(mask_logits, image_size)
     rows, columns = target_taps(logits, image_size, target_size)
-    tiling = Tiling.of(rows, columns, logits.device)
-    parts, areas, sums = _find_masks(tiling, logits, probability_to_logit(mask_threshold))
-    scores = class_scores * (sums / areas.clamp(min=1)).float()[query_of]
-    order = scores.argsort(descending=True, stable=True)
-    order = order[(areas[query_of[order]] > 0) & (scores[order] >= threshold)]
-    entries = zip(labels[order].tolist(), scores[order].tolist(), strict=True)
-    segments_info = [
-        {"id": number, "label_id": label, "was_fused": False, "score": round(score, 6)}
-        for number, (label, score) in enumerate(entries)
-    ]
-    return Instances(segments_info, tiling, query_of[order], parts)
+
+    # A query whose mask several classes have is cut out once: masks are numbered 0, 1, ... by their queries.
+    numbers = torch.arange(num_queries, device=queries.device)
+    used = ((queries[:, :, None] == numbers) & possible[:, :, None]).any(1)  # (B, Q)
+    counts = used.sum(1).tolist()
+    first = selected_first(used, max(1, *counts))  # (B, S)
+    mask_of = (used.cumsum(1) - 1).gather(1, queries).clamp(min=0)  # (B, Q), of each pair
+    logits = maps_of(logits, first)  # (B, S, h, w)
+    if tiling.use_tiles(logits):
+        masks, areas, sums = _cut_masks_in_tiles(logits.float(), counts, rows, columns, least)
+    else:
+        masks, areas, sums = _cut_masks(logits, rows, columns, least)
+
+    scores = class_scores * (sums / areas.clamp(min=1)).gather(1, mask_of)  # (B, Q)
+    found = possible & (areas.gather(1, mask_of) > 0) & (scores >= threshold)
+    order = scores.where(found, -1.0).argsort(dim=1, descending=True, stable=True)
+    table = torch.stack((scores, labels.to(scores.dtype), found.to(scores.dtype))).gather(2, order.expand(3, -1, -1))
+    results = []
+    for image, (scores_, labels_, found_) in enumerate(zip(*table.tolist(), strict=True)):
+        segments_info = [
+            {"id": number, "label_id": int(labels_[number]), "was_fused": False, "score": round(scores_[number], 6)}
+            for number in range(int(sum(found_)))
+        ]
+        own = order[image, : len(segments_info)]
+        results.append(Instances(segments_info, masks[image], mask_of[image].index_select(0, own)))
+    return results
+
+
+class Masks(Protocol):
+    """The masks of S queries of an image of H x W pixels, in some form."""
+
+    def __len__(self) -> int:
+        """S."""
+
+    def select(self, numbers: Tensor) -> Tensor:
+        """`(n, H, W)` bool: the masks of these numbers, `(n,)` int64."""
+
+    def first(self, ranks: Tensor, none: int) -> Tensor:
+        """`(H, W)` int32: the least of the `ranks` `(S,)` of the masks that have a pixel, `none` where none has."""
 
 
 @dataclass(frozen=True)
-class MaskPart:
-    """Tiles of masks: pair i is the tile `tiles[i]` of the mask `masks[i]`, and `pixels[:, i]` its pixels.
+class WholeMasks:
+    """Masks as they are, `(S, H, W)` bool."""
 
-    Attributes:
-        tiles: `(n,)` int64.
-        masks: `(n,)` int64, ascending.
-        pixels: `(P, n)` bool.
-    """
-
-    tiles: Tensor
-    masks: Tensor
     pixels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def select(self, numbers: Tensor) -> Tensor:
+        return self.pixels.index_select(0, numbers)
+
+    def first(self, ranks: Tensor, none: int) -> Tensor:
+        ranks, order = ranks.sort()
+        pixels = self.pixels.index_select(0, order).view(torch.uint8)  # (S, H, W), the least rank first
+        inside, place = pixels.max(0)  # the first of equal ones
+        return ranks.index_select(0, place.flatten()).view(place.shape).where(inside > 0, none)
 
 
 @dataclass(frozen=True)
 class Instances:
-    """The instances of an image, best first; masks are kept as tiles and drawn on demand.
+    """The instances of an image, best first.
 
     Attributes:
         segments_info: n entries {"id" (0, 1, ...), "label_id", "was_fused" (False), "score"}.
-        tiling: what the tiles are.
+        all_masks: the masks of the queries.
         mask_of: `(n,)` int64, the mask of each instance; two instances share one where a query has two classes.
-        parts: the masks' tiles.
     """
 
     segments_info: list[dict]
-    tiling: Tiling
+    all_masks: Masks
     mask_of: Tensor
-    parts: list[MaskPart]
 
     def __len__(self) -> int:
         return len(self.segments_info)
 
     def mask(self, number: int) -> Tensor:
         """`(H, W)` bool, the whole mask of an instance."""
-        canvas = self.tiling.canvas(torch.bool).zero_()
-        for part in self.parts:
-            own = (part.masks == self.mask_of[number]).nonzero().flatten()
-            self.tiling.put(canvas, part.tiles[own], part.pixels[:, own])
-        return self.tiling.crop(canvas)
+        return self.all_masks.select(self.mask_of[number : number + 1])[0]
 
     def masks(self) -> Tensor:
         """`(n, H, W)` bool, all masks; they may overlap."""
-        size = (self.tiling.rows.length, self.tiling.columns.length)
-        masks = torch.empty(len(self), *size, dtype=torch.bool, device=self.mask_of.device)
-        for number in range(len(self)):
-            masks[number] = self.mask(number)
-        return masks
+        return self.all_masks.select(self.mask_of)
 
     def id_map(self) -> Tensor:
         """`(H, W)` int32, the id of the best instance at each pixel, -1 where there is none."""
         none = len(self)
         numbers = torch.arange(none, dtype=torch.int32, device=self.mask_of.device)
-        masks = max((int(part.masks[-1]) + 1 for part in self.parts if len(part.masks)), default=0)
-        best = torch.full((masks,), none, dtype=torch.int32, device=self.mask_of.device)
-        best.scatter_reduce_(0, self.mask_of, numbers, "amin")  # the best instance that has the mask
-        canvas = self.tiling.canvas(torch.int32).fill_(none)
-        for part in self.parts:
-            found = torch.where(part.pixels, best[part.masks], best.new_tensor(none)).flatten()
-            canvas.view(-1).scatter_reduce_(0, self.tiling.index(part.tiles).flatten(), found, "amin")
-        canvas[canvas == none] = NO_INSTANCE_ID
-        return self.tiling.crop(canvas)
+        ranks = numbers.new_full((len(self.all_masks),), none).scatter_reduce_(0, self.mask_of, numbers, "amin")
+        ids = self.all_masks.first(ranks, none)
+        return ids.masked_fill_(ids == none, NO_INSTANCE_ID)
 
 
-def _find_masks(tiling: Tiling, logits: Tensor, least: float) -> tuple[list[MaskPart], Tensor, Tensor]:
-    """Where each resampled `(S, h, w)` map is above `least`: parts, areas (S,) and summed probabilities (S,)."""
-    areas = torch.zeros(len(logits), dtype=torch.int64, device=logits.device)
-    sums = torch.zeros(len(logits), dtype=torch.float64, device=logits.device)
-    parts = []
-    for part, canvas_rows in tiling.parts(len(logits)):
-        _, high = part.bounds(logits)  # (S, T)
-        first_tile = canvas_rows.start // tiling.rows.size * tiling.columns.count
-        for masks, tiles in (pair.T for pair in (high > least).nonzero().split(tiling.step(1))):
-            values = part.pixels(logits, masks[None], tiles)[0]  # (P, n)
-            pixels = part.inside(values > least, tiles)
-            areas.index_add_(0, masks, pixels.sum(0))
-            sums.index_add_(0, masks, (values.sigmoid_() * pixels).sum(0).double())
-            parts.append(MaskPart(tiles + first_tile, masks, pixels))
-    return parts, areas, sums
+def _cut_masks(logits: Tensor, rows: Taps, columns: Taps, least: float) -> tuple[list[WholeMasks], Tensor, Tensor]:
+    """Where resized maps `(B, S, h, w)` are above `least`.
+
+    Returns:
+        The masks of each image; `(B, S)` int64 areas; `(B, S)` float32 sums of the probabilities inside.
+    """
+    size = (*logits.shape[:2], len(rows), len(columns))
+    masks = torch.empty(size, dtype=torch.bool, device=logits.device)
+    areas = torch.zeros(size[:2], dtype=torch.int64, device=logits.device)
+    sums = torch.zeros(size[:2], dtype=torch.float32, device=logits.device)
+    for images, strip, values in resized_strips(logits, rows, columns, 2 * logits.shape[1]):  # (b, S, s, W)
+        inside = values > least
+        masks[images, :, strip] = inside
+        areas[images] += inside.sum((2, 3))
+        sums[images] += values.sigmoid_().mul_(inside).sum((2, 3))
+    return [WholeMasks(pixels) for pixels in masks], areas, sums
+
+
+def _cut_masks_in_tiles(
+    logits: Tensor, counts: list[int], rows: Taps, columns: Taps, least: float
+) -> tuple[list[Masks], Tensor, Tensor]:
+    """What `_cut_masks` gives, one image after the other; of each the first queries count."""
+    areas, sums = logits.new_zeros(logits.shape[:2], dtype=torch.int64), logits.new_zeros(logits.shape[:2])
+    masks = []
+    for image, count in enumerate(counts):
+        found, areas[image, :count], sums[image, :count] = cut_masks_in_tiles(
+            logits[image, :count], rows, columns, least
+        )
+        masks.append(found)
+    return masks, areas, sums

@@ -1,16 +1,23 @@
-"""Panoptic inference: each pixel belongs to one segment or to none. (Section 3.4 of the paper, "general inference")"""
+"""Panoptic inference: each pixel belongs to one segment or to none. (Section 3.4 of the paper, "general inference")
+
+Queries that are sure of an object compete for each pixel by p_q * m_q, its class probability times its mask
+probability. A query that wins too few pixels of its own mask is dropped.
+
+`_compete` is the competition. On a CPU `tiling/panoptic_tiles.py` decides it without looking at most pixels.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor
 
-from .contest import contest
-from .resampling import Taps, crop_to_image, target_taps
-from .tiles import Tiling
+from . import tiling
+from .resampling import Taps, crop_to_image, resized_strips, target_taps
+from .selection import maps_of, selected_first
+from .tiling.panoptic_tiles import compete_in_tiles
 
 VOID_ID = 0  # pixels of no segment; segment ids start at 1
 
@@ -43,81 +50,117 @@ def panoptic_segmentation(
     Returns:
         The map, and a list of {"id", "label_id", "was_fused" (the class is in `label_ids_to_fuse`), "score"}.
     """
-    scores, labels = class_logits.float().softmax(-1).max(-1)  # (Q,), (Q,)
-    kept = ((labels != class_logits.shape[-1] - 1) & (scores > threshold)).nonzero().flatten()  # (S,)
-    scores, labels = scores[kept], labels[kept]
-    logits, image_size = crop_to_image(mask_logits.index_select(0, kept), image_size)  # (S, h, w)
-    rows, columns = target_taps(logits, image_size, target_size)
-    if len(scores) == 0:
-        return torch.full((len(rows), len(columns)), VOID_ID, dtype=torch.int32, device=logits.device), []
-    owners, own_areas = compete(logits, scores, rows, columns, probability_to_logit(mask_threshold))
-    areas = torch.bincount(owners.flatten(), minlength=len(scores))  # (S,)
-    ids, segments_info = number_segments(
-        scores.tolist(),
-        labels.tolist(),
-        areas.tolist(),
-        own_areas.tolist(),
+    return panoptic_segmentations(
+        class_logits[None],
+        mask_logits[None],
+        image_size,
+        target_size,
+        threshold,
+        mask_threshold,
         overlap_mask_area_threshold,
         label_ids_to_fuse,
-    )
-    ids_of = torch.tensor(ids, dtype=torch.int32, device=owners.device)
-    return ids_of.index_select(0, owners.flatten()).view(owners.shape), segments_info
+    )[0]
 
 
-def compete(logits: Tensor, scores: Tensor, rows: Taps, columns: Taps, own: float) -> tuple[Tensor, Tensor]:
-    """`(H, W)` int32, the query of the largest `score * mask probability`; `(S,)` int64, pixels of logit >= `own`.
+def panoptic_segmentations(
+    class_logits: Tensor,
+    mask_logits: Tensor,
+    image_size: tuple[int, int] | None = None,
+    target_size: tuple[int, int] | None = None,
+    threshold: float = 0.8,
+    mask_threshold: float = 0.5,
+    overlap_mask_area_threshold: float = 0.8,
+    label_ids_to_fuse: Collection[int] = (),
+) -> list[tuple[Tensor, list[dict]]]:
+    """`panoptic_segmentation` of images of one size, of logits `(B, Q, K + 1)` and `(B, Q, h, w)`.
+
+    A device is waited for twice, and once more to take the ids, whatever the number of images and queries.
+    """
+    own = probability_to_logit(mask_threshold)
+    scores, labels = class_logits.float().softmax(-1).max(-1)  # (B, Q), (B, Q)
+    kept = (labels != class_logits.shape[-1] - 1) & (scores > threshold)  # (B, Q)
+    logits, image_size = crop_to_image(mask_logits, image_size)
+    rows, columns = target_taps(logits, image_size, target_size)
+    queries = [
+        [(score, int(label)) for score, label, keep in zip(*image, strict=True) if keep]
+        for image in torch.stack((scores, labels.float(), kept.float()), dim=1).tolist()
+    ]
+    counts = [len(image) for image in queries]
+    if max(counts) == 0:
+        void = torch.full((len(rows), len(columns)), VOID_ID, dtype=torch.int32, device=logits.device)
+        return [(void.clone(), []) for _ in counts]
+
+    first = selected_first(kept, max(counts))  # (B, S)
+    logits, scores = maps_of(logits, first), scores.gather(1, first)  # (B, S, h, w), (B, S)
+    if tiling.use_tiles(logits):
+        winners, areas, own_areas = _compete_in_tiles(logits.float(), scores, counts, rows, columns, own)
+    else:
+        scores = scores.where(kept.gather(1, first), -1.0)  # where others have more queries: these win nothing
+        winners, areas, own_areas = _compete(logits, scores, rows, columns, own)
+
+    ids, infos = [], []
+    for image, won, of_own in zip(queries, *torch.stack((areas, own_areas)).tolist(), strict=True):
+        ids_of_image, info = number_segments(image, won, of_own, overlap_mask_area_threshold, label_ids_to_fuse)
+        ids.append(ids_of_image + [VOID_ID] * (max(counts) - len(image)))
+        infos.append(info)
+    table = torch.tensor(ids, dtype=torch.int32, device=winners.device)  # (B, S)
+    places = winners + max(counts) * torch.arange(len(ids), dtype=torch.int32, device=winners.device)[:, None, None]
+    maps = table.flatten().index_select(0, places.flatten()).view(places.shape)
+    return list(zip(maps, infos, strict=True))
+
+
+def _compete(logits: Tensor, scores: Tensor, rows: Taps, columns: Taps, own: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Who wins each pixel by `score * mask probability`, the first of equal ones.
 
     Args:
-        logits: `(S, h, w)` float32.
-        scores: `(S,)` float32.
+        logits: `(B, S, h, w)`.
+        scores: `(B, S)` float32.
         rows, columns: how the maps are resampled to H x W.
         own: the least logit of a query's own mask.
+
+    Returns:
+        `(B, H, W)` int32 winners; `(B, S)` int64, the pixels each has won, and the pixels of its own mask.
     """
-    tiling = Tiling.of(rows, columns, logits.device)
-    canvas = tiling.canvas(torch.int32)
-    own_areas = torch.zeros(len(scores), dtype=torch.int64, device=logits.device)
+    batch_size, num_queries = scores.shape
+    winners = torch.empty(batch_size, len(rows), len(columns), dtype=torch.int32, device=logits.device)
+    areas = torch.zeros(batch_size, num_queries, dtype=torch.int64, device=logits.device)
+    own_areas = torch.zeros_like(areas)
+    numbers = torch.arange(num_queries, device=logits.device)[:, None, None]
+    for images, strip, masks in resized_strips(logits, rows, columns, 2 * num_queries):  # (b, S, s, W)
+        own_areas[images] += (masks >= own).sum((2, 3))
+        winner = masks.sigmoid_().mul_(scores[images, :, None, None]).argmax(1)  # (b, s, W)
+        areas[images] += (winner[:, None] == numbers).sum((2, 3))
+        winners[images, strip] = winner
+    return winners, areas, own_areas
 
-    for part, canvas_rows in tiling.parts(len(scores)):
-        own_areas += _compete_in_part(canvas[canvas_rows], part, logits, scores, own)
-    return tiling.crop(canvas), own_areas
 
-
-def _compete_in_part(canvas: Tensor, tiling: Tiling, logits: Tensor, scores: Tensor, own: float) -> Tensor:
-    """Writes the winners of some tiles into their canvas; returns the pixels of logit >= `own` there, `(S,)` int64."""
-    low, high = tiling.bounds(logits)  # (S, T), (S, T)
-    own_areas = ((low >= own).double() @ tiling.pixel_counts().double()).long()  # (S,)
-    uncounted = (low < own) & (high >= own)  # (S, T), tiles that are in a query's own mask with some pixels
-
-    def count(values: Tensor, queries: Tensor, tiles: Tensor) -> None:
-        """Adds the own pixels among the values (m, P, n) of queries (m, n) in tiles (n,), once for each."""
-        areas = tiling.inside(values >= own, tiles).sum(1) * uncounted[queries, tiles]  # (m, n)
-        own_areas.index_add_(0, queries.flatten(), areas.flatten())
-        uncounted[queries, tiles] = False
-
-    def weigh(values: Tensor, queries: Tensor, tiles: Tensor) -> Tensor:
-        count(values, queries, tiles)
-        return values.sigmoid_().mul_(scores.take(queries)[:, None])
-
-    bounds = (low.sigmoid_().mul_(scores[:, None]), high.sigmoid_().mul_(scores[:, None]))
-    contest(canvas, tiling, logits, weigh, bounds)
-    for queries, tiles in (pair.T for pair in uncounted.nonzero().split(tiling.step(1))):
-        count(tiling.pixels(logits, queries[None], tiles), queries[None], tiles)
-    return own_areas
+def _compete_in_tiles(
+    logits: Tensor, scores: Tensor, counts: list[int], rows: Taps, columns: Taps, own: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What `_compete` gives, one image after the other; of each the first queries count."""
+    winners = logits.new_zeros(len(counts), len(rows), len(columns), dtype=torch.int32)
+    areas, own_areas = logits.new_zeros(2, *scores.shape, dtype=torch.int64)
+    for image, count in enumerate(counts):
+        if count:
+            winners[image], own_areas[image, :count] = compete_in_tiles(
+                logits[image, :count], scores[image, :count], rows, columns, own
+            )
+            areas[image] = torch.bincount(winners[image].flatten(), minlength=scores.shape[1])
+    return winners, areas, own_areas
 
 
 def number_segments(
-    scores: list[float],
-    labels: list[int],
-    areas: list[int],
-    own_areas: list[int],
+    queries: Sequence[tuple[float, int]],
+    areas: Sequence[int],
+    own_areas: Sequence[int],
     overlap_mask_area_threshold: float,
     label_ids_to_fuse: Collection[int],
 ) -> tuple[list[int], list[dict]]:
     """The segment id of each query (0: dropped) and the entries of the segments, from what each query has won.
 
     Args:
-        scores, labels: the S queries' probabilities and classes.
-        areas: pixels that each query won.
+        queries: the queries' probabilities and classes.
+        areas: pixels that each query won; there may be more, of queries that do not count.
         own_areas: pixels of each query's own mask.
         overlap_mask_area_threshold: the least share of its own mask that a segment has.
         label_ids_to_fuse: classes that have one segment at most.
@@ -125,7 +168,7 @@ def number_segments(
     ids: list[int] = []
     segments_info: list[dict] = []
     fused: dict[int, dict] = {}
-    for score, label, area, own_area in zip(scores, labels, areas, own_areas, strict=True):
+    for (score, label), area, own_area in zip(queries, areas, own_areas, strict=False):
         score = round(score, 6)
         if area == 0 or own_area == 0 or area / own_area < overlap_mask_area_threshold:
             ids.append(VOID_ID)

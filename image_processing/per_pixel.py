@@ -7,15 +7,20 @@ their best class.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import groupby
 
 import torch
 from torch import Tensor
 
-from .blocks import Block, blocks_of
-from .resampling import crop_to_image, scores_taps, target_taps
-from .semantic import MaskResize
-from .tiles import STEP_ELEMENTS
+from . import tiling
+from .resampling import (
+    MaskResize,
+    blocks_of,
+    crop_to_image,
+    float32_products,
+    resized_strips,
+    strip_elements,
+    target_taps,
+)
 
 
 def per_pixel_segmentation(
@@ -33,10 +38,28 @@ def per_pixel_segmentation(
         mask_resize: "logits" enlarges to input pixels and resizes these (the original). "scores" resizes the stride-4
             logits straight to the result (transformers).
     """
-    logits, size, blocks = _prepare(logits, image_size, target_size, mask_resize)
-    classes = torch.empty(size, dtype=torch.int64, device=logits.device)
-    for block in blocks:
-        classes[block.target] = block.resize(logits).argmax(0)
+    return per_pixel_segmentations(logits[None], image_size, target_size, mask_resize)[0]
+
+
+def per_pixel_segmentations(
+    logits: Tensor,
+    image_size: tuple[int, int] | None = None,
+    target_size: tuple[int, int] | None = None,
+    mask_resize: MaskResize = "logits",
+) -> Tensor:
+    """`(B, H, W)` int64: `per_pixel_segmentation` of images of one size, logits `(B, K, h, w)`."""
+    logits, image_size = crop_to_image(logits, image_size)
+    rows, columns = target_taps(logits, image_size, target_size, mask_resize)
+    num_classes = logits.shape[1]
+    classes = torch.empty(len(logits), len(rows), len(columns), dtype=torch.int64, device=logits.device)
+    if tiling.use_tiles(logits):
+        with float32_products(logits.device):
+            for block in blocks_of(rows, columns, strip_elements(logits.device) // num_classes, logits.device):
+                for image, result in zip(logits.float(), classes, strict=True):
+                    result[block.target] = block.resize(image).max(0).indices
+        return classes
+    for images, strip, scores in resized_strips(logits, rows, columns, num_classes):
+        classes[images, strip] = scores.argmax(1)
     return classes
 
 
@@ -47,9 +70,8 @@ def per_pixel_scores(
     mask_resize: MaskResize = "logits",
 ) -> Tensor:
     """`(K, H, W)` float32, the logits whose argmax is `per_pixel_segmentation`; same arguments."""
-    return torch.cat(
-        [scores for _, scores in per_pixel_score_strips(logits, image_size, target_size, mask_resize)], dim=1
-    )
+    strips = per_pixel_score_strips(logits, image_size, target_size, mask_resize)
+    return torch.cat([scores for _, scores in strips], dim=1)
 
 
 def per_pixel_score_strips(
@@ -59,21 +81,6 @@ def per_pixel_score_strips(
     mask_resize: MaskResize = "logits",
 ) -> Iterator[tuple[slice, Tensor]]:
     """`per_pixel_scores` in strips of some rows, from the top: the rows and their `(K, h, W)`; same arguments."""
-    logits, _, blocks = _prepare(logits, image_size, target_size, mask_resize)
-    for rows, strip in groupby(blocks, key=lambda block: block.target[0]):
-        yield rows, torch.cat([block.resize(logits) for block in strip], dim=2)
-
-
-def _prepare(
-    logits: Tensor, image_size: tuple[int, int] | None, target_size: tuple[int, int] | None, mask_resize: str
-) -> tuple[Tensor, tuple[int, int], Iterator[Block]]:
-    """The valid logits (K, h, w), the size of the result, and its blocks."""
-    if mask_resize not in ("logits", "scores"):
-        raise ValueError(f'`mask_resize` must be "logits" or "scores", got {mask_resize!r}.')
-    logits, image_size = crop_to_image(logits, image_size)
-    if mask_resize == "scores" and target_size is not None:
-        rows, columns = (scores_taps(logits.shape[i + 1], image_size[i], target_size[i]) for i in range(2))
-    else:
-        rows, columns = target_taps(logits, image_size, target_size)
-    blocks = blocks_of(rows, columns, STEP_ELEMENTS // len(logits), logits.device)
-    return logits, (len(rows), len(columns)), blocks
+    logits, image_size = crop_to_image(logits[None], image_size)
+    rows, columns = target_taps(logits, image_size, target_size, mask_resize)
+    return ((strip, scores[0]) for _, strip, scores in resized_strips(logits, rows, columns, logits.shape[1]))

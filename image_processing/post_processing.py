@@ -1,23 +1,24 @@
 """A model's outputs -> the results of a batch: the `post_process_*` methods of the image processor.
 
 Names, arguments and results are those of transformers' MaskFormer. The inferences are in semantic.py, instance.py,
-panoptic.py and per_pixel.py, one image each; here are only the batch and the forms of the results.
+panoptic.py and per_pixel.py, for images of one size; here are only the batch and the forms of the results.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from transformers.image_processing_outputs import SemanticSegmentationPostProcessorOutput
 
-from .instance import instance_segmentation
-from .panoptic import panoptic_segmentation
-from .per_pixel import per_pixel_score_strips, per_pixel_scores, per_pixel_segmentation
-from .rle import encode_ids, encode_mask
-from .semantic import semantic_score_strips, semantic_scores, semantic_segmentation
+from .instance import Instances, instance_segmentations
+from .panoptic import panoptic_segmentations
+from .per_pixel import per_pixel_score_strips, per_pixel_scores, per_pixel_segmentations
+from .results import encode_ids, encode_mask
+from .semantic import semantic_score_strips, semantic_scores, semantic_segmentations
 
 
 class SemanticPostProcessingMixin:
@@ -44,18 +45,19 @@ class SemanticPostProcessingMixin:
         Raises:
             ValueError: the number of target sizes is not the number of images.
         """
-        segment, score = semantic_segmentation, semantic_scores
+        segment, score = semantic_segmentations, semantic_scores
         if _is_per_pixel(outputs):
-            segment, score = per_pixel_segmentation, per_pixel_scores
-        results = []
-        for image in _images_of(outputs, target_sizes):
-            if not return_segmentation_scores:
-                results.append(segment(*image, mask_resize=mask_resize))
-                continue
+            segment, score = per_pixel_segmentations, per_pixel_scores
+        groups = _groups_of(outputs, target_sizes)
+        if not return_segmentation_scores:
+            return _in_order((group, segment(*group.inputs, mask_resize=mask_resize)) for group in groups)
+
+        def scored(*image: Any) -> SemanticSegmentationPostProcessorOutput:
             scores = score(*image, mask_resize=mask_resize)
             data = {"segmentation": scores.argmax(0), "segmentation_scores": scores}
-            results.append(SemanticSegmentationPostProcessorOutput(data=data))
-        return results
+            return SemanticSegmentationPostProcessorOutput(data=data)
+
+        return _in_order((group, [scored(*image) for image in group.images()]) for group in groups)
 
     def semantic_score_strips(
         self, outputs: Any, target_sizes: Sequence[tuple[int, int]] | Tensor | None = None
@@ -66,8 +68,11 @@ class SemanticPostProcessingMixin:
         these are. An image's scores are computed when its strips are asked for.
         """
         strips = per_pixel_score_strips if _is_per_pixel(outputs) else semantic_score_strips
-        for image in _images_of(outputs, target_sizes):
-            yield strips(*image)
+        images: dict[int, tuple] = {}
+        for group in _groups_of(outputs, target_sizes):
+            images.update(zip(group.members, group.images(), strict=True))
+        for number in range(len(images)):
+            yield strips(*images[number])
 
 
 class PostProcessingMixin(SemanticPostProcessingMixin):
@@ -89,7 +94,8 @@ class PostProcessingMixin(SemanticPostProcessingMixin):
 
         `segments_info` lists {"id" (0, 1, ...), "label_id", "was_fused" (False), "score"}. `segmentation` is
 
-        - by default an `(H, W)` int32 map of ids, -1 where there is no instance, the better one where two overlap;
+        - by default an `(H, W)` int32 map of ids, -1 where there is no instance, the better one where two overlap:
+          `segments_info` then lists those that have pixels in it;
         - with `return_binary_maps` an `(n, H, W)` bool tensor, one whole mask per instance;
         - with `return_coco_annotation` a list of n COCO RLEs, {"size": [H, W], "counts": str}, which pycocotools
           decodes to these masks and JSON can hold. (transformers returns lists of numbers for the values of the id
@@ -103,17 +109,19 @@ class PostProcessingMixin(SemanticPostProcessingMixin):
         """
         _check_forms(return_coco_annotation, return_binary_maps)
         _check_queries(outputs)
-        results = []
-        for image in _images_of(outputs, target_sizes):
-            found = instance_segmentation(*image, threshold=threshold, mask_threshold=mask_threshold)
-            if return_binary_maps:
-                segmentation = found.masks()
-            elif return_coco_annotation:
-                segmentation = [encode_mask(found.mask(number)) for number in range(len(found))]
-            else:
-                segmentation = found.id_map()
-            results.append({"segmentation": segmentation, "segments_info": found.segments_info})
-        return results
+        options = {"threshold": threshold, "mask_threshold": mask_threshold}
+        groups = _groups_of(outputs, target_sizes)
+        found = _in_order((group, instance_segmentations(*group.inputs, **options)) for group in groups)
+        if return_binary_maps:
+            return [{"segmentation": image.masks(), "segments_info": image.segments_info} for image in found]
+        if return_coco_annotation:
+            return [{"segmentation": _encoded(image), "segments_info": image.segments_info} for image in found]
+        maps = [image.id_map() for image in found]
+        visible = _ids_in(maps, [len(image) for image in found])
+        return [
+            {"segmentation": ids, "segments_info": [info for info in image.segments_info if info["id"] in seen]}
+            for ids, image, seen in zip(maps, found, visible, strict=True)
+        ]
 
     def post_process_panoptic_segmentation(
         self,
@@ -146,22 +154,21 @@ class PostProcessingMixin(SemanticPostProcessingMixin):
         _check_queries(outputs)
         if label_ids_to_fuse is None:
             label_ids_to_fuse = self.label_ids_to_fuse or ()
+        groups = _groups_of(outputs, target_sizes)
+        options = {
+            "threshold": threshold,
+            "mask_threshold": mask_threshold,
+            "overlap_mask_area_threshold": overlap_mask_area_threshold,
+            "label_ids_to_fuse": set(label_ids_to_fuse),
+        }
         results = []
-        for image in _images_of(outputs, target_sizes):
-            segmentation, segments_info = panoptic_segmentation(
-                *image,
-                threshold=threshold,
-                mask_threshold=mask_threshold,
-                overlap_mask_area_threshold=overlap_mask_area_threshold,
-                label_ids_to_fuse=set(label_ids_to_fuse),
-            )
-            ids = [segment["id"] for segment in segments_info]
-            if return_binary_maps:
-                numbers = torch.tensor(ids, dtype=torch.int32, device=segmentation.device)
-                segmentation = segmentation[None] == numbers[:, None, None]
+        for ids, info in _in_order((group, panoptic_segmentations(*group.inputs, **options)) for group in groups):
+            segmentation = ids
+            if return_binary_maps:  # the ids are 1, 2, ...
+                segmentation = ids == torch.arange(1, len(info) + 1, dtype=ids.dtype, device=ids.device)[:, None, None]
             elif return_coco_annotation:
-                segmentation = encode_ids(segmentation, ids)
-            results.append({"segmentation": segmentation, "segments_info": segments_info})
+                segmentation = encode_ids(ids, [segment["id"] for segment in info])
+            results.append({"segmentation": segmentation, "segments_info": info})
         return results
 
 
@@ -183,26 +190,64 @@ def _check_queries(outputs: Any) -> None:
         )
 
 
-def _images_of(outputs: Any, target_sizes: Sequence[tuple[int, int]] | Tensor | None) -> list[tuple]:
-    """Per image: class logits (Q, K + 1) and mask logits (Q, h, w), or logits (K, h, w); image size, target size."""
+@dataclass(frozen=True)
+class _Group:
+    """Images of a batch that have the same sizes.
+
+    Attributes:
+        members: their numbers in the batch.
+        logits: class logits (b, Q, K + 1) and mask logits (b, Q, h, w), or class logits of pixels (b, K, h, w) alone.
+        sizes: the size of the images in input pixels, and that of their results; None as in `semantic_segmentation`.
+    """
+
+    members: list[int]
+    logits: tuple[Tensor, ...]
+    sizes: tuple[tuple[int, int] | None, tuple[int, int] | None]
+
+    @property
+    def inputs(self) -> tuple:
+        """The first arguments of an inference."""
+        return *self.logits, *self.sizes
+
+    def images(self) -> Iterator[tuple]:
+        """These arguments of each image alone."""
+        for place in range(len(self.members)):
+            yield *(maps[place] for maps in self.logits), *self.sizes
+
+
+def _groups_of(outputs: Any, target_sizes: Sequence[tuple[int, int]] | Tensor | None) -> list[_Group]:
+    """The batch by sizes, so that images alike go together; of sizes on a device there is one copy to the host."""
     if _is_per_pixel(outputs):
         logits = (outputs.logits,)
     else:
         logits = (outputs.class_queries_logits, outputs.masks_queries_logits)
-    image_sizes = getattr(outputs, "image_sizes", None)
-    images = len(logits[0])
-    for name, sizes in (("target_sizes", target_sizes), ("outputs.image_sizes", image_sizes)):
-        if sizes is not None and len(sizes) != images:
-            place = f"image {len(sizes)} has none" if len(sizes) < images else f"there is no image {images}"
-            raise ValueError(f"`{name}` has {len(sizes)} entries for {images} images: {place} (counting from 0).")
+    count = len(logits[0])
+    image_sizes = _sizes(getattr(outputs, "image_sizes", None), "outputs.image_sizes", count)
+    members: dict[tuple, list[int]] = {}
+    for number, sizes in enumerate(zip(image_sizes, _sizes(target_sizes, "target_sizes", count), strict=True)):
+        members.setdefault(sizes, []).append(number)
     return [
-        (
-            *(maps[index] for maps in logits),
-            None if image_sizes is None else _as_size(image_sizes[index], f"outputs.image_sizes[{index}]"),
-            None if target_sizes is None else _as_size(target_sizes[index], f"target_sizes[{index}]"),
-        )
-        for index in range(images)
+        _Group(numbers, tuple(_members_of(maps, numbers) for maps in logits), sizes)
+        for sizes, numbers in members.items()
     ]
+
+
+def _members_of(maps: Tensor, numbers: list[int]) -> Tensor:
+    """`(b, ...)`: some images of a batch; where they follow each other, without a copy."""
+    if numbers[-1] - numbers[0] + 1 == len(numbers):
+        return maps[numbers[0] : numbers[-1] + 1]
+    return torch.stack([maps[number] for number in numbers])
+
+
+def _sizes(sizes: Sequence[tuple[int, int]] | Tensor | None, name: str, count: int) -> list[tuple[int, int] | None]:
+    """A (height, width), or None, for each of `count` images."""
+    if sizes is None:
+        return [None] * count
+    if len(sizes) != count:
+        place = f"image {len(sizes)} has none" if len(sizes) < count else f"there is no image {count}"
+        raise ValueError(f"`{name}` has {len(sizes)} entries for {count} images: {place} (counting from 0).")
+    sizes = sizes.tolist() if isinstance(sizes, Tensor) else sizes
+    return [_as_size(size, f"{name}[{number}]") for number, size in enumerate(sizes)]
 
 
 def _as_size(size: Any, name: str) -> tuple[int, int]:
@@ -210,3 +255,28 @@ def _as_size(size: Any, name: str) -> tuple[int, int]:
     if len(values) != 2 or min(values) < 1:
         raise ValueError(f"`{name}` must be a (height, width) of at least 1x1, got {tuple(values)}.")
     return values[0], values[1]
+
+
+def _in_order(results: Iterable[tuple[_Group, Iterable[Any]]]) -> list[Any]:
+    """The results of all groups as their images are in the batch."""
+    by_number: dict[int, Any] = {}
+    for group, of_group in results:
+        by_number.update(zip(group.members, of_group, strict=True))
+    return [by_number[number] for number in range(len(by_number))]
+
+
+def _encoded(instances: Instances) -> list[dict]:
+    """One RLE per instance; from a device all masks come at once, on the CPU there is one at a time."""
+    if instances.mask_of.device.type == "cpu":
+        return [encode_mask(instances.mask(number)) for number in range(len(instances))]
+    return [encode_mask(mask) for mask in instances.masks().cpu()]
+
+
+def _ids_in(maps: Sequence[Tensor], counts: Sequence[int]) -> list[set[int]]:
+    """Which of the ids 0, 1, ... of each image have a pixel in its map; -1 is none. One copy to the host."""
+    present = []
+    for ids, count in zip(maps, counts, strict=True):
+        found = torch.zeros(count + 1, dtype=torch.int32, device=ids.device)
+        present.append(found.index_fill_(0, ids.flatten().long() + 1, 1)[1:])
+    flags = iter(torch.cat(present).tolist())
+    return [{number for number in range(count) if next(flags)} for count in counts]

@@ -1,21 +1,34 @@
-"""From mask logits at stride 4 to pixels of the result: crop to the image, enlarge to the input, resize to the target.
+"""From the model's mask logits to the pixels of a result.
 
+The logits have a quarter of the resolution of the model's (padded) input. The original code enlarges them bilinear to
+the padded input, crops to the image, and resizes bilinear to the target, mostly the size that the image had at first.
 A batch is padded to its largest image, so an image's own mask logits are the top left part of the map. Only that part
 is used, whatever lies beside it: a result never depends on the other images of the batch.
 
-Bilinear resizing treats rows and columns alike and separately, and each pixel blends neighbours only. So enlarging and
-resizing together are one small list of taps per row and per column, which can be applied to any block of pixels.
+Bilinear resizing treats rows and columns alike and separately, and each pixel blends neighbours only. So enlarging,
+cropping and resizing together are one small list of taps per row and per column, which can be applied to any strip or
+rectangle of the result: with N maps the result is N times as large as a picture, and is never there as a whole.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import lru_cache
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from .size_tables import size_table
+
 STRIDE = 4  # input pixels per mask logit, in each direction
+STRIP_ELEMENTS = 12 << 20  # numbers worked on at a time: 50 MB, which keep a large GPU busy and fit into its cache
+CPU_STRIP_ELEMENTS = 1 << 19  # and on a CPU: 2 MB
+CPU_COLUMNS = 64  # results of a row that a CPU makes at a time, of the few samples under them
+
+MaskResize = Literal["logits", "scores"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,83 +39,98 @@ class Taps:
         first: `(T,)` int64, not decreasing. Samples before the first and after the last of `x` are equal to these.
         weights: `(T, n)` float32, not negative, rows sum to 1.
         length: number of samples of `x`.
+        step: samples from one result to the next.
+        reach: result i blends samples around `(i + 0.5) * step - 0.5`, at most so much further off than the nearest.
     """
 
     first: Tensor
     weights: Tensor
     length: int
+    step: float
+    reach: float
 
     def __len__(self) -> int:
-        return len(self.first)
+        return self.first.shape[0]
+
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether the results are the samples."""
+        return self.weights.shape[1] == 1
 
     def part(self, start: int, stop: int) -> tuple[Taps, slice]:
         """The results start..stop, and the samples they are made of."""
-        first, weights = self.first[start:stop], self.weights[start:stop]
-        used = slice(max(int(first[0]), 0), min(int(first[-1]) + weights.shape[1], self.length))
-        return Taps(first - used.start, weights, used.stop - used.start), used
+        low = math.floor((start + 0.5) * self.step - 0.5 - self.reach)
+        high = math.floor((stop - 0.5) * self.step - 0.5 + self.reach) + min(2, self.weights.shape[1])
+        used = slice(min(max(low, 0), self.length - 1), max(min(high, self.length), 1))
+        first = self.first[start:stop] - used.start
+        return Taps(first, self.weights[start:stop], used.stop - used.start, self.step, self.reach), used
 
     def matrix(self) -> Tensor:
         """`(T, length)` float32: the resampling as a matrix."""
-        samples = (self.first[:, None] + torch.arange(self.weights.shape[1])).clamp(0, self.length - 1)
-        return torch.zeros(len(self), self.length).scatter_add_(1, samples, self.weights)
+        offsets = torch.arange(self.weights.shape[1], device=self.first.device)
+        samples = (self.first[:, None] + offsets).clamp(0, self.length - 1)
+        return self.weights.new_zeros(len(self), self.length).scatter_add(1, samples, self.weights)
 
 
+ROUNDING = 0.01  # samples by which positions computed in float32 may be wrong, in the largest images
+
+
+@size_table(maxsize=64)  # images mostly come in few sizes
 def linear_taps(length: int, size: int) -> Taps:
-    """Two taps a sample: `length` samples resized to `size`, as `interpolate` with `align_corners=False` does.
-
-    Positions are computed in float32 as torch computes them, to blend with the same weights.
-    """
-    position = (torch.arange(size, dtype=torch.float32) + 0.5) * (torch.tensor(float(length)) / size) - 0.5
-    return _blend(position, length)
+    """Two taps a sample: `length` samples resized to `size`, as `interpolate` with `align_corners=False` does."""
+    return _blend(size, length, length / size)
 
 
-@lru_cache(maxsize=64)  # images mostly come in few sizes
+@size_table(maxsize=64)
 def logits_taps(length: int, image: int, target: int) -> Taps:
     """Three taps a sample: stride-4 logits enlarged to input pixels, cropped to `image`, resized to `target`."""
     enlarge, resize = linear_taps(length, STRIDE * length), linear_taps(image, target)
     first = enlarge.first[resize.first.clamp(min=0)]  # (T,)
-    weights = torch.zeros(target, 3)
+    weights = resize.weights.new_zeros(target, 3)
     for tap in range(2):
         pixel = (resize.first + tap).clamp(0, image - 1)  # (T,)
         # Neighbouring input pixels start at the same logit or at the next one.
-        columns = (enlarge.first[pixel] - first)[:, None] + torch.arange(2)  # (T, 2)
-        weights.scatter_add_(1, columns, resize.weights[:, tap, None] * enlarge.weights[pixel])
-    return Taps(first, weights, length)
+        columns = (enlarge.first[pixel] - first)[:, None] + torch.arange(2, device=first.device)  # (T, 2)
+        weights = weights.scatter_add(1, columns, resize.weights[:, tap, None] * enlarge.weights[pixel])
+    return Taps(first, weights, length, image / target / STRIDE, 1 / STRIDE + ROUNDING)
 
 
-@lru_cache(maxsize=64)
+@size_table(maxsize=64)
 def scores_taps(length: int, image: int, target: int) -> Taps:
     """Two taps a sample: stride-4 values resized straight to the `target` pixels that the `image` pixels cover.
 
     Where the image is no multiple of the stride it ends inside the last stride-4 cell.
     """
-    position = (torch.arange(target, dtype=torch.float32) + 0.5) * (torch.tensor(image / STRIDE) / target) - 0.5
-    return _blend(position, length)
+    return _blend(target, length, image / STRIDE / target)
 
 
-@lru_cache(maxsize=64)
+@size_table(maxsize=64)
 def identity_taps(length: int) -> Taps:
     """One tap a sample: nothing changes."""
-    return Taps(torch.arange(length), torch.ones(length, 1), length)
+    return Taps(torch.arange(length, device="cpu"), torch.ones(length, 1, device="cpu"), length, 1.0, 0.0)
 
 
-def _blend(position: Tensor, length: int) -> Taps:
-    """Two taps around each position, counted in samples."""
+def _blend(size: int, length: int, step: float) -> Taps:
+    """Two taps around each of `size` positions that are so many samples apart.
+
+    Positions are computed in float32 as torch computes them, to blend with the same weights.
+    """
+    position = torch.arange(size, dtype=torch.float32, device="cpu").add(0.5).mul(step).sub(0.5)
     first = position.floor()
     ahead = position - first
-    return Taps(first.to(torch.int64), torch.stack((1 - ahead, ahead), 1), length)
+    return Taps(first.to(torch.int64), torch.stack((1 - ahead, ahead), 1), length, step, ROUNDING)
 
 
 def resize(maps: Tensor, rows: Taps, columns: Taps) -> Tensor:
-    """`(N, H, W)`: `(N, h, w)` maps with rows and columns resampled."""
+    """`(..., H, W)`: `(..., h, w)` maps with rows and columns resampled."""
     return rows.matrix().to(maps.device) @ maps @ columns.matrix().to(maps.device).T
 
 
 def crop_to_image(mask_logits: Tensor, image_size: tuple[int, int] | None) -> tuple[Tensor, tuple[int, int]]:
-    """The valid part of one image's mask logits, float32, and the (height, width) of the image in input pixels.
+    """The valid part of mask logits of images of one size, and the (height, width) of these in input pixels.
 
     Args:
-        mask_logits: `(Q, h, w)` of any floating dtype.
+        mask_logits: `(..., h, w)`.
         image_size: (height, width) of the image in pixels of the model's input, without padding. None: the whole map
             is valid, and the input four times as large.
 
@@ -118,17 +146,125 @@ def crop_to_image(mask_logits: Tensor, image_size: tuple[int, int] | None) -> tu
             f"An image of {height}x{width} input pixels has mask logits of {rows}x{columns} at stride {STRIDE}, "
             f"but the logits are {mask_logits.shape[-2]}x{mask_logits.shape[-1]}."
         )
-    return mask_logits[:, :rows, :columns].float().contiguous(), (height, width)
+    return mask_logits[..., :rows, :columns], (height, width)
 
 
-def target_taps(logits: Tensor, image_size: tuple[int, int], target_size: tuple[int, int] | None) -> tuple[Taps, Taps]:
-    """How rows and columns of the cropped `(N, h, w)` mask logits become those of the result.
+def target_taps(
+    maps: Tensor,
+    image_size: tuple[int, int],
+    target_size: tuple[int, int] | None,
+    mask_resize: MaskResize = "logits",
+) -> tuple[Taps, Taps]:
+    """How rows and columns of cropped maps `(..., h, w)` become those of the result.
 
-    Without a target size the result has the resolution of the logits.
+    Without a target size the result has the resolution of the maps. With "logits" they are enlarged to input pixels
+    and these resized; with "scores" they are resized straight to the result.
     """
+    if mask_resize not in ("logits", "scores"):
+        raise ValueError(f'`mask_resize` must be "logits" or "scores", got {mask_resize!r}.')
+    lengths = maps.shape[-2:]
     if target_size is None:
-        return identity_taps(logits.shape[1]), identity_taps(logits.shape[2])
-    return (
-        logits_taps(logits.shape[1], image_size[0], target_size[0]),
-        logits_taps(logits.shape[2], image_size[1], target_size[1]),
+        return identity_taps(lengths[0]), identity_taps(lengths[1])
+    taps = logits_taps if mask_resize == "logits" else scores_taps
+    return taps(lengths[0], image_size[0], target_size[0]), taps(lengths[1], image_size[1], target_size[1])
+
+
+def strip_elements(device: torch.device) -> int:
+    """How many numbers to work on at a time."""
+    return CPU_STRIP_ELEMENTS if device.type == "cpu" else STRIP_ELEMENTS
+
+
+def float32_products(device: torch.device) -> AbstractContextManager:
+    """Products of matrices as they are without autocast, which would round them to 8 or 11 bits."""
+    if torch.is_autocast_enabled(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()
+
+
+def resized_strips(
+    maps: Tensor, rows: Taps, columns: Taps, numbers_per_pixel: int
+) -> Iterator[tuple[slice, slice, Tensor]]:
+    """The resized maps of a batch, some rows at a time, or several images where these are small.
+
+    Args:
+        maps: `(B, N, h, w)` of any floating dtype.
+        rows, columns: how they are resized to H x W.
+        numbers_per_pixel: how many numbers the caller makes for each pixel of the result: more make thinner strips.
+
+    Yields:
+        The images, the rows from the top, and their `(b, N, s, W)` float32 maps, to do with as one likes.
+    """
+    pixels = max(1, strip_elements(maps.device) // max(1, numbers_per_pixel))
+    height = max(1, min(len(rows), pixels // len(columns)))
+    images = max(1, pixels // (len(rows) * len(columns)))
+    strips = _strips(rows, height, maps.device)
+    across = _strips(columns, CPU_COLUMNS if maps.device.type == "cpu" else len(columns), maps.device)
+    for start in range(0, maps.shape[0], images):
+        for target, source, down in strips:
+            part = maps[start : start + images, :, source].to(torch.float32, copy=True)  # (b, N, r, w)
+            with float32_products(maps.device):
+                if not columns.changes_nothing:
+                    part = torch.cat([part[..., used] @ weights.T for _, used, weights in across], dim=-1)
+                if not rows.changes_nothing:
+                    part = down @ part
+            yield slice(start, start + images), target, part
+
+
+@size_table(maxsize=32)
+def _strips(taps: Taps, size: int, device: torch.device) -> list[tuple[slice, slice, Tensor]]:
+    """The results of an axis, `size` at a time: which they are, the samples they blend, and the weights of these."""
+    return [_part(taps, start, size, device) for start in range(0, len(taps), size)]
+
+
+def _part(taps: Taps, start: int, size: int, device: torch.device) -> tuple[slice, slice, Tensor]:
+    target = slice(start, min(start + size, len(taps)))
+    part, source = taps.part(target.start, target.stop)
+    return target, source, part.matrix().to(device)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A rectangle of the result.
+
+    Attributes:
+        target: the rows and columns of the result that it is.
+        source: the rows and columns of the maps that it blends.
+        rows: `(s, n)` float32, what each of n rows of the maps gives to each of its s rows.
+        columns: `(t, m)` float32, the same of columns.
+    """
+
+    target: tuple[slice, slice]
+    source: tuple[slice, slice]
+    rows: Tensor
+    columns: Tensor
+
+    def resize(self, maps: Tensor) -> Tensor:
+        """`(N, s, t)`: this rectangle of the result of `(N, h, w)` maps."""
+        return self.rows @ (maps[:, self.source[0], self.source[1]] @ self.columns.T)
+
+    def add_transposed(self, values: Tensor, maps: Tensor) -> None:
+        """Adds to maps `(N, h, w)` the transpose of `resize`, applied to values `(N, s, t)`."""
+        maps[:, self.source[0], self.source[1]] += self.rows.T @ (values @ self.columns)
+
+
+def block_at(rows: Taps, columns: Taps, start: tuple[int, int], size: tuple[int, int]) -> Block:
+    """The rectangle of the result that begins there, of that size or what there is of it."""
+    (row_target, row_source, row_weights), (column_target, column_source, column_weights) = (
+        _strips(taps, length, taps.first.device)[first // length]
+        for taps, first, length in zip((rows, columns), start, size, strict=True)
     )
+    return Block((row_target, column_target), (row_source, column_source), row_weights, column_weights)
+
+
+def blocks_of(rows: Taps, columns: Taps, num_pixels: int, device: torch.device) -> Iterator[Block]:
+    """Rectangles of about `num_pixels` pixels, square where they can be, that together are the whole result.
+
+    Each blends only the few rows and columns of the maps that lie under it, which on a CPU is worth more than length.
+    """
+    edge = max(1, math.isqrt(num_pixels))
+    width = min(edge, len(columns))
+    height = min(max(1, num_pixels // width), len(rows))
+    across = _strips(columns, width, device)
+    for row_target, row_source, row_weights in _strips(rows, height, device):
+        for column_target, column_source, column_weights in across:
+            yield Block((row_target, column_target), (row_source, column_source), row_weights, column_weights)

@@ -1,22 +1,20 @@
 """Semantic inference: which class is each pixel? (Section 3.4 of the paper, "semantic inference")
 
 score(class c, pixel x) = sum over queries q of p_q(c) * m_q(x); the pixel's class is the argmax over the K classes.
+
+`_score_strips` is that sentence. On a CPU `tiling/semantic_tiles.py` finds the argmax without most of the scores.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from .contest import contest
-from .resampling import Taps, crop_to_image, resize, scores_taps, target_taps
-from .tiles import STEP_ELEMENTS, Tiling
-from .voting import Vote
-
-MaskResize = Literal["logits", "scores"]
+from . import tiling
+from .resampling import MaskResize, Taps, crop_to_image, float32_products, resized_strips, target_taps
+from .tiling.semantic_tiles import argmax_of_resized_logits, argmax_of_resized_scores
 
 
 def semantic_segmentation(
@@ -36,10 +34,27 @@ def semantic_segmentation(
         mask_resize: "logits" resizes the mask logits and computes the scores at the result's resolution (the paper).
             "scores" computes the scores at stride 4 and resizes those (transformers).
     """
+    return semantic_segmentations(class_logits[None], mask_logits[None], image_size, target_size, mask_resize)[0]
+
+
+def semantic_segmentations(
+    class_logits: Tensor,
+    mask_logits: Tensor,
+    image_size: tuple[int, int] | None = None,
+    target_size: tuple[int, int] | None = None,
+    mask_resize: MaskResize = "logits",
+) -> Tensor:
+    """`(B, H, W)` int64: `semantic_segmentation` of images of one size, logits `(B, Q, K + 1)` and `(B, Q, h, w)`."""
     probs, logits, rows, columns = _prepare(class_logits, mask_logits, image_size, target_size, mask_resize)
-    if mask_resize == "scores":
-        return _argmax_of_resized_scores(probs, logits, rows, columns)
-    return _argmax_of_resized_logits(probs, logits, rows, columns)
+    if tiling.use_tiles(logits):
+        decide = argmax_of_resized_logits if mask_resize == "logits" else argmax_of_resized_scores
+        with float32_products(logits.device):
+            images = zip(probs, logits.float().contiguous(), strict=True)
+            return torch.stack([decide(*image, rows, columns) for image in images])
+    classes = torch.empty(len(logits), len(rows), len(columns), dtype=torch.int64, device=logits.device)
+    for images, strip, scores in _score_strips(probs, logits, rows, columns, mask_resize):
+        classes[images, strip] = scores.argmax(1)
+    return classes
 
 
 def semantic_scores(
@@ -50,11 +65,8 @@ def semantic_scores(
     mask_resize: MaskResize = "logits",
 ) -> Tensor:
     """`(K, H, W)` float32, the scores whose argmax is `semantic_segmentation`, in [0, Q]; same arguments."""
-    probs, logits, rows, columns = _prepare(class_logits, mask_logits, image_size, target_size, mask_resize)
-    scores = torch.empty(len(probs), len(rows), len(columns), device=logits.device)
-    for strip, part in _score_strips(probs, logits, rows, columns, mask_resize):
-        scores[:, strip] = part
-    return scores
+    strips = semantic_score_strips(class_logits, mask_logits, image_size, target_size, mask_resize)
+    return torch.cat([scores for _, scores in strips], dim=1)
 
 
 def semantic_score_strips(
@@ -68,21 +80,8 @@ def semantic_score_strips(
 
     For what needs every score once, such as a mean over several predictions: the whole is never held.
     """
-    return _score_strips(*_prepare(class_logits, mask_logits, image_size, target_size, mask_resize), mask_resize)
-
-
-def _score_strips(
-    probs: Tensor, logits: Tensor, rows: Taps, columns: Taps, mask_resize: MaskResize
-) -> Iterator[tuple[slice, Tensor]]:
-    step = max(1, STEP_ELEMENTS // (max(probs.shape) * len(columns)))
-    for start in range(0, len(rows), step):
-        block, samples = rows.part(start, start + step)
-        masks = logits[:, samples]
-        if mask_resize == "logits":
-            scores = torch.einsum("kq,qhw->khw", probs, resize(masks, block, columns).sigmoid_())
-        else:
-            scores = resize(torch.einsum("kq,qhw->khw", probs, masks.sigmoid()), block, columns)
-        yield slice(start, start + len(block)), scores
+    prepared = _prepare(class_logits[None], mask_logits[None], image_size, target_size, mask_resize)
+    return ((strip, scores[0]) for _, strip, scores in _score_strips(*prepared, mask_resize))
 
 
 def _prepare(
@@ -90,37 +89,29 @@ def _prepare(
     mask_logits: Tensor,
     image_size: tuple[int, int] | None,
     target_size: tuple[int, int] | None,
-    mask_resize: str,
+    mask_resize: MaskResize,
 ) -> tuple[Tensor, Tensor, Taps, Taps]:
-    """Class probabilities (K, Q), valid mask logits (Q, h, w), and the resampling of rows and columns."""
-    if mask_resize not in ("logits", "scores"):
-        raise ValueError(f'`mask_resize` must be "logits" or "scores", got {mask_resize!r}.')
-    probs = class_logits.float().softmax(-1)[:, :-1].T.contiguous()
+    """Class probabilities (B, K, Q), valid mask logits (B, Q, h, w), and the resampling of rows and columns."""
+    probs = class_logits.float().softmax(-1)[..., :-1].transpose(1, 2).contiguous()
     logits, image_size = crop_to_image(mask_logits, image_size)
-    if mask_resize == "scores" and target_size is not None:
-        rows, columns = (scores_taps(logits.shape[i + 1], image_size[i], target_size[i]) for i in range(2))
-    else:
-        rows, columns = target_taps(logits, image_size, target_size)
-    return probs, logits, rows, columns
+    return probs, logits, *target_taps(logits, image_size, target_size, mask_resize)
 
 
-def _argmax_of_resized_logits(probs: Tensor, logits: Tensor, rows: Taps, columns: Taps) -> Tensor:
-    """`(H, W)` int64: classes, deciding whole tiles where bounds on the mask logits suffice."""
-    tiling = Tiling.of(rows, columns, logits.device)
-    canvas = tiling.canvas(torch.int64)
-    vote = Vote(probs, logits)
-    for part, canvas_rows in tiling.parts(vote.maps):
-        vote.decide(canvas[canvas_rows], part)
-    return tiling.crop(canvas)
+def _score_strips(
+    probs: Tensor, logits: Tensor, rows: Taps, columns: Taps, mask_resize: MaskResize
+) -> Iterator[tuple[slice, slice, Tensor]]:
+    """Images, rows and their scores `(b, K, s, W)`, strip by strip: masks at the result's resolution and a product."""
+    num_classes, num_queries = probs.shape[1:]
+    if mask_resize == "scores":
+        scores = _weighted_sum(probs, logits.float().sigmoid())  # at stride 4, (B, K, h, w)
+        yield from resized_strips(scores, rows, columns, num_classes)
+        return
+    for images, strip, masks in resized_strips(logits, rows, columns, num_classes + num_queries):
+        masks = masks.sigmoid_()  # (b, Q, s, W)
+        yield images, strip, _weighted_sum(probs[images], masks)
 
 
-def _argmax_of_resized_scores(probs: Tensor, logits: Tensor, rows: Taps, columns: Taps) -> Tensor:
-    """`(H, W)` int64: classes by resized stride-4 scores, which are computed for one strip at a time."""
-    tiling = Tiling.of(rows, columns, logits.device)
-    canvas = tiling.canvas(torch.int64)
-    for part, canvas_rows in tiling.parts(len(probs)):
-        part, rows_used = part.of_own_rows()
-        masks = logits[:, rows_used].sigmoid()  # (Q, h, w)
-        scores = (probs @ masks.flatten(1)).unflatten(1, masks.shape[1:])  # (K, h, w)
-        contest(canvas[canvas_rows], part, scores, lambda values, *_: values, part.bounds(scores))
-    return tiling.crop(canvas)
+def _weighted_sum(probs: Tensor, masks: Tensor) -> Tensor:
+    """`(B, K, H, W)`: over the queries, of probabilities `(B, K, Q)` and masks `(B, Q, H, W)`."""
+    with float32_products(masks.device):
+        return (probs @ masks.flatten(2)).unflatten(2, masks.shape[2:])

@@ -16,7 +16,6 @@ from transformers.utils.generic import can_return_tuple
 from .backbone import freeze_batch_norm, freeze_unused
 from .batching import run_at_any_size
 from .configuration_maskformer import MaskFormerConfig
-from .fast_on_cpu import use_cpu_path
 from .layers.mask_product import mask_product
 from .layers.transformer_decoder import TransformerDecoder, TransformerModule
 from .losses.mask_classification import MaskFormerLoss
@@ -329,10 +328,7 @@ class MaskFormerForInstanceSegmentation(MaskFormerPreTrainedModel):
         pixel_embeddings = outputs.pixel_decoder_last_hidden_state  # (B, C_E, H/4, W/4)
         states = torch.stack(outputs.intermediate_hidden_states[0 if all_layers else -1 :])  # (layers, B, Q, C)
         mask_embeddings = self.mask_embedder(states)  # (layers, B, Q, C_E)
-        if self.training and use_cpu_path(pixel_embeddings):
-            mask_logits = mask_product(mask_embeddings, pixel_embeddings)  # layers x (B, Q, H/4, W/4)
-        else:
-            mask_logits = torch.einsum("lbqc,bchw->lbqhw", mask_embeddings, pixel_embeddings)
+        mask_logits = mask_product(mask_embeddings, pixel_embeddings)  # layers x (B, Q, H/4, W/4)
         return [
             {"class_queries_logits": classes, "masks_queries_logits": masks}
             for classes, masks in zip(self.class_predictor(states), mask_logits, strict=True)

@@ -19,7 +19,7 @@ from .batching import run_at_any_size
 from .configuration_per_pixel import PerPixelBaselineConfig, PerPixelBaselinePlusConfig
 from .layers.initialized import MSRAConv2d
 from .losses.per_pixel import class_maps, per_pixel_cross_entropy
-from .losses.targets import check_class_labels, gather_segment_ids
+from .losses.targets import check_batch_size, checked_targets
 from .modeling_maskformer import (
     MaskEmbedder,
     MaskFormerModel,
@@ -134,9 +134,10 @@ class PerPixelPreTrainedModel(MaskFormerPreTrainedModel):
         mask_labels: Sequence[Tensor] | None,
     ) -> dict[str, Tensor]:
         """The cross-entropy of each layer by name."""
-        class_labels = check_class_labels(class_labels, len(layers[-1]), self.config.num_labels)
-        segment_ids = gather_segment_ids(segment_ids, mask_labels, class_labels).to(layers[-1].device)
-        losses = per_pixel_cross_entropy(layers, class_maps(segment_ids, class_labels))
+        check_batch_size(class_labels, len(layers[-1]))
+        device = layers[-1].device
+        targets = checked_targets(class_labels, segment_ids, mask_labels, self.config.num_labels, device)
+        losses = per_pixel_cross_entropy(layers, class_maps(targets.maps.ids, targets.class_ids))
         names = [f"loss_cross_entropy_{layer}" for layer in range(len(layers) - 1)]
         return dict(zip([*names, "loss_cross_entropy"], losses, strict=True))
 

@@ -4,6 +4,15 @@
     python scripts/benchmark.py training
 
 Each prints a table and writes JSON and a plot to --output_dir; `--help` after the name explains its flags.
+
+    python scripts/benchmark.py inference --device cuda --dtype bf16 [--compile]
+    python scripts/benchmark.py training --device cuda --dtype bf16 [--compile]
+
+Each prints the rows of a GPU as they are measured and writes them as JSON; `--device cuda --help` explains its flags.
+
+    python scripts/benchmark.py table --results outputs/training_cuda_bf16.json
+
+prints the tables of such files once more, or writes them into the README of the benchmarks (--readme).
 """
 
 from __future__ import annotations
@@ -11,12 +20,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from benchmarks import inference, training
+from benchmarks import device_inference, device_table, device_training, inference, training
 from modeling_maskformer.training.arguments.argument_parser import ScriptArgumentParser
 
 BENCHMARKS = {
     "inference": (inference, inference.InferenceBenchmarkArguments),
     "training": (training, training.TrainingBenchmarkArguments),
+    "table": (device_table, device_table.TableArguments),
+}
+ON_A_DEVICE = {
+    "inference": (device_inference, device_inference.DeviceInferenceArguments),
+    "training": (device_training, device_training.DeviceTrainingArguments),
 }
 
 
@@ -27,6 +41,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"{__doc__}\nThe first word must be {' or '.join(BENCHMARKS)}, got {found}.", file=sys.stderr)
         raise SystemExit(2)
     module, arguments_class = BENCHMARKS[argv[0]]
+    if any(argument.split("=")[0] == "--device" for argument in argv):
+        module, arguments_class = ON_A_DEVICE.get(argv[0], BENCHMARKS[argv[0]])
     parser = ScriptArgumentParser((arguments_class,), description=module.__doc__)
     (arguments,) = parser.parse(argv[1:])
     module.run(arguments)

@@ -43,3 +43,10 @@ def shared_weights() -> Path:
 def plain_path(monkeypatch):
     """A CPU computes as every other device does: by the plain twins of what is written for it."""
     monkeypatch.setattr(fast_on_cpu, "FAST_DEVICES", ())
+
+
+@pytest.fixture(params=["for a CPU", "plain"])
+def both_ways(request, monkeypatch):
+    """The test runs the way written for a CPU, and the plain one."""
+    if request.param == "plain":
+        monkeypatch.setattr(fast_on_cpu, "FAST_DEVICES", ())

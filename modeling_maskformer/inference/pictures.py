@@ -9,7 +9,13 @@ from typing import Any
 from PIL import Image
 from tqdm.auto import tqdm
 
-from image_processing.visualization import draw_annotation, draw_instances, draw_panoptic, draw_semantic, side_by_side
+from image_processing.drawing.visualization import (
+    draw_annotation,
+    draw_instances,
+    draw_panoptic,
+    draw_semantic,
+    side_by_side,
+)
 
 from .predictor import Predictor
 

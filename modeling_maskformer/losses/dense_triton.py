@@ -20,10 +20,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ..targets import void_value
+from .dense import NOWHERE
 from .enlargement import STRIDE
 from .focal_dice import FOCAL_ALPHA
-
-NOWHERE = -1e4  # a logit that adds nothing to any loss where there is no target
 
 SQUARES = 128  # worked on side by side
 STEPS = 8  # times so many squares are summed up by one program
@@ -58,9 +57,7 @@ class PairSums(torch.autograd.Function):
         mask_logits, id_maps, *pairs = ctx.saved_tensors
         by_sums = by_sums.float().contiguous()  # (M, 4)
         num_pairs, height, width = mask_logits.shape
-        strips = triton.cdiv(height, STRIP)
-        strip = triton.cdiv(height, strips)  # all about equally high
-        blocks = triton.cdiv(strips * width, SQUARES)
+        blocks = triton.cdiv(triton.cdiv(height, STRIP) * width, SQUARES)
         gradient = torch.empty_like(mask_logits)
         pairs_at_once = max(1, CELLS_AT_ONCE // (height * width))
         for start in range(0, num_pairs, pairs_at_once):
@@ -76,9 +73,9 @@ class PairSums(torch.autograd.Function):
                     by_sums[some],
                     *parts,
                     *_sizes(logits, id_maps),
-                    strip,
                     blocks,
                     **_constants(id_maps),
+                    STRIP=STRIP,
                 )
             torch.add(*parts, out=gradient[some])
         return gradient, None, None, None, None
@@ -222,13 +219,13 @@ def _gradient_kernel(
     num_layers,
     target_height,
     target_width,
-    strip,
     blocks,
     VOID: tl.constexpr,
     ALPHA: tl.constexpr,
     NOWHERE: tl.constexpr,
     STRIDE: tl.constexpr,
     SQUARES: tl.constexpr,
+    STRIP: tl.constexpr,
 ):
     """Each program goes down a strip of rows in `SQUARES` columns of squares of one pair.
 
@@ -245,11 +242,11 @@ def _gradient_kernel(
     from_right += pair * height * width
     from_left += pair * height * width
     strip_column = (program % blocks) * SQUARES + tl.arange(0, SQUARES)
-    column, first_row = strip_column % width, (strip_column // width) * strip
+    column, first_row = strip_column % width, (strip_column // width) * STRIP
     right_column = _next(column, width)
     left_from_above = tl.full([SQUARES], 0.0, tl.float32)
     right_from_above = tl.full([SQUARES], 0.0, tl.float32)
-    for step in range(strip + 1):
+    for step in range(STRIP + 1):
         row = first_row + step - 1
         writes = (step > 0) & (row < height)
         row = tl.where(row < 0, height - 1, row)

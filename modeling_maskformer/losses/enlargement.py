@@ -19,6 +19,11 @@ def enlarge(maps: Tensor, size: tuple[int, int]) -> Tensor:
     return large[:, 0, : size[0], : size[1]]
 
 
+def enlargement_matrix(length: int, large: int, size: int) -> Tensor:
+    """`(size, length)` float32: one axis enlarged to `large` pixels and cropped to `size`, as a matrix."""
+    return F.interpolate(torch.eye(length)[None], size=large, mode="linear")[0].T[:size]
+
+
 def size_before_crop(small: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
     """The size to which maps of a small size are enlarged before they are cropped to `size`."""
     return tuple(STRIDE * length for length in small) if is_at_stride(small, size) else size

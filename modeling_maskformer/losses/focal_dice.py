@@ -1,7 +1,7 @@
-"""Focal and dice loss of a block of pixels, with their gradients, from one evaluation of the exponential.
+"""Focal and dice loss: plain, and of a block of pixels with the gradients, from one evaluation of the exponential.
 
-Everything is written into buffers that the caller keeps, so that a block stays in the processor's cache from the first
-operation to the last.
+The latter is for a CPU: everything is written into buffers that the caller keeps, so that a block stays in the
+processor's cache from the first operation to the last.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .scratch import Scratch
@@ -16,6 +17,13 @@ from .scratch import Scratch
 FOCAL_ALPHA = 0.25
 FOCAL_GAMMA = 2.0  # written as squares below
 LARGEST_EXPONENT = 80.0  # exp of it is still finite in float32
+
+
+def focal_loss(logits: Tensor, masks: Tensor) -> Tensor:
+    """Focal loss of each logit against boolean masks of the same shape."""
+    wrong_logits = torch.where(masks, -logits, logits)  # of the answer that the target says is wrong
+    alpha = torch.where(masks, FOCAL_ALPHA, 1 - FOCAL_ALPHA)
+    return alpha * wrong_logits.sigmoid().square() * F.softplus(wrong_logits)
 
 
 def sigmoid_and_softplus(logits: Tensor, scratch: Scratch) -> tuple[Tensor, Tensor, Tensor]:

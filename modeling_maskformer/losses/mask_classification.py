@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .dense import DenseMaskLoss
-from .mask_losses import mask_losses
-from .matching import HungarianMatcher
-from .points import PointMaskLoss
-from .targets import TargetMaps, average_num_masks, check_class_labels, gather_segment_ids, target_maps
+from .dense import dense_losses
+from .mask_losses import PairLosses, mask_losses
+from .matching import HungarianMatcher, Matches, check_finite
+from .points import point_losses
+from .targets import Targets, average_num_masks, check_batch_size, read_targets
 
 
 class MaskFormerLoss(nn.Module):
@@ -52,16 +53,47 @@ class MaskFormerLoss(nn.Module):
         self.num_points = num_points
         self.oversample_ratio = oversample_ratio
         self.importance_sample_ratio = importance_sample_ratio
+        self._unread: Tensor | None = None  # (layers, B), what was not finite in the last step
         class_weights = torch.ones(num_labels + 1)
         class_weights[-1] = no_object_weight
         # transformers stores these weights in its checkpoints under this name
         self.register_buffer("empty_weight", class_weights)
 
+    def prepare(
+        self,
+        batch_size: int,
+        class_labels: Sequence[Tensor],
+        segment_ids: Tensor | None = None,
+        mask_labels: Sequence[Tensor] | None = None,
+        device: torch.device | None = None,
+    ) -> Targets:
+        """The targets, checked and on the device of the predictions, by default that of this module.
+
+        Called before the model's forward pass it waits for an empty queue, and once: what is wrong with the targets
+        and what was not finite in the last step come to the host with one copy. For the arguments see `forward`.
+
+        Raises:
+            ValueError: targets do not fit the batch, or a class id is outside the label set.
+            FloatingPointError: see `forward`.
+        """
+        check_batch_size(class_labels, batch_size)
+        device = self.empty_weight.device if device is None else device
+        targets, findings = read_targets(class_labels, segment_ids, mask_labels, self.num_labels, device)
+        unread, self._unread = self._unread, None
+        on_device = [numbers.flatten().to(device) for numbers in (findings.numbers, unread) if numbers is not None]
+        numbers = torch.cat(on_device).tolist()
+        if unread is not None:
+            num_found, width = findings.numbers.numel(), unread.shape[1]
+            numbers, counts = numbers[:num_found], numbers[num_found:]
+            check_finite([counts[start : start + width] for start in range(0, len(counts), width)])
+        findings.check([numbers[start : start + 5] for start in range(0, len(numbers), 5)])
+        return targets
+
     def forward(
         self,
         class_logits: Sequence[Tensor],  # layers x (B, Q, K+1)
         mask_logits: Sequence[Tensor],  # layers x (B, Q, h, w)
-        class_labels: Sequence[Tensor],  # B x (S_b,)
+        class_labels: Sequence[Tensor] | Targets,  # B x (S_b,)
         segment_ids: Tensor | None = None,  # (B, L, H, W)
         mask_labels: Sequence[Tensor] | None = None,  # B x (S_b, H_b, W_b)
     ) -> dict[str, Tensor]:
@@ -69,42 +101,63 @@ class MaskFormerLoss(nn.Module):
 
         The last layer's parts are `loss_cross_entropy`, `loss_mask` and `loss_dice`, those of auxiliary layer i end in
         `_i`. Either `segment_ids` (see `Segments`; void pixels count nowhere) or `mask_labels` (booleans or numbers,
-        transformers' form) tells the masks. Computed in float32 whatever the inputs.
+        transformers' form) tells the masks; all on any device. What `prepare` made of them may come as `class_labels`
+        instead. Computed in float32 whatever the inputs.
 
         Raises:
             ValueError: targets do not fit the batch, or a class id is outside the label set.
+            FloatingPointError: a matching cost is not finite, and the matcher's `non_finite_cost` is "raise". Where
+                the host would have to wait for the device to know, all losses are NaN and the error comes with the
+                next targets. Under float16 autocast they are NaN, too, but there is no error: a gradient scaler leaves
+                out such a step.
         """
-        num_layers, (batch_size, _, height, width) = len(mask_logits), mask_logits[0].shape
-        device = mask_logits[0].device
-        class_labels = check_class_labels(class_labels, batch_size, self.num_labels)
-        segment_ids = gather_segment_ids(segment_ids, mask_labels, class_labels).to(device)
-        class_logits = [logits.float() for logits in class_logits]
-        targets = target_maps(segment_ids, [len(labels) for labels in class_labels])
-        matches = self.matcher(class_logits, mask_logits, targets, class_labels)
-        num_masks = average_num_masks(class_labels, device)
-        focal, dice = mask_losses(mask_logits, matches, self.mask_scores(targets, (height, width)))
-        losses = {}
-        for layer in reversed(range(num_layers)):
-            parts = {
-                "loss_cross_entropy": self.class_loss(class_logits[layer], class_labels, matches[layer]),
-                "loss_mask": focal[layer] / num_masks,
-                "loss_dice": dice[layer] / num_masks,
-            }
-            suffix = "" if layer == num_layers - 1 else f"_{layer}"
-            losses |= {name + suffix: self.weights[name] * value for name, value in parts.items()}
-        return losses
+        class_logits, mask_logits = list(class_logits), list(mask_logits)
+        batch_size, device = len(mask_logits[0]), mask_logits[0].device
+        targets = class_labels
+        if not isinstance(targets, Targets):
+            targets = self.prepare(batch_size, class_labels, segment_ids, mask_labels, device)
+        matches = self.matcher(class_logits, mask_logits, targets)
+        focal, dice = mask_losses(mask_logits, matches, targets.maps, self.pair_losses())
+        num_masks = average_num_masks(targets.num_segments, device)
+        parts = {
+            "loss_cross_entropy": self.class_losses(class_logits, targets, matches),
+            "loss_mask": focal / num_masks,
+            "loss_dice": dice / num_masks,
+        }  # (layers,) each
+        finite = self._nan_unless_finite(matches)
+        by_name = {name: (self.weights[name] * finite * values).unbind() for name, values in parts.items()}
+        suffixes = [*(f"_{layer}" for layer in range(len(mask_logits) - 1)), ""]
+        return {
+            name + suffixes[layer]: values[layer]
+            for layer in reversed(range(len(mask_logits)))
+            for name, values in by_name.items()
+        }
 
-    def class_loss(
-        self, class_logits: Tensor, class_labels: Sequence[Tensor], matches: Sequence[tuple[Tensor, Tensor]]
-    ) -> Tensor:
-        """Cross-entropy over all queries of all images, weighted mean; unmatched queries are "no object"."""
-        targets = torch.full(class_logits.shape[:2], self.num_labels, device=class_logits.device)  # (B, Q)
-        for image, (queries, segments) in enumerate(matches):
-            targets[image, queries.to(targets.device)] = class_labels[image][segments.to(targets.device)]
-        return F.cross_entropy(class_logits.flatten(0, 1), targets.flatten(), weight=self.empty_weight.float())
+    def class_losses(self, class_logits: list[Tensor], targets: Targets, matches: Matches) -> Tensor:
+        """`(layers,)`, cross-entropy over all queries of all images, weighted mean; unmatched ones are "no object"."""
+        logits = torch.stack(class_logits).float().flatten(1, 2)  # (layers, B * Q, K+1)
+        classes = torch.full(logits.shape[:2], self.num_labels, device=logits.device)
+        matched = targets.class_ids[matches.images[:, None], matches.segments]  # (M, layers)
+        classes.scatter_(1, matches.rows(num_queries=class_logits[0].shape[1]).T, matched.T)
+        weights = self.empty_weight.float()
+        losses = F.cross_entropy(logits.flatten(0, 1), classes.flatten(), weight=weights, reduction="none")
+        return losses.view_as(classes).sum(1) / weights[classes].sum(1)
 
-    def mask_scores(self, targets: TargetMaps, size: tuple[int, int]) -> DenseMaskLoss | PointMaskLoss:
-        """What scores the matched pairs of this batch, whose mask logits have this size."""
+    def pair_losses(self) -> PairLosses:
+        """The mask loss chosen by `mask_loss`."""
         if self.mask_loss == "dense":
-            return DenseMaskLoss(targets, size)
-        return PointMaskLoss(targets, self.num_points, self.oversample_ratio, self.importance_sample_ratio)
+            return dense_losses
+        return partial(
+            point_losses,
+            num_points=self.num_points,
+            oversample_ratio=self.oversample_ratio,
+            importance_sample_ratio=self.importance_sample_ratio,
+        )
+
+    def _nan_unless_finite(self, matches: Matches) -> Tensor | float:
+        """A factor of the loss, 1 or NaN; keeps for the next `prepare` what it has to raise an error about."""
+        if matches.non_finite is None:
+            return 1.0
+        if matches.is_error:
+            self._unread = matches.non_finite
+        return torch.where(matches.non_finite.any(), torch.nan, 1.0)

@@ -2,67 +2,120 @@
 
 Mask2Former draws `oversample_ratio` times as many uniform candidates as points for each mask anew, and keeps those
 where the mask is least certain. Here the candidates are one low-discrepancy sequence with a random shift, shared by
-the masks of an image: each candidate is still uniform over the image, whatever the mask, so all expectations are the
+all masks of a batch: each candidate is still uniform over the image, whatever the mask, so all expectations are the
 same. The candidates cover the image more evenly than independent ones, and their positions are worked out once.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..targets import VOID
+from .enlargement import size_before_crop
 from .scratch import Scratch
+from .targets import to_device
 
 PLASTIC_NUMBER = 1.32471795724474602596  # its powers make the sequence: M. Roberts, "The R2 sequence", 2018
-QUANTILE_SAMPLE = 1024  # candidates that tell how certain the most uncertain share of all is
 
 
-def uniform_points(num_points: int, device: torch.device | None = None) -> Tensor:
+def uniform_points(num_points: int) -> Tensor:
     """`(num_points, 2)` float32 points (x, y) in [0, 1), evenly spread, as is every run of consecutive ones."""
-    steps = torch.arange(num_points, dtype=torch.float64, device=device)[:, None]
-    step = torch.tensor([1 / PLASTIC_NUMBER, 1 / PLASTIC_NUMBER**2], dtype=torch.float64, device=device)
-    shift = torch.rand(2, dtype=torch.float64).to(device)
-    points = (shift + steps * step) % 1.0
+    steps = torch.arange(num_points, dtype=torch.float64)[:, None]
+    step = torch.tensor([1 / PLASTIC_NUMBER, 1 / PLASTIC_NUMBER**2], dtype=torch.float64)
+    points = (torch.rand(2, dtype=torch.float64) + steps * step) % 1.0
     return points.float().clamp(max=1 - 2**-24)  # float32 may round up to 1
 
 
-def choose_uncertain(logits: Tensor, count: int, scratch: Scratch) -> tuple[Tensor, Tensor]:
-    """The `count` least certain of C candidates for each of M masks, or nearly as many.
+def pixels_at(points: Tensor, size: tuple[int, int]) -> Tensor:
+    """`(C,)` int64, the pixel, counted row by row, of a map of `size` under each of the points `(C, 2)`."""
+    height, width = size
+    columns = (points[:, 0] * width).long().clamp(max=width - 1)
+    rows = (points[:, 1] * height).long().clamp(max=height - 1)
+    return rows * width + columns
 
-    How certain those are is read off a sample of the candidates, so there may be more, of which the first are taken,
-    or less.
+
+@dataclass
+class Candidates:
+    """C points of a batch, among which those are chosen at which its masks are scored.
+
+    Attributes:
+        points: `(C, 2)` float32 (x, y) in [0, 1), in the maps of mask logits.
+        ids: `(B, L, C)`, the segment's id under each point, -1 at void.
+        num_uniform, num_important: `(B,)` int64, points of each kind, fewer by the image's share of void.
+        most_uniform, most_important: of an image without void.
+    """
+
+    points: Tensor
+    ids: Tensor
+    num_uniform: Tensor
+    num_important: Tensor
+    most_uniform: int
+    most_important: int
+
+    @cached_property
+    def void(self) -> Tensor:
+        """`(B, C)` bool."""
+        return self.ids[:, 0] == VOID
+
+    @cached_property
+    def num_points(self) -> Tensor:
+        """`(B,)` int64, at least 1."""
+        return self.num_uniform + self.num_important
+
+
+def draw_candidates(
+    ids: Tensor,
+    void: Tensor,
+    small: tuple[int, int],
+    num_points: int,
+    oversample_ratio: float,
+    importance_sample_ratio: float,
+) -> Candidates:
+    """Candidates of a batch.
 
     Args:
-        logits: `(M, C)` logits of the candidates; a mask is least certain where its logit is nearest to 0.
-        count: at least 1.
-        scratch: keeps the buffers; the indices lie in it until the next call.
-
-    Returns:
-        Indices `(M, count)` int64, and how many of them were found, `(M, 1)` int64, at least 1. The places of those
-        that were not found repeat the last that was.
+        ids, void: id maps `(B, L, H, W)` and bool `(B, H, W)`.
+        small: (h, w) of the mask logits.
+        num_points, oversample_ratio, importance_sample_ratio: see `MaskFormerConfig`.
     """
-    num_masks, num_candidates = logits.shape
-    uncertainty = torch.abs(logits, out=scratch("uncertainty", *logits.shape))
-    sample = uncertainty[:, :QUANTILE_SAMPLE]
-    rank = min(max(round(count / num_candidates * sample.shape[1]), 1), sample.shape[1])
-    threshold = sample.kthvalue(rank, dim=1, keepdim=True).values
-    certain = torch.gt(uncertainty, threshold, out=scratch("certain", *uncertainty.shape, dtype=torch.bool))
-    uncertain = certain.logical_not_()  # (M, C), at least one in each row: NaN is not certain
-    found = uncertain.count_nonzero(1)[:, None]  # (M, 1)
-    indices = uncertain.flatten().nonzero()[:, 0]  # of the uncertain candidates of all masks, in order
-    firsts = found.cumsum(0) - found
-    places = torch.minimum(torch.arange(count, device=found.device), found - 1).add_(firsts)
-    chosen = scratch("chosen", num_masks, count, dtype=torch.int64)
-    torch.index_select(indices, 0, places.flatten(), out=chosen.view(-1))
-    chosen -= torch.arange(num_masks, device=found.device)[:, None] * num_candidates
-    return chosen, found.clamp_(max=count)
+    # without a choice among them, candidates beyond the points would be worked out for nothing
+    num_candidates = int(num_points * oversample_ratio) if importance_sample_ratio > 0 else num_points
+    most_important = int(importance_sample_ratio * num_points)
+    most_uniform = num_points - most_important
+    points, size = uniform_points(num_candidates), tuple(void.shape[-2:])
+    pixels = to_device(pixels_at(points, size), ids.device)
+    height, width = (length / before for length, before in zip(size, size_before_crop(small, size), strict=True))
+    points *= torch.tensor([width, height])  # of the maps, whose last cells may reach beyond the image
+    in_void = void.flatten(1).index_select(1, pixels)  # (B, C)
+    numbers = ids.flatten(2).index_select(2, pixels)  # (B, L, C)
+    numbers = numbers.to(torch.promote_types(ids.dtype, torch.int16)).masked_fill(in_void[:, None], VOID)
+    share = (~in_void).float().mean(1)
+    of_image = (num_points * share).round().clamp(min=1)  # (B,)
+    num_important = (importance_sample_ratio * of_image).floor().clamp(max=most_important)
+    num_uniform = (of_image - num_important).clamp(max=most_uniform)
+    return Candidates(
+        points=to_device(points, ids.device),
+        ids=numbers,
+        num_uniform=num_uniform.long(),
+        num_important=num_important.long(),
+        most_uniform=most_uniform,
+        most_important=most_important,
+    )
+
+
+def sample(maps: Tensor, points: Tensor) -> Tensor:
+    """`(N, P)` values of maps `(N, h, w)` at points `(N, P, 2)` in [0, 1), bilinear."""
+    grid = (2 * points - 1)[:, :, None]
+    return F.grid_sample(maps[:, None], grid, padding_mode="border", align_corners=False)[:, 0, :, 0]
 
 
 class BilinearPoints:
-    """Values of maps `(h, w)` at C points, interpolated as `grid_sample(padding_mode="border")` does, and back.
+    """Values of maps `(h, w)` at C points as `sample` has them, and back, for a CPU.
 
     What belongs to one cell or point in all maps is laid side by side: then a point reads four rows, and a cell those
     of the points around it, instead of numbers here and there.
@@ -78,7 +131,7 @@ class BilinearPoints:
         corners = positions.floor()
         shares = (positions - corners)[:, :, None]  # (C, 2, 1), of the right and of the lower cells
         by_column, by_row = torch.cat((1 - shares, shares), 2).unbind(1)  # (C, 2) each
-        columns, rows = (corners.long()[:, :, None] + torch.arange(2, device=points.device)).unbind(1)
+        columns, rows = (corners.long()[:, :, None] + torch.arange(2)).unbind(1)
         cells = rows.clamp_(0, height - 1)[:, :, None] * width + columns.clamp_(0, width - 1)[:, None]
         self.cells = cells.flatten(1).int()  # (C, 4), the cells around each point
         self.shares = (by_row[:, :, None] * by_column[:, None]).flatten(1)  # (C, 4), what they give to it
@@ -94,12 +147,12 @@ class BilinearPoints:
 
         Args:
             values: `(M, N + P)`, at the first N points and at the chosen ones, which may be among these.
-            chosen: `(M, P)` integers, of each map's points no one twice; C stands for no point.
+            chosen: `(M, P)` integers, of each map's points no one twice.
             scratch: keeps the buffers.
         """
         num_masks, num_first = len(values), values.shape[1] - chosen.shape[1]
-        at_points = scratch("at points", len(self.cells) + 1, num_masks).zero_()
-        masks = torch.arange(num_masks, device=values.device)[:, None]
+        at_points = scratch("at points", len(self.cells), num_masks).zero_()
+        masks = torch.arange(num_masks)[:, None]
         places = scratch("places", *chosen.shape, dtype=torch.int64)
         torch.add(masks, chosen, alpha=num_masks, out=places)
         at_points.view(-1).scatter_(0, places.flatten(), values[:, num_first:].flatten())
@@ -112,6 +165,6 @@ class BilinearPoints:
     def _points_of_cells(self) -> tuple[Tensor, Tensor, Tensor]:
         """The points around each cell, one cell after the other, where each cell's start, and what they give to it."""
         cells, order = self.cells.flatten().sort()
-        numbers = torch.arange(self.size[0] * self.size[1], device=cells.device, dtype=torch.int32)
+        numbers = torch.arange(self.size[0] * self.size[1], dtype=torch.int32)
         starts = torch.searchsorted(cells, numbers, out_int32=True)
         return (order // 4).int(), starts, self.shares.flatten()[order]

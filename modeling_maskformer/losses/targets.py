@@ -1,76 +1,19 @@
-"""What the loss is given, checked, and in the form in which matching and mask losses read it."""
+"""The targets of a batch, checked, and in the form in which matching and mask losses read them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from accelerate import PartialState
 from accelerate.utils import reduce
 from torch import Tensor
 
-from ..targets import NO_SEGMENT, segments_from_masks, void_value
-
-
-def check_class_labels(class_labels: Sequence[Tensor], batch_size: int, num_labels: int) -> list[Tensor]:
-    """The class labels as int64 tensors, one per image.
-
-    Raises:
-        ValueError: not one tensor per image, or a class id outside `0 .. num_labels - 1`.
-    """
-    if len(class_labels) != batch_size:
-        raise ValueError(f"class_labels has {len(class_labels)} entries, expected one per image: {batch_size}.")
-    checked = [labels.to(torch.int64) for labels in class_labels]
-    for image, labels in enumerate(checked):
-        outside = labels[(labels < 0) | (labels >= num_labels)]
-        if len(outside):
-            raise ValueError(
-                f"class_labels[{image}] holds class id {int(outside[0])}, "
-                f"expected ids from 0 to {num_labels - 1} (the model has {num_labels} labels)."
-            )
-    return checked
-
-
-def gather_segment_ids(
-    segment_ids: Tensor | None, mask_labels: Sequence[Tensor] | None, class_labels: Sequence[Tensor]
-) -> Tensor:
-    """Id maps `(B, L, H, W)` of either form of target. Mask stacks of unequal size are padded with background."""
-    if (segment_ids is None) == (mask_labels is None):
-        raise ValueError("Pass either segment_ids or mask_labels beside class_labels, not both and not none.")
-    if segment_ids is not None:
-        segment_ids = segment_ids[:, None] if segment_ids.ndim == 3 else segment_ids
-        if segment_ids.ndim != 4 or len(segment_ids) != len(class_labels):
-            raise ValueError(
-                f"segment_ids has shape {tuple(segment_ids.shape)}, expected (B, L, H, W), B = {len(class_labels)}."
-            )
-        return segment_ids
-    if len(mask_labels) != len(class_labels):
-        raise ValueError(f"mask_labels has {len(mask_labels)} entries, expected one per image: {len(class_labels)}.")
-    for image, (masks, labels) in enumerate(zip(mask_labels, class_labels, strict=True)):
-        if masks.ndim != 3 or len(masks) != len(labels):
-            raise ValueError(
-                f"mask_labels[{image}] has shape {tuple(masks.shape)}, expected ({len(labels)}, height, width): "
-                f"one mask for each of the {len(labels)} entries of class_labels[{image}]."
-            )
-    maps = [
-        segments_from_masks(masks, labels, size=tuple(masks.shape[-2:])).ids
-        for masks, labels in zip(mask_labels, class_labels, strict=True)
-    ]
-    shape = [max(ids.shape[axis] for ids in maps) for axis in range(3)]
-    dtype = max((ids.dtype for ids in maps), key=lambda dtype: dtype.itemsize)
-    padded = torch.zeros(len(maps), *shape, dtype=dtype)
-    for target, ids in zip(padded, maps, strict=True):
-        target[: ids.shape[0], : ids.shape[1], : ids.shape[2]] = ids
-    return padded
-
-
-def average_num_masks(class_labels: Sequence[Tensor], device: torch.device) -> Tensor:
-    """Number of target masks, averaged over all processes, at least 1."""
-    num_masks = torch.tensor(float(sum(len(labels) for labels in class_labels)), device=device)
-    if PartialState._shared_state:  # set up by Accelerate: asking for it otherwise would set it up
-        num_masks = reduce(num_masks, reduction="mean")
-    return num_masks.clamp(min=1)
+from ..fast_on_cpu import use_cpu_path
+from ..targets import NO_SEGMENT, segments_from_masks, smallest_id_dtype, void_value
+from .enlargement import size_before_crop
 
 
 @dataclass
@@ -80,50 +23,251 @@ class TargetMaps:
     Attributes:
         ids: `(B, L, H, W)` id maps, 0 at pixels of no segment and at void.
         void: `(B, H, W)` bool.
-        layers: B x `(S_b,)` int64, the layer in which each segment lies; 0 for segments without pixels.
+        layers: `(B, S)` int64, the layer in which each segment lies; 0 for segments without pixels. S is the most
+            segments of an image, and at least 1.
     """
 
     ids: Tensor
     void: Tensor
-    layers: Sequence[Tensor]
+    layers: Tensor
 
     def nearest(self, size: tuple[int, int]) -> TargetMaps:
-        """The same brought to another size, picking the pixels that `interpolate(mode="nearest")` picks."""
+        """The same at the smaller size of mask logits, picking pixels as `interpolate(mode="nearest")` does.
+
+        The last cell of logits at stride 4 may reach beyond the image: see `enlarge`.
+        """
+        large, last = size_before_crop(size, tuple(self.void.shape[-2:])), self.void.shape[-2:]
         rows, columns = (
-            (torch.arange(new, device=self.ids.device) * (old / new)).long().clamp(max=old - 1)
-            for old, new in zip(self.ids.shape[-2:], size, strict=True)
+            (torch.arange(new, device=self.ids.device) * (old / new)).long().clamp(max=length - 1)
+            for new, old, length in zip(size, large, last, strict=True)
         )
         rows = rows[:, None]
         return replace(self, ids=self.ids[..., rows, columns], void=self.void[..., rows, columns])
 
+    def masks(self) -> Tensor:
+        """`(B, S, H, W)` bool, one mask per segment."""
+        images = torch.arange(len(self.ids), device=self.ids.device)[:, None]
+        numbers = torch.arange(1, self.layers.shape[1] + 1, device=self.ids.device)[:, None, None]
+        return self.ids[images, self.layers] == numbers
 
-def target_maps(segment_ids: Tensor, num_segments: Sequence[int]) -> TargetMaps:
-    """The maps of `segment_ids` `(B, L, H, W)`, see `Segments`, of images with `num_segments` segments each.
+
+@dataclass
+class Targets:
+    """The targets of a batch.
+
+    Attributes:
+        maps: where the segments lie.
+        class_ids: `(B, S)` int64, the class of each segment; 0 beyond an image's last segment.
+        num_segments: of each image.
+    """
+
+    maps: TargetMaps
+    class_ids: Tensor
+    num_segments: list[int]
+
+    @property
+    def present(self) -> Tensor:
+        """`(B, S)` bool, False beyond an image's last segment."""
+        return _present(self.num_segments, self.class_ids)
+
+
+@dataclass
+class Findings:
+    """What is to be checked of targets, found on their device, to be read with one copy.
+
+    Attributes:
+        numbers: `(B, 5)` int64: the lowest and the highest id, a segment in several layers (0: none), whether a class
+            id is outside the label set, and this class id.
+    """
+
+    numbers: Tensor
+    num_segments: list[int]
+    num_labels: int
+
+    def check(self, numbers: Sequence[Sequence[int]]) -> None:
+        """Raises a ValueError that names what is wrong, given `numbers` on the host."""
+        for image, (*_, is_outside, class_id) in enumerate(numbers):
+            if is_outside:
+                raise ValueError(
+                    f"class_labels[{image}] holds class id {class_id}, "
+                    f"expected ids from 0 to {self.num_labels - 1} (the model has {self.num_labels} labels)."
+                )
+        for image, (lowest, highest, repeated, *_) in enumerate(numbers):
+            count = self.num_segments[image]
+            if lowest < 0 or highest > count:
+                raise ValueError(
+                    f"segment_ids[{image}] holds id {lowest if lowest < 0 else highest}, expected 0 (no segment), 1 "
+                    f"to {count} (one for each entry of class_labels[{image}]) or, in the first layer, void."
+                )
+            if repeated:
+                raise ValueError(
+                    f"segment_ids[{image}] has segment {repeated} in several layers, expected it in one only."
+                )
+
+
+def read_targets(
+    class_labels: Sequence[Tensor],
+    segment_ids: Tensor | None,
+    mask_labels: Sequence[Tensor] | None,
+    num_labels: int,
+    device: torch.device,
+) -> tuple[Targets, Findings]:
+    """The targets on `device`, and what is to be checked before they are used. Does not wait for the device.
+
+    Args:
+        class_labels: B x `(S_b,)` class ids: tensors on any device, arrays or lists.
+        segment_ids: `(B, L, H, W)` or `(B, H, W)` on any device, see `Segments`.
+        mask_labels: instead of these, B x `(S_b, H_b, W_b)` on any device, non-zero inside. Stacks of unequal size
+            are padded with background.
+        num_labels: K.
 
     Raises:
-        ValueError: an id has no class label, or a segment lies in two layers.
+        ValueError: the arguments do not fit each other.
     """
+    class_labels = [torch.as_tensor(labels).to(torch.int64) for labels in class_labels]
+    num_segments = [len(labels) for labels in class_labels]
+    check_shapes(num_segments, segment_ids, mask_labels)
+    if segment_ids is None and not use_cpu_path(device):
+        maps, ranges = maps_of_masks(mask_labels, device), torch.zeros(len(num_segments), 3, dtype=torch.int64)
+        ranges = to_device(ranges, device)
+    else:
+        if segment_ids is None:
+            segment_ids = gather_segment_ids(mask_labels, class_labels)
+        segment_ids = segment_ids[:, None] if segment_ids.ndim == 3 else segment_ids
+        maps, ranges = maps_of_ids(to_device(segment_ids, device), num_segments)
+    class_ids, outside = pad_class_ids(class_labels, num_labels, device)
+    findings = Findings(torch.cat((ranges, outside), 1), num_segments, num_labels)
+    return Targets(maps, class_ids, num_segments), findings
+
+
+def checked_targets(
+    class_labels: Sequence[Tensor],
+    segment_ids: Tensor | None,
+    mask_labels: Sequence[Tensor] | None,
+    num_labels: int,
+    device: torch.device,
+) -> Targets:
+    """The targets on `device`, which the host waits for once. For the arguments see `read_targets`.
+
+    Raises:
+        ValueError: targets do not fit each other, or a class id is outside the label set.
+    """
+    targets, findings = read_targets(class_labels, segment_ids, mask_labels, num_labels, device)
+    findings.check(findings.numbers.tolist())
+    return targets
+
+
+def target_maps(segment_ids: Tensor, num_segments: Sequence[int]) -> TargetMaps:
+    """The checked maps of `segment_ids` `(B, L, H, W)` of images with `num_segments` segments each, of any class."""
+    class_labels = [torch.zeros(count, dtype=torch.int64) for count in num_segments]
+    return checked_targets(class_labels, segment_ids, None, num_labels=1, device=segment_ids.device).maps
+
+
+def check_batch_size(class_labels: Sequence[Tensor], batch_size: int) -> None:
+    """Raises a ValueError where there are not as many images with targets as there are predictions."""
+    if len(class_labels) != batch_size:
+        raise ValueError(f"class_labels has {len(class_labels)} entries, expected one per image: {batch_size}.")
+
+
+def check_shapes(num_segments: list[int], segment_ids: Tensor | None, mask_labels: Sequence[Tensor] | None) -> None:
+    """Raises a ValueError where masks are missing, twice there or do not fit the number of class labels."""
+    if (segment_ids is None) == (mask_labels is None):
+        raise ValueError("Pass either segment_ids or mask_labels beside class_labels, not both and not none.")
+    batch_size = len(num_segments)
+    if segment_ids is not None:
+        if segment_ids.ndim not in (3, 4) or len(segment_ids) != batch_size:
+            raise ValueError(
+                f"segment_ids has shape {tuple(segment_ids.shape)}, expected (B, L, H, W), B = {batch_size}."
+            )
+        return
+    if len(mask_labels) != batch_size:
+        raise ValueError(f"mask_labels has {len(mask_labels)} entries, expected one per image: {batch_size}.")
+    for image, (masks, count) in enumerate(zip(mask_labels, num_segments, strict=True)):
+        if masks.ndim != 3 or len(masks) != count:
+            raise ValueError(
+                f"mask_labels[{image}] has shape {tuple(masks.shape)}, expected ({count}, height, width): "
+                f"one mask for each of the {count} entries of class_labels[{image}]."
+            )
+
+
+def gather_segment_ids(mask_labels: Sequence[Tensor], class_labels: Sequence[Tensor]) -> Tensor:
+    """Id maps `(B, L, H, W)` of mask stacks, of as few layers as their overlaps allow: for a CPU, as it waits."""
+    maps = [
+        segments_from_masks(torch.as_tensor(masks).cpu(), labels.cpu(), size=tuple(masks.shape[-2:])).ids
+        for masks, labels in zip(mask_labels, class_labels, strict=True)
+    ]
+    shape = [max(ids.shape[axis] for ids in maps) for axis in range(3)]
+    padded = torch.zeros(len(maps), *shape, dtype=max((ids.dtype for ids in maps), key=lambda dtype: dtype.itemsize))
+    for target, ids in zip(padded, maps, strict=True):
+        target[: ids.shape[0], : ids.shape[1], : ids.shape[2]] = ids
+    return padded
+
+
+def maps_of_masks(mask_labels: Sequence[Tensor], device: torch.device) -> TargetMaps:
+    """The maps of mask stacks, each mask in a layer of its own: whether any two overlap need not be known."""
+    num_segments = max(1, *map(len, mask_labels))
+    size = [max(masks.shape[axis] for masks in mask_labels) for axis in (1, 2)]
+    masks = torch.zeros(len(mask_labels), num_segments, *size, dtype=torch.bool, device=device)
+    for target, stack in zip(masks, mask_labels, strict=True):
+        inside = torch.as_tensor(stack) != 0
+        target[: len(inside), : inside.shape[1], : inside.shape[2]].copy_(inside, non_blocking=device.type != "cpu")
+    numbers = torch.arange(1, num_segments + 1, device=device)
+    return TargetMaps(
+        ids=masks * numbers[:, None, None].to(smallest_id_dtype(num_segments)),
+        void=torch.zeros(len(masks), *size, dtype=torch.bool, device=device),
+        layers=(numbers - 1).expand(len(masks), -1),
+    )
+
+
+def maps_of_ids(segment_ids: Tensor, num_segments: list[int]) -> tuple[TargetMaps, Tensor]:
+    """The maps of `segment_ids` `(B, L, H, W)`, and what `Findings` want to know of them, `(B, 3)`."""
     void = segment_ids[:, 0] == void_value(segment_ids.dtype)  # (B, H, W)
     ids = segment_ids.masked_fill(void[:, None], NO_SEGMENT)
-    layers = []
-    for image, count in enumerate(num_segments):
-        lowest, highest = (int(bound) for bound in ids[image].aminmax())
-        if lowest < 0 or highest > count:
-            raise ValueError(
-                f"segment_ids[{image}] holds id {lowest if lowest < 0 else highest}, expected 0 (no segment), 1 to "
-                f"{count} (one for each entry of class_labels[{image}]) or, in the first layer, void."
-            )
-        layers.append(_layers_of_segments(ids[image], count, image))
-    return TargetMaps(ids, void, layers)
+    (batch_size, num_layers), most = ids.shape[:2], max(1, *num_segments)
+    layers = torch.zeros(batch_size, most, dtype=torch.int64, device=ids.device)
+    repeated = layers[:, 0]
+    if num_layers > 1:
+        # an id that is out of range must not reach beyond the table before it is reported
+        numbers = ids.flatten(2).to(torch.int64).clamp(0, most)  # (B, L, H * W)
+        in_layer = torch.zeros(batch_size, num_layers, most + 1, dtype=torch.int64, device=ids.device)
+        in_layer = in_layer.scatter_(2, numbers, 1)[..., 1:]  # (B, L, S)
+        layers = in_layer.argmax(1)
+        in_several = (in_layer.sum(1) > 1).to(torch.int64)  # (B, S)
+        repeated = (in_several.argmax(1) + 1) * in_several.amax(1)
+    pixels = ids.flatten(1)
+    ranges = torch.stack((pixels.amin(1).to(torch.int64), pixels.amax(1).to(torch.int64), repeated), 1)
+    return TargetMaps(ids, void, layers), ranges
 
 
-def _layers_of_segments(ids: Tensor, num_segments: int, image: int) -> Tensor:
-    """`(S,)` int64, the layer of ids `(L, H, W)` in which each segment lies."""
-    if len(ids) == 1:
-        return torch.zeros(num_segments, dtype=torch.int64, device=ids.device)
-    counts = [layer.flatten().to(torch.int64).bincount(minlength=num_segments + 1)[1:] for layer in ids]
-    present = torch.stack(counts) > 0  # (L, S)
-    if (present.sum(0) > 1).any():
-        number = int((present.sum(0) > 1).nonzero()[0]) + 1
-        raise ValueError(f"segment_ids[{image}] has segment {number} in several layers, expected it in one only.")
-    return present.to(torch.int64).argmax(0) if num_segments else counts[0]
+def pad_class_ids(class_labels: list[Tensor], num_labels: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Class ids `(B, S)`, see `Targets`, and whether one is outside the label set and which, `(B, 2)`."""
+    num_segments = [len(labels) for labels in class_labels]
+    most = max(1, *num_segments)
+    if len({labels.device for labels in class_labels}) > 1:
+        class_labels = [to_device(labels, device) for labels in class_labels]
+    flat = to_device(torch.cat(class_labels), device)
+    places = np.concatenate([image * most + np.arange(count) for image, count in enumerate(num_segments)])
+    padded = torch.zeros(len(num_segments) * most, dtype=torch.int64, device=device)
+    padded = padded.scatter_(0, to_device(places.astype(np.int64), device), flat).unflatten(0, (-1, most))
+    outside = ((padded < 0) | (padded >= num_labels)) & _present(num_segments, padded)
+    first = outside.to(torch.int64).argmax(1, keepdim=True)
+    return padded.clamp(0, num_labels - 1), torch.cat((outside.gather(1, first), padded.gather(1, first)), 1)
+
+
+def _present(num_segments: list[int], like: Tensor) -> Tensor:
+    counts = to_device(np.array(num_segments), like.device)
+    return torch.arange(like.shape[1], device=like.device) < counts[:, None]
+
+
+def to_device(values: Tensor | np.ndarray, device: torch.device) -> Tensor:
+    """The values on `device`. On the way to it nothing waits; on the way back to a CPU they are there on return."""
+    values = torch.from_numpy(values) if isinstance(values, np.ndarray) else values
+    return values.to(device, non_blocking=device.type != "cpu")
+
+
+def average_num_masks(num_segments: Sequence[int], device: torch.device) -> Tensor:
+    """Number of target masks, averaged over all processes, at least 1."""
+    num_masks = torch.full((), float(sum(num_segments)), device=device)
+    if PartialState._shared_state:  # set up by Accelerate: asking for it otherwise would set it up
+        num_masks = reduce(num_masks, reduction="mean")
+    return num_masks.clamp(min=1)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import multiprocessing
 import os
 import platform
 import resource
 import statistics
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,15 +24,19 @@ PRELOADED = ["torch", "transformers", "modeling_maskformer.data.datasets", "imag
 
 
 def time_in_turn(
-    programs: Mapping[str, Callable[[], dict[str, float]]], rounds: int
+    programs: Mapping[str, Callable[[], dict[str, float]]], rounds: int, budget: float = math.inf
 ) -> dict[str, dict[str, list[float]]]:
     """Seconds of each phase of each program, one number a round.
 
     All programs run once in every round, so that whatever else the machine does strikes all alike: what counts is the
-    ratio of two programs. Each program returns the seconds of its phases.
+    ratio of two programs. Each program returns the seconds of its phases. No round but the first begins after `budget`
+    seconds.
     """
+    end = time.monotonic() + budget
     results: dict[str, dict[str, list[float]]] = {name: {} for name in programs}
-    for _ in range(rounds):
+    for number in range(rounds):
+        if number > 0 and time.monotonic() > end:
+            break
         for name, program in programs.items():
             for phase, seconds in program().items():
                 results[name].setdefault(phase, []).append(seconds)

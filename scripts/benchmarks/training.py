@@ -120,7 +120,7 @@ def measure_time(
 ) -> None:
     """Adds to each row the seconds of a step and of its phases; not to those that had not enough memory."""
     setting = arguments.setting()
-    theirs = build_theirs(ours) if any(row["program"] == TRANSFORMERS for row in rows) else None
+    theirs = build_theirs(ours, setting) if any(row["program"] == TRANSFORMERS for row in rows) else None
     for position, num_segments in enumerate(arguments.segments):
         batch = make_batch(setting, num_segments)
         fitting = [row for row in rows if row["segments"] == num_segments and row["peak_bytes"] is not None]

@@ -8,6 +8,8 @@ from reference_inference import logits_at_target
 
 from image_processing import instance_segmentation
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 
 @pytest.mark.parametrize("name", all_cases())
 @pytest.mark.parametrize("options", [{}, {"threshold": 0.1}, {"threshold": 0.0, "mask_threshold": 0.7}])

@@ -8,6 +8,8 @@ from reference_inference import panoptic as reference_panoptic
 
 from image_processing import panoptic_segmentation
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 
 def assert_equals_reference(case, **options):
     fuse = options.get("label_ids_to_fuse", ())
@@ -26,12 +28,12 @@ def assert_equals_reference(case, **options):
         assert segment["score"] == pytest.approx(expected["score"], abs=1e-5)
         assert {**segment, "score": 0} == {**expected, "score": 0}
     clear = clearness > 1e-6
-    assert clear.mean() > 0.99 or case[1].std() == 0
+    assert clear.mean() > 0.99
     np.testing.assert_array_equal(ids.numpy()[clear], expected_ids[clear])
     return info
 
 
-@pytest.mark.parametrize("name", all_cases())
+@pytest.mark.parametrize("name", sorted(all_cases().keys() - {"equal masks"}))
 @pytest.mark.parametrize(
     "options",
     [
@@ -84,6 +86,12 @@ def test_a_fused_segment_has_the_best_of_its_scores():
     case = squares([(0, 0, 16, 8), (0, 8, 16, 16)], [0, 0], [0.85, 0.95])
     _, info = panoptic_segmentation(*case, label_ids_to_fuse=[0])
     assert len(info) == 1 and info[0]["score"] == pytest.approx(0.95, abs=1e-5)
+
+
+def test_of_equal_masks_and_scores_the_first_query_wins():
+    class_logits, mask_logits, *sizes = all_cases()["equal masks"]
+    ids, info = panoptic_segmentation(class_logits, mask_logits, *sizes)
+    assert (ids == 1).all() and [segment["label_id"] for segment in info] == [0]
 
 
 def test_pixels_of_a_dropped_segment_are_void():

@@ -10,13 +10,12 @@ from reference_inference import bilinear, logits_at_target
 from image_processing import (
     MaskFormerImageProcessor,
     PerPixelImageProcessor,
-    per_pixel,
     per_pixel_score_strips,
     per_pixel_scores,
     per_pixel_segmentation,
+    resampling,
 )
-from image_processing.blocks import blocks_of
-from image_processing.resampling import linear_taps
+from image_processing.resampling import blocks_of, linear_taps
 
 # logits (K, h, w), image size or None, target size or None
 CASES = {
@@ -31,11 +30,13 @@ CASES = {
     "one class": (random_case(queries=1)[1], None, (36, 48)),
 }
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 
 @pytest.mark.parametrize("step", [1 << 19, 100, 1])
 @pytest.mark.parametrize("name", CASES)
 def test_classes_and_scores_equal_plain_torch(monkeypatch, name, step):
-    monkeypatch.setattr(per_pixel, "STEP_ELEMENTS", step)
+    monkeypatch.setattr(resampling, "CPU_STRIP_ELEMENTS", step)
     expected = logits_at_target(*CASES[name])
     scores = per_pixel_scores(*CASES[name])
     assert scores.dtype == torch.float32
@@ -46,7 +47,7 @@ def test_classes_and_scores_equal_plain_torch(monkeypatch, name, step):
 
 
 def test_strips_of_scores_are_the_scores_from_the_top(monkeypatch):
-    monkeypatch.setattr(per_pixel, "STEP_ELEMENTS", 2000)
+    monkeypatch.setattr(resampling, "CPU_STRIP_ELEMENTS", 2000)
     strips = list(per_pixel_score_strips(*CASES["padded image"]))
     assert len(strips) > 1
     assert [rows.start for rows, _ in strips] == [0, *(rows.stop for rows, _ in strips[:-1])]

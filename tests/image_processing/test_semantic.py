@@ -3,11 +3,14 @@
 import numpy as np
 import pytest
 import torch
-from inference_cases import all_cases, random_case
+from inference_cases import all_cases, confident_case, random_case
 from reference_inference import class_probabilities
 from reference_inference import semantic_scores as reference_scores
 
-from image_processing import semantic_scores, semantic_segmentation, voting
+from image_processing import semantic_scores, semantic_segmentation
+from image_processing.tiling import semantic_tiles
+
+pytestmark = pytest.mark.usefixtures("both_ways")
 
 
 @pytest.mark.parametrize("name", all_cases())
@@ -22,22 +25,33 @@ def test_classes_and_scores_equal_the_reference(name):
     assert (expected.amax(0) - chosen).max() < 1e-5
 
 
-@pytest.mark.parametrize("quiet", [0.0, 0.01, 1e9])
-@pytest.mark.parametrize("few", [(), ((1, 1),), ((2, 3), (4, 8))])
+@pytest.mark.parametrize("remaining", [0.0, 0.01, 1e9])
+@pytest.mark.parametrize("open_tiles", [-1, 0.3, 2])
+@pytest.mark.parametrize("open_pixels", [-1, 0.1, 2])
 @pytest.mark.parametrize("name", ["random", "padded image", "much smaller target", "trained", "trained, very sure"])
-def test_whoever_is_heard_first_the_classes_are_the_same(monkeypatch, name, few, quiet):
-    monkeypatch.setattr(voting, "QUIET", quiet)
-    monkeypatch.setattr(voting, "FEW_OF_LOUD", few)
-    monkeypatch.setattr(voting, "FEW_OF_ALL", few)
+def test_however_tiles_are_decided_the_classes_are_the_same(monkeypatch, name, remaining, open_tiles, open_pixels):
+    monkeypatch.setattr(semantic_tiles, "REMAINING_SCORE", remaining)
+    monkeypatch.setattr(semantic_tiles, "OPEN_TILES", open_tiles)
+    monkeypatch.setattr(semantic_tiles, "OPEN_PIXELS", open_pixels)
+    monkeypatch.setattr(semantic_tiles, "STEP_ELEMENTS", 40000)  # blocks of a few tiles
     expected = reference_scores(*all_cases()[name])
     chosen = expected.gather(0, semantic_segmentation(*all_cases()[name])[None])[0]
     assert (expected.amax(0) * (1 - 1e-4) <= chosen).all()
 
 
-def test_queries_without_an_object_are_quiet():
-    class_logits, mask_logits, *_ = all_cases()["trained, very sure"]
-    vote = voting.Vote(class_logits.softmax(-1)[:, :-1].T, mask_logits)
-    assert set(vote.loud.queries.tolist()) == set(
+@pytest.mark.parametrize("noise", [0.3, 1.0])
+def test_noisy_overlapping_masks_are_decided_as_the_plain_way_does(monkeypatch, noise):
+    class_logits, mask_logits = confident_case(60, 40, 25, seed=2)
+    mask_logits = 2 * mask_logits + noise * torch.randn(mask_logits.shape) + 4
+    scores = semantic_scores(class_logits, mask_logits, None, (190, 238))
+    chosen = scores.gather(0, semantic_segmentation(class_logits, mask_logits, None, (190, 238))[None])[0]
+    assert (scores.amax(0) * (1 - 1e-4) <= chosen).all()
+
+
+def test_queries_without_an_object_are_no_main_queries():
+    class_logits, *_ = all_cases()["trained, very sure"]
+    main = semantic_tiles.MainQueries.of(class_logits.softmax(-1)[:, :-1].T)
+    assert set(main.queries.tolist()) == set(
         (class_logits.argmax(-1) != class_logits.shape[-1] - 1).nonzero()[:, 0].tolist()
     )
 

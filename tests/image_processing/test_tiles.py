@@ -5,10 +5,11 @@ import torch
 from inference_cases import all_cases, confident_case
 from torch.nn.functional import interpolate
 
-from image_processing import instance_segmentation, panoptic_segmentation, semantic_segmentation, tiles
-from image_processing.contest import largest, winners
+from image_processing import instance_segmentation, panoptic_segmentation, semantic_segmentation
 from image_processing.resampling import crop_to_image, linear_taps, logits_taps, resize, target_taps
-from image_processing.tiles import Tiling
+from image_processing.tiling import tiles
+from image_processing.tiling.argmax import largest, winners
+from image_processing.tiling.tiles import Tiling
 
 CASES = ("random", "padded image", "much smaller target", "trained", "trained, many queries", "one pixel")
 

@@ -6,10 +6,10 @@ import torch
 from PIL import Image
 
 from image_processing import draw_annotation, draw_instances, draw_panoptic, draw_semantic, side_by_side
-from image_processing.colors import class_color, segment_color, text_color
-from image_processing.label_placement import LabelPlacer
-from image_processing.rle import encode_mask
-from image_processing.visualization import contour
+from image_processing.drawing.colors import class_color, segment_color, text_color
+from image_processing.drawing.label_placement import LabelPlacer
+from image_processing.drawing.visualization import contour
+from image_processing.results import encode_mask
 
 # pycocotools' own, when it decodes under numpy 2
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

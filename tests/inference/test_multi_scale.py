@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import interpolate
 from torchvision.transforms.v2 import functional as tvF
 
-from image_processing import MaskFormerImageProcessor, semantic
+from image_processing import MaskFormerImageProcessor, resampling
 from modeling_maskformer import MaskFormerConfig, MaskFormerForInstanceSegmentation
 from modeling_maskformer.inference.multi_scale import SCALES, MultiScalePredictor, TtaArguments
 from modeling_maskformer.inference.predictor import Predictor
@@ -141,7 +141,7 @@ class Watched(MaskFormerImageProcessor):
 
 
 def test_memory_holds_one_scale_whatever_their_number(model, image, monkeypatch):
-    monkeypatch.setattr(semantic, "STEP_ELEMENTS", 6 * 10 * 60)  # strips of 6 rows for 10 queries
+    monkeypatch.setattr(resampling, "CPU_STRIP_ELEMENTS", 6 * 15 * 60)  # strips of 6 rows: 10 queries, 5 classes
     most = []
     for scales in ([1.0], SCALES):
         watched = Watched(size={"shortest_edge": 64, "longest_edge": 256}, size_divisor=0)

@@ -6,7 +6,7 @@ import plain_mask_losses
 import pytest
 import torch
 from torch.nn import functional as F
-from torch.utils._python_dispatch import TorchDispatchMode
+from waits import Waits
 
 from modeling_maskformer import fast_on_cpu
 from modeling_maskformer.losses import dense, scratch
@@ -191,26 +191,6 @@ def test_what_is_not_a_number_stays_so_in_its_pair_alone(way):
     third = torch.arange(5) == 2
     assert torch.equal(focal.isnan(), third) and torch.equal(dice.isnan(), third)
     assert torch.equal(gradient.isnan().flatten(1).any(1), third)
-
-
-class Waits(TorchDispatchMode):
-    """Collects the operations that would wait for a device to tell the host something."""
-
-    WAITING = ("_local_scalar_dense", "nonzero", "unique", "bincount", "masked_select", "is_nonzero", "equal")
-
-    def __init__(self):
-        super().__init__()
-        self.seen = []
-
-    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
-        name = operation.overloadpacket.__name__
-        by_mask = name.startswith(("index", "_index_put")) and any(
-            index is not None and index.dtype in (torch.bool, torch.uint8)
-            for index in (args[1] if isinstance(args[1], (list, tuple)) else [])
-        )
-        if by_mask or name.startswith(self.WAITING):
-            self.seen.append(name)
-        return operation(*args, **(kwargs or {}))
 
 
 def test_a_device_is_not_waited_for(plain_path):

@@ -1,18 +1,19 @@
-"""Pairwise costs and the assignment against mask stacks in float64 and transformers' matcher."""
+"""Pairwise costs and the assignment against mask stacks in float64 and transformers' matcher, both ways."""
 
-import numpy as np
 import pytest
 import torch
 import transformers
 
 from modeling_maskformer import MaskFormerConfig
 from modeling_maskformer.losses import matching, scratch
-from modeling_maskformer.losses.matching import HungarianMatcher, PixelTargets, mask_costs
-from modeling_maskformer.losses.scratch import Scratch
-from modeling_maskformer.losses.targets import target_maps
+from modeling_maskformer.losses.assignment import assign
+from modeling_maskformer.losses.matching import HungarianMatcher, mask_costs
+from modeling_maskformer.losses.targets import Targets, checked_targets, target_maps
 from modeling_maskformer.targets import segments_from_masks
 
 Q, K, H, W = 7, 3, 6, 5
+
+pytestmark = pytest.mark.usefixtures("both_ways")
 
 
 def _maps(num_segments=4, overlap=False, void=True, size=(H, W), seed=0):
@@ -44,18 +45,16 @@ def test_costs_are_those_of_every_pair(void, overlap, block, monkeypatch):
     monkeypatch.setattr(scratch, "CPU_BLOCK", block)
     masks, empty, maps = _maps(overlap=overlap, void=void)
     logits = torch.randn(Q, H, W) * 4
-    targets = PixelTargets(maps.ids[0], maps.void[0], len(masks))
-    ours = mask_costs(logits, targets, Scratch(logits.device))
+    ours = mask_costs(logits[None, None], maps)
     for cost, expected in zip(ours, _plain_costs(logits, masks, empty), strict=True):
-        torch.testing.assert_close(cost.double(), expected, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(cost[0, 0].double(), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_what_the_model_says_at_void_costs_nothing():
-    masks, void, maps = _maps()
-    targets = PixelTargets(maps.ids[0], maps.void[0], len(masks))
-    logits = torch.randn(Q, H, W)
+    _, void, maps = _maps()
+    logits = torch.randn(1, 1, Q, H, W)
     moved = logits.masked_fill(void, 50.0)
-    for first, second in zip(*(mask_costs(x, targets, Scratch(x.device)) for x in (logits, moved)), strict=True):
+    for first, second in zip(*(mask_costs(x, maps) for x in (logits, moved)), strict=True):
         torch.testing.assert_close(first, second)
 
 
@@ -69,35 +68,44 @@ def test_every_layer_and_image_is_matched_as_transformers_matches_it(size):
     ids = torch.zeros(2, max(len(s) for s in segments), *size, dtype=torch.uint8)
     for target, image in zip(ids, segments, strict=True):
         target[: len(image)] = image
-    ours = HungarianMatcher()(classes, logits, target_maps(ids, [4, 6]), labels)
+    targets = checked_targets(labels, ids, None, K, ids.device)
+    ours = HungarianMatcher()(classes, logits, targets)
     theirs = transformers.models.maskformer.modeling_maskformer.MaskFormerHungarianMatcher(1.0, 20.0, 1.0)
     for layer in range(3):
         expected = theirs(logits[layer], classes[layer], [m.float() for m in masks], labels)
-        for mine, other in zip(ours[layer], expected, strict=True):
-            assert dict(zip(*map(torch.Tensor.tolist, mine), strict=True)) == dict(
-                zip(*map(torch.Tensor.tolist, other), strict=True)
-            )
+        for image, other in enumerate(expected):
+            mine = _pairs(ours, layer, image)
+            assert mine == dict(zip(*map(torch.Tensor.tolist, other), strict=True))
+
+
+def _pairs(matches, layer=0, image=0):
+    """The segment of each matched query."""
+    some = matches.images == image
+    return dict(zip(matches.queries[some, layer].tolist(), matches.segments[some, layer].tolist(), strict=True))
+
+
+def _targets(maps, num_segments):
+    """Targets of one image, whose segments are all of class 0."""
+    return Targets(maps, torch.zeros(1, num_segments, dtype=torch.int64), [num_segments])
 
 
 def test_more_segments_than_queries_warns_and_matches_all_queries(monkeypatch):
     warnings = []
     monkeypatch.setattr(matching.logger, "warning_once", warnings.append)
     _, _, maps = _maps(num_segments=9)
-    matches = HungarianMatcher()(
-        torch.randn(1, 1, Q, K + 1), torch.randn(1, 1, Q, H, W), maps, [torch.zeros(9).long()]
-    )
-    queries, segments = matches[0][0]
-    assert sorted(queries.tolist()) == list(range(Q))
-    assert len(set(segments.tolist())) == Q
+    matches = HungarianMatcher()(torch.randn(1, 1, Q, K + 1), torch.randn(1, 1, Q, H, W), _targets(maps, 9))
+    pairs = _pairs(matches)
+    assert sorted(pairs) == list(range(Q))
+    assert len(set(pairs.values())) == Q
     assert "9 segments but the model only 7 queries" in warnings[0]
 
 
 def test_an_image_without_segments_has_no_match():
     maps = target_maps(torch.zeros(1, 1, H, W, dtype=torch.uint8), [0])
-    ((match,),) = HungarianMatcher()(
-        torch.randn(1, 1, Q, K + 1), torch.randn(1, 1, Q, H, W), maps, [torch.zeros(0, dtype=torch.int64)]
-    )
-    assert [len(indices) for indices in match] == [0, 0]
+    targets = Targets(maps, torch.zeros(1, 1, dtype=torch.int64), [0])
+    matches = HungarianMatcher()(torch.randn(2, 1, Q, K + 1), torch.randn(2, 1, Q, H, W), targets)
+    assert matches.queries.shape == matches.segments.shape == (0, 2)
+    assert matches.num_pairs == [0]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
@@ -106,20 +114,19 @@ def test_a_non_finite_cost_names_layer_and_image(value):
     logits = torch.randn(2, 1, Q, H, W)
     logits[1, 0, 2] = value
     with pytest.raises(FloatingPointError, match="decoder layer 1, image 0"):
-        HungarianMatcher()(torch.randn(2, 1, Q, K + 1), logits, maps, [torch.zeros(4).long()])
+        HungarianMatcher()(torch.randn(2, 1, Q, K + 1), logits, _targets(maps, 4))
 
 
 def test_a_non_finite_cost_can_be_ignored_as_transformers_does():
     _, _, maps = _maps()
     classes, logits = torch.randn(1, 1, Q, K + 1), torch.randn(1, 1, Q, H, W)
-    labels = [torch.zeros(4).long()]
+    targets = _targets(maps, 4)
     logits[0, 0, :3] = float("nan")
-    queries, segments = HungarianMatcher(non_finite_cost="ignore")(classes, logits, maps, labels)[0][0]
-    alone_queries, alone_segments = HungarianMatcher()(classes[:, :, 3:], logits[:, :, 3:], maps, labels)[0][0]
-    assert torch.equal(queries, alone_queries + 3) and torch.equal(segments, alone_segments)
+    ignoring = HungarianMatcher(non_finite_cost="ignore")
+    alone = _pairs(HungarianMatcher()(classes[:, :, 3:], logits[:, :, 3:], targets))
+    assert _pairs(ignoring(classes, logits, targets)) == {query + 3: segment for query, segment in alone.items()}
     logits[:] = float("nan")
-    queries, _ = HungarianMatcher(non_finite_cost="ignore")(classes, logits, maps, labels)[0][0]
-    assert len(queries) == 4
+    assert len(_pairs(ignoring(classes, logits, targets))) == 4
 
 
 def test_what_to_do_with_a_non_finite_cost_is_one_of_two():
@@ -130,9 +137,19 @@ def test_what_to_do_with_a_non_finite_cost_is_one_of_two():
 
 
 def test_costs_in_bfloat16_are_those_of_float32():
-    masks, _, maps = _maps()
-    targets = PixelTargets(maps.ids[0], maps.void[0], len(masks))
-    logits = torch.randn(Q, H, W).bfloat16()
-    for half, full in zip(*(mask_costs(x, targets, Scratch(x.device)) for x in (logits, logits.float())), strict=True):
+    _, _, maps = _maps()
+    logits = torch.randn(2, 1, Q, H, W).bfloat16()
+    for half, full in zip(*(mask_costs(x, maps) for x in (logits, logits.float())), strict=True):
         assert half.dtype == torch.float32
-        assert np.array_equal(half, full)
+        assert torch.equal(half, full)
+
+
+def test_no_image_is_matched_with_the_padding_of_another():
+    """Of a batch with 5 and 1 segments, the costs of the second have four columns that belong to no segment."""
+    costs = torch.randn(2, 2, Q, 5)
+    costs[:, 1, :, 1:] = -100.0
+    matches = assign(costs, [5, 1])
+    assert matches.images.tolist() == [0] * 5 + [1]
+    assert matches.segments[5].tolist() == [0, 0]
+    assert matches.queries[5].tolist() == costs[:, 1, :, 0].argmin(1).tolist()
+    assert matches.rows(Q)[5].tolist() == (Q + matches.queries[5]).tolist()

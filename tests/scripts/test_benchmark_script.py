@@ -15,6 +15,7 @@ def test_inference_is_measured_beside_transformers(tmp_path, capsys):
     assert [row["task"] for row in report["post_processing"]] == ["semantic", "instance", "panoptic"]
     for row in report["post_processing"]:
         assert row["seconds"]["this package"]["median"] > 0 and row["times_faster"]["median"] > 0
+    assert report["noisy_masks"]["times_faster"]["median"] > 0
     (forward,), pipeline = report["forward"], report["pipeline"]
     assert forward["largest_difference"] < 1e-3
     assert pipeline["program"] == "pipeline, tiny"

@@ -36,7 +36,7 @@ def test_the_quick_benchmark_reports_every_program_and_writes_a_picture(tmp_path
 def test_both_models_have_the_same_weights_and_the_dense_loss_of_the_last_layer_agrees():
     setting = Setting(image_size=64, batch_size=1, num_queries=10, tiny=True)
     ours, batch = build_ours(setting), make_batch(setting, 4)
-    theirs = build_theirs(ours)
+    theirs = build_theirs(ours, setting)
     with torch.no_grad():
         targets = {"segment_ids": batch.segment_ids, "class_labels": batch.class_labels}
         mine = ours.model.eval()(batch.pixel_values, **targets)

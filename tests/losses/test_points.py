@@ -1,17 +1,29 @@
-"""The point losses: where points lie, and that on average they are Mask2Former's."""
+"""The point losses, both ways: where points lie, and that on average they are Mask2Former's."""
+
+from functools import partial
 
 import plain_mask_losses
 import pytest
 import torch
 
 from modeling_maskformer.losses import scratch
+from modeling_maskformer.losses.assignment import Matches
+from modeling_maskformer.losses.dense import dense_losses
 from modeling_maskformer.losses.mask_losses import mask_losses
-from modeling_maskformer.losses.point_sampling import BilinearPoints, choose_uncertain, uniform_points
-from modeling_maskformer.losses.points import PointMaskLoss, pixels_at
+from modeling_maskformer.losses.point_sampling import (
+    BilinearPoints,
+    draw_candidates,
+    pixels_at,
+    sample,
+    uniform_points,
+)
+from modeling_maskformer.losses.points import choose_points, point_losses
 from modeling_maskformer.losses.targets import target_maps
 from modeling_maskformer.targets import segments_from_masks
 
 SIZE, LARGE = (10, 8), (40, 32)
+
+pytestmark = pytest.mark.usefixtures("both_ways")
 
 
 def _case(num_masks=3, overlap=False, seed=0, roughness=0.5):
@@ -27,9 +39,15 @@ def _case(num_masks=3, overlap=False, seed=0, roughness=0.5):
 
 
 def _points(logits, maps, num_points=200, oversample_ratio=3.0, importance_sample_ratio=0.75):
-    score = PointMaskLoss(maps, num_points, oversample_ratio, importance_sample_ratio)
+    losses = partial(
+        point_losses,
+        num_points=num_points,
+        oversample_ratio=oversample_ratio,
+        importance_sample_ratio=importance_sample_ratio,
+    )
     rows = torch.arange(logits.shape[2])
-    return mask_losses(logits, [[(rows, rows)]], score)
+    matches = Matches(rows[:, None], rows[:, None], torch.zeros_like(rows), [len(rows)])
+    return mask_losses(logits, matches, maps, losses)
 
 
 def _mask2former(logits, masks, num_points=200, oversample_ratio=3, importance_sample_ratio=0.75):
@@ -43,14 +61,6 @@ def _mask2former(logits, masks, num_points=200, oversample_ratio=3, importance_s
     return plain_mask_losses.at_points(
         plain_mask_losses.sample(logits, points), plain_mask_losses.under(masks, points)
     )
-
-
-def choose(uncertainty, num_uniform, num_important):
-    """The points (M, P) at which a mask is scored, and how often each counts, (M, P)."""
-    chosen, found = choose_uncertain(uncertainty, num_important, scratch.Scratch(uncertainty.device))
-    weights = (torch.arange(num_important) < found) * (num_important / found)
-    uniform = torch.arange(num_uniform).expand(len(chosen), -1)
-    return torch.cat((uniform, chosen), 1), torch.cat((torch.ones(len(chosen), num_uniform), weights), 1)
 
 
 def _statistics(draw, logits, num_draws):
@@ -91,6 +101,20 @@ def test_uniform_points_alone_estimate_the_dense_losses():
     assert (gradient[0, 0] - reference).norm() < 0.02 * reference.norm()
 
 
+def test_points_lie_where_the_dense_losses_see_them_if_the_image_ends_inside_a_cell():
+    """38 x 30 pixels have 10 x 8 cells at stride 4, the last of which are halves."""
+    logits, _, _, _ = _case()
+    masks = torch.zeros(1, 38, 30, dtype=torch.bool)
+    masks[0, 25:, 19:] = True
+    maps = target_maps(masks[None].to(torch.uint8), [1])
+    one = logits[:, :, :1]
+    points = _points(one, maps, num_points=100_000, oversample_ratio=1.0, importance_sample_ratio=0.0)
+    images, segments = torch.zeros(2, 1, dtype=torch.int64)
+    dense = dense_losses(one[0, 0], images, segments, segments, maps.ids, maps.void)
+    for ours, expected in zip(points, dense, strict=True):
+        torch.testing.assert_close(ours, expected, rtol=0.01, atol=0)
+
+
 @pytest.mark.parametrize("block", [1, 1300, 1 << 18], ids=["a mask at a time", "some", "all"])
 @pytest.mark.parametrize("overlap", [False, True], ids=["one layer", "overlapping"])
 def test_gradients_are_those_of_the_losses_at_the_chosen_points(overlap, block, monkeypatch):
@@ -99,22 +123,17 @@ def test_gradients_are_those_of_the_losses_at_the_chosen_points(overlap, block, 
     torch.manual_seed(5)
     focal, dice = _points(logits, maps)
     torch.manual_seed(5)
-    candidates = uniform_points(600)
+    candidates = uniform_points(600).expand(3, -1, -1)
     exact = logits.detach()[0, 0].double().requires_grad_()
-    values = plain_mask_losses.sample(exact, candidates.expand(3, -1, -1))
-    chosen, weights = choose(values.detach().float().abs(), 50, 150)
-    at, inside = (
-        values.gather(1, chosen),
-        plain_mask_losses.under(masks, candidates.expand(3, -1, -1)).gather(1, chosen),
-    )
-    p, weights = at.sigmoid(), weights.double()
-    expected_focal = (plain_mask_losses.focal(at, inside) * weights).sum() / 200
-    overlap_sum, sums = (p * inside * weights).sum(1), ((p + inside.double()) * weights).sum(1)
-    expected_dice = (1 - (2 * overlap_sum + 1) / (sums + 1)).sum()
-    for ours, expected in ((focal, expected_focal), (dice, expected_dice)):
-        torch.testing.assert_close(ours.sum().double(), expected, rtol=1e-5, atol=0)
+    values = plain_mask_losses.sample(exact, candidates)
+    # a quarter of the 200 points is uniform, the others are the least certain of all 600
+    chosen = torch.cat((torch.arange(50).expand(3, -1), values.detach().float().abs().argsort(1)[:, :150]), 1)
+    inside = plain_mask_losses.under(masks, candidates).gather(1, chosen)
+    expected = plain_mask_losses.at_points(values.gather(1, chosen), inside)
+    for ours, reference_losses in zip((focal, dice), expected, strict=True):
+        torch.testing.assert_close(ours.sum().double(), reference_losses.sum(), rtol=1e-5, atol=0)
         (gradient,) = torch.autograd.grad(ours.sum(), logits, retain_graph=True)
-        (reference,) = torch.autograd.grad(expected, exact, retain_graph=True)
+        (reference,) = torch.autograd.grad(reference_losses.sum(), exact, retain_graph=True)
         torch.testing.assert_close(gradient[0, 0].double(), reference, rtol=1e-4, atol=1e-5 * reference.abs().max())
 
 
@@ -132,31 +151,27 @@ def test_uniform_points_cover_the_image_evenly_and_anew_each_time():
     torch.testing.assert_close(tenth.var(0), torch.full((2,), 1 / 12), rtol=0, atol=0.01)
 
 
-def test_important_points_are_the_uncertain_ones():
-    torch.manual_seed(0)
-    uncertainty = torch.stack((torch.arange(600.0), torch.arange(600.0).flip(0), torch.rand(600)))
-    chosen, weights = choose(uncertainty, 50, 150)
-    assert chosen.shape == weights.shape == (3, 200)
-    for row in range(3):
-        assert chosen[row, :50].tolist() == list(range(50))
-        assert weights[row, :50].tolist() == [1.0] * 50
-        assert set(chosen[row, 50:].tolist()) == set(uncertainty[row].argsort()[:150].tolist())
-        assert weights[row, 50:].tolist() == pytest.approx([1.0] * 150)
-
-
-def test_points_found_too_few_weigh_as_much_together():
-    torch.manual_seed(0)
-    uncertainty = torch.rand(4, 40_000)  # far more than the sample that tells the threshold
-    chosen, weights = choose(uncertainty, 0, 10_000)
-    assert torch.allclose(weights.sum(1), torch.tensor(10_000.0), rtol=1e-4)
-    counted = weights > 0
-    assert (counted.sum(1) > 9000).all()
-    for row in range(4):
-        points = chosen[row][counted[row]]
-        assert len(points.unique()) == len(points)
-        assert uncertainty[row, points].max() < 0.27
-    chosen, weights = choose(torch.ones(1, 600), 50, 150)  # all alike: any will do
-    assert len(chosen[0, 50:].unique()) == 150 and weights.sum() == 200
+def test_of_an_image_with_void_fewer_points_are_chosen_and_none_at_void():
+    """Of two images, the right half of the second is void: it has half as many points of each kind."""
+    void = torch.zeros(2, *LARGE, dtype=torch.bool)
+    void[1, :, 16:] = True
+    candidates = draw_candidates(torch.zeros(2, 1, *LARGE, dtype=torch.uint8), void, SIZE, 200, 3.0, 0.75)
+    at_void = candidates.points[:, 0] >= 0.5
+    assert torch.equal(candidates.void, torch.stack((torch.zeros_like(at_void), at_void)))
+    share = (~at_void).float().mean()
+    assert candidates.num_points.tolist() == [200, round(200 * share.item())]
+    assert candidates.num_important.tolist() == [150, int(0.75 * candidates.num_points[1])]
+    logits = torch.randn(2, *SIZE)
+    chosen = choose_points(logits, torch.tensor([0, 1]), candidates).long()
+    certainty = sample(logits, candidates.points.expand(2, -1, -1)).abs()
+    for image, valid in enumerate(~candidates.void):
+        num_uniform, num_important = int(candidates.num_uniform[image]), int(candidates.num_important[image])
+        uniform, important = (
+            [index for index in part.tolist() if valid[index]] for part in chosen[image].split([50, 150])
+        )
+        assert uniform == valid.nonzero()[:num_uniform, 0].tolist()
+        order = certainty[image].masked_fill(~valid, torch.inf).argsort()
+        assert sorted(important) == sorted(order[:num_important].tolist())
 
 
 def test_interpolation_is_grid_sample_and_gathering_its_transpose():
@@ -174,8 +189,6 @@ def test_interpolation_is_grid_sample_and_gathering_its_transpose():
     (reference,) = torch.autograd.grad((expected.gather(1, points_of_all) * factors).sum(), maps)
     gathered = interpolation.gather(factors, chosen, scratch.Scratch(maps.device))
     torch.testing.assert_close(gathered, reference, rtol=1e-3, atol=1e-3)
-    chosen, factors = torch.cat((chosen, torch.full((3, 2), 300)), 1), torch.cat((factors, torch.ones(3, 2)), 1)
-    assert torch.equal(interpolation.gather(factors, chosen, scratch.Scratch(maps.device)), gathered)
 
 
 def test_targets_are_read_in_the_pixel_under_the_point():

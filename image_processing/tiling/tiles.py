@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from .resampling import Taps
+from ..resampling import Taps
+from ..size_tables import size_table
 
 SAMPLES_PER_TILE = 2  # a tile covers about this many samples each way
 STEP_ELEMENTS = 1 << 19  # numbers per step of the work: enough for long loops, and 2 MB
@@ -35,7 +35,7 @@ class TiledAxis:
     length: int
 
     @staticmethod
-    @lru_cache(maxsize=64)  # images mostly come in few sizes
+    @size_table(maxsize=64)  # images mostly come in few sizes
     def of(taps: Taps, device: torch.device) -> TiledAxis:
         size = min(len(taps), max(2, round(SAMPLES_PER_TILE * len(taps) / taps.length)))
         count = -(-len(taps) // size)
@@ -73,6 +73,11 @@ class TiledAxis:
     def weights_of(self, places: Tensor) -> Tensor:
         """`(s, a, n)`, or `(s, a, 1)` where all tiles are alike: the weights of n tiles."""
         return self.weights if self.weights.shape[2] == 1 else self.weights.index_select(2, places)
+
+    def weights_at(self, pixels: Tensor, places: Tensor) -> Tensor:
+        """`(m, a)`: the weights of m pixels, each given by its place in its tile and by its tile."""
+        tiles = torch.zeros_like(places) if self.weights.shape[2] == 1 else places
+        return self.weights[pixels, :, tiles]
 
     def exists(self, places: Tensor) -> Tensor:
         """`(s, n)` bool: False for pixels of n tiles that lie beyond the end."""
@@ -139,11 +144,6 @@ class Tiling:
         low, high = (torch.cat(bound).flatten(1) for bound in zip(*bounds, strict=True))
         return low, high
 
-    def bounds_of(self, maps: Tensor, tiles: Tensor) -> tuple[Tensor, Tensor]:
-        """`bounds` of n tiles only, `(N, n)` each."""
-        samples = self._samples(maps, everyone(maps, tiles), *self._places(tiles)).flatten(1, 2)  # (N, a * b, n)
-        return samples.amin(1), samples.amax(1)
-
     def pixels(self, maps: Tensor, which: Tensor, tiles: Tensor) -> Tensor:
         """`(m, P, n)`: for each of n tiles the pixels of m maps, given by `which` (m, n)."""
         row, column = self._places(tiles)
@@ -156,6 +156,15 @@ class Tiling:
         for tap in range(1, columns.shape[1]):
             pixels.addcmul_(blended[:, :, tap, None], columns[:, tap])
         return pixels.flatten(1, 2)
+
+    def single_pixels(self, maps: Tensor, pixels: Tensor, tiles: Tensor) -> Tensor:
+        """`(N, m)`: all maps at m pixels, each the `pixels` (m,)-th of its tile."""
+        row, column = self._places(tiles)
+        values = self._samples(maps, all_maps(maps, tiles), row, column)  # (N, a, b, m)
+        down = pixels.div(self.columns.size, rounding_mode="floor")
+        rows = self.rows.weights_at(down, row)  # (m, a)
+        columns = self.columns.weights_at(pixels - down * self.columns.size, column)  # (m, b)
+        return (values * (rows.T[:, None] * columns.T)).sum((1, 2))
 
     def inside(self, pixels: Tensor, tiles: Tensor) -> Tensor:
         """`(..., P, n)` bool pixels of n tiles without those that lie beyond the result."""
@@ -193,6 +202,13 @@ class Tiling:
         offsets = (down + torch.arange(self.columns.size, device=tiles.device)).flatten()  # (P,)
         return offsets[:, None] + (row * self.rows.size * self.width + column * self.columns.size)
 
+    def index_of(self, pixels: Tensor, tiles: Tensor) -> Tensor:
+        """`(m,)` int64: where m pixels are in a flattened canvas, each the `pixels` (m,)-th of its tile."""
+        row, column = self._places(tiles)
+        down = pixels.div(self.columns.size, rounding_mode="floor")
+        across = pixels - down * self.columns.size
+        return (row * self.rows.size + down) * self.width + column * self.columns.size + across
+
     def crop(self, canvas: Tensor) -> Tensor:
         """`(H, W)`: the part of a canvas that is the result."""
         return canvas[: self.rows.length, : self.columns.length].contiguous()
@@ -210,7 +226,7 @@ class Tiling:
         return maps.flatten().index_select(0, index.flatten()).view(index.shape)
 
 
-def everyone(maps: Tensor, tiles: Tensor) -> Tensor:
+def all_maps(maps: Tensor, tiles: Tensor) -> Tensor:
     """`(N, n)`: the numbers of all maps, for each tile."""
     return torch.arange(len(maps), device=tiles.device)[:, None].expand(-1, len(tiles))
 

@@ -13,9 +13,9 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from ..results import decode_mask
 from .colors import Color, class_color, segment_color, text_color
 from .label_placement import Box, LabelPlacer
-from .rle import decode_mask
 
 ALPHA = 0.55  # opacity of the colours over the image
 MIN_SIDE = 360  # smaller images are enlarged, so that names are readable

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from .tiles import Tiling
 
-ROUNDING = 3e-5  # scores that differ by less than this part of them decide nothing: float32 is less exact
+ROUNDING = 3e-5  # scores that differ by less than this part of them are taken as equal: float32 is not more exact
 RIVALS = 3  # how many maps are looked at first where several could be the largest, before all are
 
 
-def contest(
+def write_argmax(
     canvas: Tensor,
     tiling: Tiling,
     maps: Tensor,
@@ -32,16 +32,16 @@ def contest(
     least, most = bounds
     best, winner = least.max(0)  # (T,), (T,)
     tiling.fill(canvas, winner)
-    contested = ((most >= best * (1 - ROUNDING)).sum(0) > 1).nonzero().flatten()
+    open_tiles = ((most >= best * (1 - ROUNDING)).sum(0) > 1).nonzero().flatten()
     for count in (RIVALS, len(maps)):
         unsure = []
-        for tiles in contested.split(tiling.step(count)):
+        for tiles in open_tiles.split(tiling.step(count)):
             rivals, others = largest(most.index_select(1, tiles), count)  # (k, n), (n,)
             best, winner = winners(weigh(tiling.pixels(maps, rivals, tiles), rivals, tiles), rivals)  # (P, n), (P, n)
             tiling.put(canvas, tiles, winner)
             # Where a map that was not looked at could be larger at some pixel, more are looked at.
             unsure.append(tiles[best.amin(0) * (1 - ROUNDING) <= others])
-        contested = torch.cat(unsure)
+        open_tiles = torch.cat(unsure)
 
 
 def winners(scores: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,1 @@
+"""Results and annotations -> pictures: colours, contours, names."""
