@@ -48,8 +48,7 @@ class SwinBlock(MaskFormerSwinLayer):
 
     def maybe_pad(self, hidden_states: Tensor, height: int, width: int) -> tuple[Tensor, tuple[int, ...]]:
         """A map `(B, h, w, C)` with zeros below and right, up to multiples of the window, and "some were added"."""
-        bottom, right = (-length % self.window_size for length in (height, width))
-        return F.pad(hidden_states, (0, 0, 0, right, 0, bottom)), (0, 0, 0, 1, 0, 1)
+        return _pad_to_multiples(hidden_states, height, width, self.window_size), (0, 0, 0, 1, 0, 1)
 
 
 class PatchMerging(MaskFormerSwinPatchMerging):
@@ -57,7 +56,14 @@ class PatchMerging(MaskFormerSwinPatchMerging):
 
     def maybe_pad(self, input_feature: Tensor, height: int, width: int) -> Tensor:
         """A map `(B, h, w, C)` with zeros below and right, up to even lengths."""
-        return F.pad(input_feature, (0, 0, 0, width % 2, 0, height % 2))
+        return _pad_to_multiples(input_feature, height, width, 2)
+
+
+def _pad_to_multiples(maps: Tensor, height: int, width: int, multiple: int) -> Tensor:
+    """Maps `(B, h, w, C)` with zeros below and right, up to multiples."""
+    # sizes of the form n * multiple are what a graph for all sizes can divide again; -length % multiple is not
+    bottom, right = ((length + multiple - 1) // multiple * multiple - length for length in (height, width))
+    return F.pad(maps, (0, 0, 0, right, 0, bottom))
 
 
 OWN_CLASSES = {
