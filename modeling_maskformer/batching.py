@@ -116,4 +116,4 @@ def _pad_to(values: Tensor, size: list[int] | torch.Size) -> Tensor:
 
 
 def _round_up(length: int, multiple: int) -> int:
-    return -(-length // multiple) * multiple
+    return (length + multiple - 1) // multiple * multiple  # the form that a graph for all sizes simplifies

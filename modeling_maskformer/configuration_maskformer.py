@@ -2,15 +2,59 @@
 
 from __future__ import annotations
 
+import difflib
+from dataclasses import fields
+from typing import Any, ClassVar
+
 from huggingface_hub.dataclasses import strict
 from transformers import MaskFormerConfig as TransformersMaskFormerConfig
 from transformers import PreTrainedConfig
 
-from .backbone import fill_timm_out_indices, needs_pyramid
+from .backbone import complete_timm_config, needs_pyramid
 
 EXTENDED_MODEL_TYPE = "maskformer-extended"
 MASK_LOSSES = ("dense", "points")
 NON_FINITE_COSTS = ("raise", "ignore")
+
+# keywords that transformers' configs take beside their fields
+OTHER_KEYWORDS = (
+    "attn_implementation",
+    "backbone",
+    "backbone_kwargs",
+    "experts_implementation",
+    "name_or_path",
+    "num_labels",
+    "output_attentions",
+    "torch_dtype",
+    "use_pretrained_backbone",
+    "use_timm_backbone",
+)
+
+
+def check_keywords(config: PreTrainedConfig, keywords: dict[str, Any], own: tuple[str, ...] = ()) -> None:
+    """Refuses keywords that a config does not know, and names the nearest that it does.
+
+    What a `config.json` holds beyond them, of another version or another library, is kept as transformers keeps it:
+    there the model type stands beside it.
+
+    Raises:
+        TypeError: there is such a keyword.
+    """
+    if "model_type" in keywords or "transformers_version" in keywords:
+        return
+    known = [field.name for field in fields(config)] + [*config.attribute_map, *OTHER_KEYWORDS, *own]
+    for name in keywords:
+        if name not in known and not name.startswith("_"):
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else f" Its fields: {', '.join(sorted(known))}."
+            raise TypeError(f"{type(config).__name__} has no field {name!r}.{hint}")
+
+
+def take_timm_backbone(config: PreTrainedConfig, keywords: dict[str, Any]) -> None:
+    """Makes `backbone` among the keywords the config's backbone, where it is a name of timm (of no other owner)."""
+    name = keywords.get("backbone")
+    if config.backbone_config is None and name is not None and "/" not in name.removeprefix("timm/"):
+        config.backbone_config = {"model_type": "timm_backbone", "backbone": keywords.pop("backbone")}
 
 
 def check_pixel_level(config: PreTrainedConfig) -> None:
@@ -19,7 +63,7 @@ def check_pixel_level(config: PreTrainedConfig) -> None:
     Raises:
         ValueError: a field is out of range, or the timm backbone has not the feature maps.
     """
-    fill_timm_out_indices(config.backbone_config)
+    complete_timm_config(config.backbone_config)
     if config.last_stage_dilations is not None and any(dilation < 1 for dilation in config.last_stage_dilations):
         raise ValueError(f"last_stage_dilations must be at least 1 each, got {config.last_stage_dilations}.")
     if config.pixel_decoder_layers < 0:
@@ -37,6 +81,9 @@ class MaskFormerConfig(TransformersMaskFormerConfig):
 
     It has every field of `transformers.MaskFormerConfig` with the same meaning, so a config of either library loads
     in the other, and the fields below. One default differs: deep supervision is on, as in the paper.
+
+    A keyword that is no field is refused. `backbone="resnet50"`, or the Hub's `"timm/resnet50.a1_in1k"`, stands for
+    the `backbone_config` of this timm model, and `num_queries=100` for that field of `decoder_config`.
 
     Args:
         backbone_config: config of the backbone, as a config or a dict with `model_type`: `"swin"`, `"resnet"` (of
@@ -65,9 +112,23 @@ class MaskFormerConfig(TransformersMaskFormerConfig):
             is left, as in transformers.
         freeze_backbone_batch_norm: whether the backbone's BatchNorm layers keep the weights and statistics they were
             loaded with, as the paper does. Set to False to train a backbone from scratch.
+        segmentation_task: the task it was trained for, "semantic", "instance" or "panoptic"; None if it is not said.
     """
 
     model_type = "maskformer"
+    # what Trainer's evaluation does not collect: all but the logits and the sizes of the images
+    keys_to_ignore_at_inference: ClassVar[list[str]] = [
+        "auxiliary_logits",
+        "encoder_last_hidden_state",
+        "pixel_decoder_last_hidden_state",
+        "transformer_decoder_last_hidden_state",
+        "encoder_hidden_states",
+        "pixel_decoder_hidden_states",
+        "transformer_decoder_hidden_states",
+        "hidden_states",
+        "attentions",
+        "loss_dict",
+    ]
     backbones_supported = ("swin", "maskformer-swin", "resnet", "timm_backbone")
 
     last_stage_dilations: list[int] | None = None
@@ -80,12 +141,18 @@ class MaskFormerConfig(TransformersMaskFormerConfig):
     importance_sample_ratio: float = 0.75
     non_finite_cost: str = "raise"
     freeze_backbone_batch_norm: bool = True
+    segmentation_task: str | None = None
 
     def __post_init__(self, **kwargs):
+        check_keywords(self, kwargs, ("deep_supervision", "num_queries"))
+        take_timm_backbone(self, kwargs)
         deep_supervision = kwargs.pop("deep_supervision", None)
+        num_queries = kwargs.pop("num_queries", None)
         super().__post_init__(**kwargs)
         if deep_supervision is not None:
             self.use_auxiliary_loss = deep_supervision
+        if num_queries is not None:
+            self.decoder_config.num_queries = num_queries
         check_pixel_level(self)
         if self.mask_loss not in MASK_LOSSES:
             raise ValueError(f"mask_loss must be one of {', '.join(MASK_LOSSES)}, got {self.mask_loss!r}.")

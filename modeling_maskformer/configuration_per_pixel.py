@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
-from .configuration_maskformer import MaskFormerConfig, check_pixel_level
+from .configuration_maskformer import MaskFormerConfig, check_keywords, check_pixel_level, take_timm_backbone
 
 
 @strict
@@ -21,10 +23,12 @@ class PerPixelBaselineConfig(PreTrainedConfig):
         decoder_config: a `DetrConfig` (or dict). This baseline has no transformer decoder; read are `dropout`,
             `encoder_attention_heads` and `encoder_ffn_dim`, where there are encoder layers.
         freeze_backbone_batch_norm: as in `MaskFormerConfig`.
+        segmentation_task: as in `MaskFormerConfig`.
     """
 
     model_type = "maskformer-per-pixel"
     sub_configs_defaults = MaskFormerConfig.sub_configs_defaults
+    keys_to_ignore_at_inference: ClassVar[list[str]] = ["hidden_states", "attentions", "auxiliary_logits", "loss_dict"]
 
     backbone_config: dict | PreTrainedConfig | None = None
     last_stage_dilations: list[int] | None = None
@@ -33,8 +37,11 @@ class PerPixelBaselineConfig(PreTrainedConfig):
     pixel_decoder_layers: int = 0
     decoder_config: dict | PreTrainedConfig | None = None
     freeze_backbone_batch_norm: bool = True
+    segmentation_task: str | None = None
 
     def __post_init__(self, **kwargs):
+        check_keywords(self, kwargs)
+        take_timm_backbone(self, kwargs)
         super().__post_init__(**kwargs)
         check_pixel_level(self)
 

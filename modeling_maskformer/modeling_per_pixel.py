@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from transformers.modeling_outputs import SemanticSegmenterOutput
+from transformers.utils.generic import can_return_tuple
 
-from .backbone import freeze_batch_norm
+from .batching import run_at_any_size
 from .configuration_per_pixel import PerPixelBaselineConfig, PerPixelBaselinePlusConfig
 from .layers.initialized import MSRAConv2d
 from .losses.per_pixel import class_maps, per_pixel_cross_entropy
@@ -23,14 +25,16 @@ from .modeling_maskformer import (
     MaskFormerModel,
     MaskFormerModelOutput,
     MaskFormerPreTrainedModel,
-    build_pixel_level_module,
+    TransformersTuple,
     check_inputs,
     check_pixels,
+    run_uncompiled,
 )
+from .pixel_level import build_pixel_level_module
 
 
 @dataclass
-class PerPixelSegmentationOutput(SemanticSegmenterOutput):
+class PerPixelSegmentationOutput(TransformersTuple, SemanticSegmenterOutput):
     """Output of both baselines; the image processor's `post_process_semantic_segmentation` takes it.
 
     Attributes:
@@ -43,7 +47,11 @@ class PerPixelSegmentationOutput(SemanticSegmenterOutput):
         image_sizes: `(B, 2)` int64, height and width of each image without its padding, in pixels of the input.
         loss_dict: the parts of the loss by name (with targets): `loss_cross_entropy`, and of auxiliary layer i
             `loss_cross_entropy_i`.
+
+    The last two are not in the plain tuple.
     """
+
+    named_only = ("image_sizes", "loss_dict")
 
     auxiliary_logits: tuple[Tensor, ...] | None = None
     image_sizes: Tensor | None = None
@@ -60,36 +68,36 @@ class PerPixelBaselineModel(MaskFormerPreTrainedModel):
         super().__init__(config)
         self.pixel_level_module = build_pixel_level_module(config)
         self.post_init()
-        if config.freeze_backbone_batch_norm:
-            freeze_batch_norm(self.get_backbone())
+        self.freeze()
 
+    @can_return_tuple
     def forward(
-        self,
-        pixel_values: Tensor,
-        pixel_mask: Tensor | None = None,
-        output_hidden_states: bool | None = None,
-        return_dict: bool | None = None,
+        self, pixel_values: Tensor, pixel_mask: Tensor | None = None, output_hidden_states: bool | None = None
     ) -> MaskFormerModelOutput | tuple:
         """Embeddings of pixels; the arguments are those of `MaskFormerModel`, the output has no segments."""
         check_pixels(pixel_values, pixel_mask)
-        config = self.config
-        with_states = config.output_hidden_states if output_hidden_states is None else output_hidden_states
-        output = self.run_at_any_size(lambda pixels: self.embed(pixels, with_states), pixel_values, pixel_mask)
-        return_dict = config.return_dict if return_dict is None else return_dict
-        return output if return_dict else output.to_tuple()
+        if output_hidden_states is None:
+            output_hidden_states = self.config.output_hidden_states
 
-    def embed(self, pixel_values: Tensor, output_hidden_states: bool = False) -> MaskFormerModelOutput:
-        """The output for images of one size."""
-        features, _, decoded = self.pixel_level_module(pixel_values)
-        output = MaskFormerModelOutput(
-            encoder_last_hidden_state=features[-1],
-            pixel_decoder_last_hidden_state=self.pixel_level_module.decoder.pixel_embeddings(decoded[-1]),
-        )
+        def forward_one_size(pixels: Tensor) -> MaskFormerModelOutput:
+            return self.embed(pixels, output_hidden_states)
+
+        divisor = self.pixel_level_module.size_divisor
+        pixel_values = pixel_values.to(self.dtype)
+        return run_at_any_size(forward_one_size, pixel_values, pixel_mask, divisor, keep_together=self.training)
+
+    def embed(self, pixel_values: Tensor, output_hidden_states: bool) -> MaskFormerModelOutput:
+        """The output for images `(B, 3, H, W)` of one size."""
+        features, decoded = self.pixel_level_module(pixel_values)
+        states = {}
         if output_hidden_states:
-            output.encoder_hidden_states = tuple(features)
-            output.pixel_decoder_hidden_states = tuple(decoded)
-            output.hidden_states = output.encoder_hidden_states + output.pixel_decoder_hidden_states
-        return output
+            states = {"encoder_hidden_states": tuple(features), "pixel_decoder_hidden_states": tuple(decoded.maps)}
+            states["hidden_states"] = sum(states.values(), ())
+        return MaskFormerModelOutput(
+            encoder_last_hidden_state=features[-1],
+            pixel_decoder_last_hidden_state=decoded.pixel_embeddings,
+            **states,
+        )
 
 
 class PerPixelBaselinePlusModel(MaskFormerModel):
@@ -106,22 +114,32 @@ class PerPixelBaselinePlusModel(MaskFormerModel):
 class PerPixelPreTrainedModel(MaskFormerPreTrainedModel):
     """What both baselines have in common: their loss."""
 
-    def add_loss(
+    def compute_loss(
         self,
-        output: PerPixelSegmentationOutput,
         layers: Sequence[Tensor],  # layers x (B, K, h, w), the last layer last
         class_labels: Sequence[Tensor],
         segment_ids: Tensor | None,
         mask_labels: Sequence[Tensor] | None,
-    ) -> None:
-        """Sets `loss_dict` and `loss`, their sum."""
-        check_batch_size(class_labels, len(output.logits))
-        device = output.logits.device
+    ) -> dict[str, Any]:
+        """The output's `loss_dict`, and `loss`, its sum."""
+        self.check_replica()
+        loss_dict = run_uncompiled(self.loss_parts, layers, class_labels, segment_ids, mask_labels)
+        return {"loss": torch.stack(list(loss_dict.values())).sum(), "loss_dict": loss_dict}
+
+    def loss_parts(
+        self,
+        layers: Sequence[Tensor],
+        class_labels: Sequence[Tensor],
+        segment_ids: Tensor | None,
+        mask_labels: Sequence[Tensor] | None,
+    ) -> dict[str, Tensor]:
+        """The cross-entropy of each layer by name."""
+        check_batch_size(class_labels, len(layers[-1]))
+        device = layers[-1].device
         targets = checked_targets(class_labels, segment_ids, mask_labels, self.config.num_labels, device)
         losses = per_pixel_cross_entropy(layers, class_maps(targets.maps.ids, targets.class_ids))
         names = [f"loss_cross_entropy_{layer}" for layer in range(len(layers) - 1)]
-        output.loss_dict = dict(zip([*names, "loss_cross_entropy"], losses, strict=True))
-        output.loss = losses.sum()
+        return dict(zip([*names, "loss_cross_entropy"], losses, strict=True))
 
 
 class PerPixelBaselineForSemanticSegmentation(PerPixelPreTrainedModel):
@@ -136,6 +154,7 @@ class PerPixelBaselineForSemanticSegmentation(PerPixelPreTrainedModel):
         self.classifier = MSRAConv2d(config.mask_feature_size, config.num_labels, kernel_size=1)
         self.post_init()
 
+    @can_return_tuple
     def forward(
         self,
         pixel_values: Tensor,
@@ -143,7 +162,7 @@ class PerPixelBaselineForSemanticSegmentation(PerPixelPreTrainedModel):
         class_labels: Sequence[Tensor] | None = None,
         pixel_mask: Tensor | None = None,
         output_hidden_states: bool | None = None,
-        return_dict: bool | None = None,
+        *,
         segment_ids: Tensor | None = None,
     ) -> PerPixelSegmentationOutput | tuple:
         """Class logits of each pixel and, with targets, the loss.
@@ -161,19 +180,13 @@ class PerPixelBaselineForSemanticSegmentation(PerPixelPreTrainedModel):
         Where segments overlap, the later one has the pixel.
         """
         check_inputs(pixel_values, pixel_mask, mask_labels, class_labels, segment_ids)
-        config = self.config
-        with_states = config.output_hidden_states if output_hidden_states is None else output_hidden_states
-        output = self.run_at_any_size(lambda pixels: self.predict(pixels, with_states), pixel_values, pixel_mask)
+        outputs = self.model(pixel_values, pixel_mask, output_hidden_states, return_dict=True)
+        logits = self.classifier(outputs.pixel_decoder_last_hidden_state)
+        loss = {}
         if class_labels is not None:
-            self.add_loss(output, [output.logits], class_labels, segment_ids, mask_labels)
-        return_dict = config.return_dict if return_dict is None else return_dict
-        return output if return_dict else output.to_tuple()
-
-    def predict(self, pixel_values: Tensor, output_hidden_states: bool = False) -> PerPixelSegmentationOutput:
-        """The output without loss for images `(B, 3, H, W)` of one size."""
-        outputs = self.model.embed(pixel_values, output_hidden_states)
+            loss = self.compute_loss([logits], class_labels, segment_ids, mask_labels)
         return PerPixelSegmentationOutput(
-            logits=self.classifier(outputs.pixel_decoder_last_hidden_state), hidden_states=outputs.hidden_states
+            **loss, logits=logits, hidden_states=outputs.hidden_states, image_sizes=outputs.image_sizes
         )
 
 
@@ -189,6 +202,7 @@ class PerPixelBaselinePlusForSemanticSegmentation(PerPixelPreTrainedModel):
         self.mask_embedder = MaskEmbedder(config.decoder_config.d_model, config.mask_feature_size)
         self.post_init()
 
+    @can_return_tuple
     def forward(
         self,
         pixel_values: Tensor,
@@ -198,7 +212,7 @@ class PerPixelBaselinePlusForSemanticSegmentation(PerPixelPreTrainedModel):
         output_auxiliary_logits: bool | None = None,
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
-        return_dict: bool | None = None,
+        *,
         segment_ids: Tensor | None = None,
     ) -> PerPixelSegmentationOutput | tuple:
         """Class logits of each pixel and, with targets, the loss.
@@ -211,52 +225,29 @@ class PerPixelBaselinePlusForSemanticSegmentation(PerPixelPreTrainedModel):
         """
         check_inputs(pixel_values, pixel_mask, mask_labels, class_labels, segment_ids)
         config = self.config
-        output_hidden_states = config.output_hidden_states if output_hidden_states is None else output_hidden_states
-        output_attentions = config.output_attentions if output_attentions is None else output_attentions
         if output_auxiliary_logits is None:
             output_auxiliary_logits = config.output_auxiliary_logits
         deep_supervision = class_labels is not None and config.use_auxiliary_loss
 
-        def forward_one_size(pixels: Tensor) -> PerPixelSegmentationOutput:
-            return self.predict(
-                pixels,
-                all_layers=output_auxiliary_logits or deep_supervision,
-                output_hidden_states=output_hidden_states,
-                output_attentions=output_attentions,
-            )
-
-        output = self.run_at_any_size(forward_one_size, pixel_values, pixel_mask)
+        outputs = self.model(pixel_values, pixel_mask, output_hidden_states, output_attentions, return_dict=True)
+        layers = self.predict(outputs, all_layers=output_auxiliary_logits or deep_supervision)
+        loss = {}
         if class_labels is not None:
-            layers = [*(output.auxiliary_logits if deep_supervision else ()), output.logits]
-            self.add_loss(output, layers, class_labels, segment_ids, mask_labels)
-        if not output_auxiliary_logits:
-            output.auxiliary_logits = None
-        return_dict = config.return_dict if return_dict is None else return_dict
-        return output if return_dict else output.to_tuple()
-
-    def predict(
-        self,
-        pixel_values: Tensor,
-        all_layers: bool = False,
-        output_hidden_states: bool = False,
-        output_attentions: bool = False,
-    ) -> PerPixelSegmentationOutput:
-        """The output without loss for images `(B, 3, H, W)` of one size.
-
-        With `all_layers` it has the `auxiliary_logits` of every decoder layer but the last.
-        """
-        embed_pixels = self.training or all_layers
-        outputs, decoded = self.model.decode(pixel_values, output_hidden_states, output_attentions, embed_pixels)
-        states = torch.stack(outputs.intermediate_hidden_states[0 if all_layers else -1 :])  # (layers, B, K, C)
-        mask_embeddings = self.mask_embedder(states)  # (layers, B, K, C_E)
-        if embed_pixels:
-            pixel_embeddings = outputs.pixel_decoder_last_hidden_state
-            logits = torch.einsum("lbkc,bchw->lbkhw", mask_embeddings, pixel_embeddings)
-        else:
-            logits = self.model.pixel_level_module.decoder.mask_logits(decoded, mask_embeddings[0])[None]
+            loss = self.compute_loss(
+                layers if deep_supervision else layers[-1:], class_labels, segment_ids, mask_labels
+            )
         return PerPixelSegmentationOutput(
-            logits=logits[-1],
-            auxiliary_logits=tuple(logits[:-1]) if all_layers else None,
+            **loss,
+            logits=layers[-1],
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
+            auxiliary_logits=layers[:-1] if output_auxiliary_logits else None,
+            image_sizes=outputs.image_sizes,
         )
+
+    def predict(self, outputs: MaskFormerModelOutput, all_layers: bool = False) -> tuple[Tensor, ...]:
+        """Class logits `(B, K, H/4, W/4)` of the last decoder layer, or of each."""
+        states = torch.stack(outputs.intermediate_hidden_states[0 if all_layers else -1 :])  # (layers, B, K, C)
+        mask_embeddings = self.mask_embedder(states)  # (layers, B, K, C_E)
+        pixel_embeddings = outputs.pixel_decoder_last_hidden_state  # (B, C_E, H/4, W/4)
+        return torch.einsum("lbkc,bchw->lbkhw", mask_embeddings, pixel_embeddings).unbind()

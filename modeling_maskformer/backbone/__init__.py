@@ -1,9 +1,9 @@
 """Any timm or transformers backbone -> features at strides 4, 8, 16 and 32."""
 
-from .build import build_backbone, dilate_last_stage, freeze_batch_norm
+from .build import build_backbone, dilate_last_stage, freeze_batch_norm, freeze_unused
 from .pyramid import STRIDES, FeaturePyramid, needs_pyramid
 from .timm_backbone import AnySizeTimmBackbone
-from .timm_models import create_timm_model, fill_timm_out_indices, timm_out_indices
+from .timm_models import complete_timm_config, create_timm_model, timm_out_indices
 from .weights import load_backbone_weights
 
 __all__ = [
@@ -11,10 +11,11 @@ __all__ = [
     "AnySizeTimmBackbone",
     "FeaturePyramid",
     "build_backbone",
+    "complete_timm_config",
     "create_timm_model",
     "dilate_last_stage",
-    "fill_timm_out_indices",
     "freeze_batch_norm",
+    "freeze_unused",
     "load_backbone_weights",
     "needs_pyramid",
     "timm_out_indices",

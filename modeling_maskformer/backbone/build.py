@@ -10,8 +10,10 @@ from transformers import AutoBackbone, PreTrainedConfig
 from transformers.models.maskformer.configuration_maskformer_swin import MaskFormerSwinConfig
 
 from .pyramid import STRIDES
-from .swin_backbone import SwinBackbone
+from .swin_backbone import AnySizeSwinBackbone
 from .timm_backbone import AnySizeTimmBackbone
+
+SWIN_TYPES = ("swin", MaskFormerSwinConfig.model_type)
 
 
 def build_backbone(backbone_config: PreTrainedConfig) -> nn.Module:
@@ -22,11 +24,13 @@ def build_backbone(backbone_config: PreTrainedConfig) -> nn.Module:
     """
     if backbone_config.model_type == "timm_backbone":
         return AnySizeTimmBackbone._from_config(backbone_config)
-    if backbone_config.model_type == "swin":
-        # transformers' MaskFormer checkpoints hold the Swin variant that takes any input size, under this name
-        backbone_config = MaskFormerSwinConfig.from_dict(backbone_config.to_dict())
-        backbone_config.out_features = ["stage1", "stage2", "stage3", "stage4"]
-        return SwinBackbone._from_config(backbone_config)
+    if backbone_config.model_type in SWIN_TYPES:
+        # transformers' MaskFormer checkpoints say "swin" for the variant that takes any input size. The config of the
+        # module says its own name: by "swin" transformers and peft would rename weights to those of its other Swin
+        fields = backbone_config.to_dict() | {"model_type": MaskFormerSwinConfig.model_type}
+        backbone_config = MaskFormerSwinConfig.from_dict(fields)
+        backbone_config.out_features = [f"stage{stage}" for stage in range(1, len(STRIDES) + 1)]
+        return AnySizeSwinBackbone._from_config(backbone_config)
     backbone = AutoBackbone.from_config(backbone_config)
     if len(backbone.channels) != len(STRIDES):
         raise ValueError(
@@ -62,6 +66,12 @@ def dilate_last_stage(backbone: nn.Module, dilations: Sequence[int]) -> None:
         )
     for conv, dilation in zip(convs, dilations, strict=True):
         conv.dilation = conv.padding = (dilation, dilation)
+
+
+def freeze_unused(backbone: nn.Module) -> None:
+    """Keeps weights of `backbone` that no feature map uses as they are: else plain DDP waits for their gradients."""
+    if isinstance(backbone, AnySizeSwinBackbone):
+        backbone.freeze_unused()
 
 
 def freeze_batch_norm(backbone: nn.Module) -> None:

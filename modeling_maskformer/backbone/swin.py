@@ -7,7 +7,7 @@ timm's has no such norms.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -50,16 +50,32 @@ class Swin:
 
     def config(self, drop_path: float = DROP_PATH_RATE) -> dict:
         """The `backbone_config` of a MaskFormer on it, with this rate of stochastic depth at the last block."""
-        return {
-            "model_type": "swin",
-            "image_size": self.image_size,
-            "embed_dim": self.embed_dim,
-            "depths": list(self.depths),
-            "num_heads": list(self.num_heads),
-            "window_size": self.window_size,
-            "drop_path_rate": drop_path,
-            "out_features": [f"stage{stage}" for stage in range(1, len(self.depths) + 1)],
-        }
+        return swin_config(
+            self.embed_dim, self.depths, self.num_heads, self.window_size, self.image_size, drop_path=drop_path
+        )
+
+
+def swin_config(
+    embed_dim: int,
+    depths: Sequence[int],
+    num_heads: Sequence[int],
+    window_size: int,
+    image_size: int,
+    mlp_ratio: float = 4.0,
+    drop_path: float = DROP_PATH_RATE,
+) -> dict:
+    """The `backbone_config` of a MaskFormer on a Swin, whose numbers are those of `Swin` and its MLPs' ratio."""
+    return {
+        "model_type": "swin",
+        "image_size": image_size,
+        "embed_dim": embed_dim,
+        "depths": list(depths),
+        "num_heads": list(num_heads),
+        "window_size": window_size,
+        "mlp_ratio": mlp_ratio,
+        "drop_path_rate": drop_path,
+        "out_features": [f"stage{stage}" for stage in range(1, len(depths) + 1)],
+    }
 
 
 SWINS = {
@@ -72,7 +88,23 @@ SWINS = {
 
 def timm_name_of(backbone: str) -> str:
     """timm's name of the weights of a backbone, which goes by that name or by one of `SWINS`."""
-    return SWINS[backbone].timm_name if backbone in SWINS else backbone
+    return SWINS[backbone].timm_name if backbone in SWINS else backbone.removeprefix("timm/")
+
+
+def names_in_transformers(name: str) -> tuple[str, ...]:
+    """What a weight of timm's or Microsoft's Swin is called in transformers' Swin for MaskFormer.
+
+    Three names where it holds the rows of query, key and value.
+    """
+    name = re.sub(r"^norm\.", "layernorm.", name)
+    name = re.sub(r"^norm(\d+)\.", r"hidden_states_norms.\1.", name)  # of the feature maps, in the original's files
+    if name.startswith("hidden_states_norms."):
+        return (name,)
+    name = f".{name}"
+    for old, new in _RENAMED.items():
+        name = name.replace(old, new)
+    parts = ("query", "key", "value") if ".qkv." in name else ("",)
+    return tuple(f"model{name.replace('.qkv.', f'.{part}.')}" for part in parts)
 
 
 def swin_weights(backbone: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -97,16 +129,8 @@ def swin_weights(backbone: nn.Module, weights: Mapping[str, Tensor]) -> dict[str
         name = re.sub(
             r"^layers\.(\d+)\.downsample", lambda match: f"layers.{int(match[1]) - stages_too_late}.downsample", name
         )
-        name = re.sub(r"^norm\.", "layernorm.", name)
-        name = f".{name}"
-        for old, new in _RENAMED.items():
-            name = name.replace(old, new)
-        name = f"model{name}"
-        if ".qkv." not in name:
-            renamed[name] = tensor
-            continue
-        for part, rows in zip(("query", "key", "value"), tensor.chunk(3), strict=True):
-            renamed[name.replace(".qkv.", f".{part}.")] = rows
+        names = names_in_transformers(name)
+        renamed |= zip(names, tensor.chunk(len(names)) if len(names) > 1 else [tensor], strict=True)
     return renamed
 
 

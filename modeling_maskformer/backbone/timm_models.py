@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, lru_cache, wraps
+from typing import Any
 
 import timm
 import torch
@@ -42,19 +43,26 @@ class SizeRule:
     is_tiled: bool = False
 
 
-@contextmanager
-def _on_meta() -> Iterator[None]:
-    """Tensors made inside have no numbers. They are float32, whatever the model around is being loaded as."""
-    dtype = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float32)
-    try:
-        with torch.device("meta"):
-            yield
-    finally:
-        torch.set_default_dtype(dtype)
+def _undisturbed(function: Callable) -> Callable:
+    """Runs `function` on the meta device and apart from what surrounds the caller, so that its answers can be kept.
+
+    A thread of its own knows none of the caller's contexts: fake tensors, a default device, autocast, inference mode.
+    """
+
+    @wraps(function)
+    def run(*arguments: Any) -> Any:
+        def on_meta() -> Any:
+            with torch.device("meta"), torch.no_grad():
+                return function(*arguments)
+
+        with ThreadPoolExecutor(max_workers=1) as executor:
+            return executor.submit(on_meta).result()
+
+    return run
 
 
 @lru_cache(maxsize=8)
+@_undisturbed
 def _meta_model(name: str, output_stride: int | None) -> tuple[nn.Module, dict[str, bool]]:
     """The feature extractor on the meta device, and the settings that let it take other sizes than its own."""
     if not timm.is_model(name):
@@ -64,9 +72,9 @@ def _meta_model(name: str, output_stride: int | None) -> tuple[nn.Module, dict[s
     # with it Swin, ViT and their relatives pad windows and resize position embeddings for each input
     for settings in ({"dynamic_img_size": True}, {}):
         try:
-            with _on_meta():
-                model = timm.create_model(name, features_only=True, output_stride=output_stride, **settings)
-            return model.eval(), settings
+            model = timm.create_model(name, features_only=True, output_stride=output_stride, **settings)
+            # the default dtype is another while a model is being loaded in half precision
+            return model.to(torch.float32).eval(), settings
         except Exception as error:  # models refuse a setting, or feature maps at all, in many ways
             reason = error
     raise ValueError(f"timm model {name!r} gives no feature maps (features_only): {reason}") from reason
@@ -120,9 +128,16 @@ def timm_out_indices(name: str, output_stride: int | None = None) -> list[int]:
     return found
 
 
-def fill_timm_out_indices(backbone_config: PreTrainedConfig) -> None:
-    """Sets `out_indices` of a timm backbone config that does not say which feature maps it wants."""
-    if isinstance(backbone_config, TimmBackboneConfig) and backbone_config.out_indices in (None, [-1]):
+def complete_timm_config(backbone_config: PreTrainedConfig) -> None:
+    """Completes a timm backbone's config, in place; other configs stay as they are.
+
+    A name as the Hub writes it, `timm/resnet50.a1_in1k`, becomes timm's own; where it is not said which feature maps
+    are wanted, `out_indices` becomes what `timm_out_indices` finds.
+    """
+    if not isinstance(backbone_config, TimmBackboneConfig):
+        return
+    backbone_config.backbone = backbone_config.backbone.removeprefix("timm/")
+    if backbone_config.out_indices in (None, [-1]):
         backbone_config.out_indices = timm_out_indices(backbone_config.backbone, backbone_config.output_stride)
 
 
@@ -165,11 +180,12 @@ def map_size(image_size: Sequence[int], stride: float) -> tuple[int, int]:
     return tuple(math.ceil(length / stride) for length in image_size)
 
 
+@_undisturbed
 def _map_sizes(model: nn.Module, image_size: tuple[int, int]) -> list[tuple[int, int]] | None:
     """Height and width of each feature map of a model on the meta device; None if it refuses this size."""
     try:
-        with torch.no_grad(), _on_meta(), _CheckedAttention():
-            features = model(torch.empty(1, 3, *image_size))
+        with _CheckedAttention():
+            features = model(torch.empty(1, 3, *image_size, dtype=torch.float32))
     except Exception:  # models refuse a size in many ways
         return None
     return [tuple(feature.shape[-2:]) for feature in channels_first(model, features)]

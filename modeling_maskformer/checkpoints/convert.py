@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from ..architectures import ARCHITECTURES
+from ..backbone.swin import swin_config
 from .architecture import Architecture, Kind, ResNetArchitecture, SwinArchitecture, infer_architecture
 from .errors import LayoutError
 from .names import name_table
@@ -17,7 +18,6 @@ from .unpickle import read_checkpoint
 # No shape tells these; every model of the original has them.
 NUM_HEADS = 8
 DROPOUT = 0.1
-DROP_PATH_RATE = 0.3
 
 
 def convert_weights(weights: Mapping[str, Tensor], architecture: Architecture) -> dict[str, Tensor]:
@@ -146,17 +146,14 @@ def build_backbone_config(backbone: ResNetArchitecture | SwinArchitecture) -> di
     """The `backbone_config` of this backbone: a timm ResNet or transformers' Swin, without pretrained weights."""
     if isinstance(backbone, ResNetArchitecture):
         return {"model_type": "timm_backbone", "backbone": backbone.timm_name, "use_pretrained_backbone": False}
-    return {
-        "model_type": "swin",
-        "image_size": 32 * backbone.window_size,  # the size it was pretrained with: 224 or 384
-        "embed_dim": backbone.embed_dim,
-        "depths": list(backbone.depths),
-        "num_heads": list(backbone.num_heads),
-        "window_size": backbone.window_size,
-        "mlp_ratio": backbone.mlp_ratio,
-        "drop_path_rate": DROP_PATH_RATE,
-        "out_features": [f"stage{stage}" for stage in range(1, len(backbone.depths) + 1)],
-    }
+    return swin_config(
+        backbone.embed_dim,
+        backbone.depths,
+        backbone.num_heads,
+        backbone.window_size,
+        image_size=32 * backbone.window_size,  # the size it was pretrained with: 224 or 384
+        mlp_ratio=backbone.mlp_ratio,
+    )
 
 
 def list_dilations(backbone: ResNetArchitecture | SwinArchitecture) -> list[int] | None:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..backbone.swin import names_in_transformers
 from .architecture import Architecture, DecoderArchitecture, Kind, ResNetArchitecture, SwinArchitecture
 
 BACKBONE = "model.pixel_level_module.encoder"
@@ -91,27 +92,21 @@ def _add_resnet(table: NameTable, backbone: ResNetArchitecture) -> None:
 
 
 def _add_swin(table: NameTable, backbone: SwinArchitecture) -> None:
-    table.add("backbone.patch_embed.proj", f"{BACKBONE}.model.embeddings.patch_embeddings.projection")
-    table.add("backbone.patch_embed.norm", f"{BACKBONE}.model.embeddings.norm")
+    modules = {"patch_embed.proj": ("weight", "bias"), "patch_embed.norm": ("weight", "bias")}
     for stage, depth in enumerate(backbone.depths):
-        stage_source, stage_target = f"backbone.layers.{stage}", f"{BACKBONE}.model.encoder.layers.{stage}"
         for block in range(depth):
-            source, target = f"{stage_source}.blocks.{block}", f"{stage_target}.blocks.{block}"
-            attention = f"{target}.attention.self"
-            table.add(f"{source}.norm1", f"{target}.layernorm_before")
-            table.add(f"{source}.attn.qkv", *(f"{attention}.{part}" for part in ("query", "key", "value")))
-            offsets = ("relative_position_bias_table", "relative_position_index")
-            table.add(f"{source}.attn", attention, leaves=offsets)
-            table.add(f"{source}.attn.proj", f"{target}.attention.output.dense")
-            table.add(f"{source}.norm2", f"{target}.layernorm_after")
-            table.add(f"{source}.mlp.fc1", f"{target}.intermediate.dense")
-            table.add(f"{source}.mlp.fc2", f"{target}.output.dense")
+            prefix = f"layers.{stage}.blocks.{block}"
+            modules |= {
+                f"{prefix}.{module}": ("weight", "bias")
+                for module in ("norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2")
+            }
+            modules[f"{prefix}.attn"] = ("relative_position_bias_table", "relative_position_index")
         if stage < len(backbone.depths) - 1:
-            table.add(
-                f"{stage_source}.downsample.reduction", f"{stage_target}.downsample.reduction", leaves=("weight",)
-            )
-            table.add(f"{stage_source}.downsample.norm", f"{stage_target}.downsample.norm")
-        table.add(f"backbone.norm{stage}", f"{BACKBONE}.hidden_states_norms.{stage}")
+            modules[f"layers.{stage}.downsample.reduction"] = ("weight",)
+            modules[f"layers.{stage}.downsample.norm"] = ("weight", "bias")
+        modules[f"norm{stage}"] = ("weight", "bias")
+    for name in (f"{module}.{leaf}" for module, leaves in modules.items() for leaf in leaves):
+        table.targets[f"backbone.{name}"] = tuple(f"{BACKBONE}.{target}" for target in names_in_transformers(name))
     # transformers' Swin has a last norm, whose output no feature map uses
     table.constants[f"{BACKBONE}.model.layernorm.weight"] = torch.ones(backbone.last_channels)
     table.constants[f"{BACKBONE}.model.layernorm.bias"] = torch.zeros(backbone.last_channels)

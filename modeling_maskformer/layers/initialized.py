@@ -1,6 +1,11 @@
-"""Linear and convolution layers that start as the original's do."""
+"""Linear and convolution layers that start as the original's do.
+
+They are built as PyTorch's own: adapters (peft) build layers of the class that they find.
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 from torch import nn
 
@@ -9,17 +14,18 @@ class XavierLinear(nn.Linear):
     """A Linear layer with Xavier-uniform weights and zero biases, as in DETR's transformer.
 
     Args:
-        in_features, out_features: widths.
+        in_features, out_features, bias, factory: those of `nn.Linear`.
         gain: factor of the Xavier bound.
     """
 
-    def __init__(self, in_features: int, out_features: int, gain: float = 1.0):
+    def __init__(self, in_features: int, out_features: int, bias: bool = True, gain: float = 1.0, **factory: Any):
         self.gain = gain
-        super().__init__(in_features, out_features)
+        super().__init__(in_features, out_features, bias, **factory)
 
     def reset_parameters(self) -> None:
         nn.init.xavier_uniform_(self.weight, gain=self.gain)
-        nn.init.zeros_(self.bias)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
 
 
 class KaimingConv2d(nn.Conv2d):

@@ -7,8 +7,6 @@ import math
 import torch
 from torch import Tensor
 
-from .remembered import remembered
-
 
 def sine_position_embedding(
     height: int,
@@ -19,12 +17,11 @@ def sine_position_embedding(
     temperature: float = 10000.0,
 ) -> Tensor:
     """`(H * W, C)` position embedding: half the channels say the row, half the column, both scaled to (0, 2 pi]."""
-    frequencies = temperature ** (
-        -2 * torch.div(torch.arange(channels // 2, device=device), 2, rounding_mode="floor") / (channels // 2)
-    )  # (C/2,)
+    channel = torch.arange(channels // 2, device=device, dtype=torch.float32)
+    frequencies = temperature ** (-2 * channel.div(2, rounding_mode="floor") / (channels // 2))  # (C/2,)
 
     def encode(length: int) -> Tensor:
-        position = torch.arange(1, length + 1, device=device) / (length + 1e-6) * 2 * math.pi
+        position = torch.arange(1, length + 1, device=device, dtype=torch.float32) / (length + 1e-6) * 2 * math.pi
         angles = position[:, None] * frequencies  # (length, C/2)
         return torch.stack((angles[:, 0::2].sin(), angles[:, 1::2].cos()), dim=2).flatten(1)
 
@@ -34,9 +31,6 @@ def sine_position_embedding(
 
 
 def position_embedding_of(feature: Tensor) -> Tensor:
-    """`(H * W, C)` position embedding of a feature map `(B, C, H, W)`, computed once for each size."""
+    """`(H * W, C)` position embedding of a feature map `(B, C, H, W)`, on its device and of its dtype."""
     channels, height, width = feature.shape[1:]
-    return _of_size(height, width, channels, feature.device, feature.dtype)
-
-
-_of_size = remembered(maxsize=64)(sine_position_embedding)
+    return sine_position_embedding(height, width, channels, feature.device, feature.dtype)

@@ -143,4 +143,6 @@ class TransformerModule(nn.Module):
             features = self.input_projection(features)
         positions = position_embedding_of(features)  # (H*W, C)
         memory = features.flatten(2).transpose(1, 2)  # (B, H*W, C)
-        return self.decoder(self.queries_embedder.weight, memory, positions, output_attentions)
+        # called, not read: an adapter or an offloaded weight answers the call only
+        queries = self.queries_embedder(torch.arange(self.queries_embedder.num_embeddings, device=memory.device))
+        return self.decoder(queries, memory, positions, output_attentions)

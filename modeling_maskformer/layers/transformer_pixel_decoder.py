@@ -9,7 +9,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .attention import Attention
 from .initialized import KaimingConv2d, XavierLinear
-from .pixel_decoder import PixelDecoder
+from .pixel_decoder import PixelDecoder, PixelDecoderOutput
 from .position_embedding import position_embedding_of
 
 
@@ -75,7 +75,7 @@ class TransformerPixelDecoder(PixelDecoder):
         self.input_projection = KaimingConv2d(in_channels[-1], channels, kernel_size=1)
         self.encoder = TransformerEncoder(channels, num_layers, num_heads, ffn_channels, dropout)
 
-    def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """The encoded stride-32 feature `(B, C, H/32, W/32)`, and the FPN's maps, coarsest first."""
+    def forward(self, features: Sequence[Tensor]) -> PixelDecoderOutput:
+        """Decodes features, finest first. The memory is the encoded map of stride 32."""
         encoded = self.encoder(self.input_projection(features[-1]))
         return super().forward([*features[:-1], encoded])

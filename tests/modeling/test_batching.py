@@ -68,17 +68,6 @@ def test_padding_beyond_the_largest_image_is_cut_as_well():
     torch.testing.assert_close(padded.masks_queries_logits[..., :16, :16], alone.masks_queries_logits)
 
 
-@pytest.mark.parametrize("queries", [4, 10, 40])
-def test_mask_logits_are_the_same_with_and_without_pixel_embeddings(queries):
-    model = tiny_model(decoder_config={"num_queries": queries}).eval()
-    pixels = torch.randn(2, 3, 64, 80)
-    with torch.no_grad():
-        folded, plain = model(pixels), model(pixels, output_hidden_states=True)
-    assert folded.pixel_decoder_last_hidden_state is None
-    assert plain.pixel_decoder_last_hidden_state.shape == (2, 32, 16, 20)
-    torch.testing.assert_close(folded.masks_queries_logits, plain.masks_queries_logits, atol=1e-4, rtol=1e-4)
-
-
 def test_the_loss_of_mixed_sizes_ignores_the_void_padding():
     model = tiny_model(use_auxiliary_loss=False).eval()
     image = torch.randn(3, 64, 64)
