@@ -50,6 +50,7 @@ def mask_costs(mask_logits: Sequence[Tensor], maps: TargetMaps) -> tuple[Tensor,
             height * width,
             maps.ids.shape[1],
             most,
+            HAS_ONE_LAYER=maps.ids.shape[1] == 1,
             PRECISION="ieee" if torch.get_float32_matmul_precision() == "highest" else "tf32",
             IS_HALF=logits.dtype in (torch.float16, torch.bfloat16),
             ALPHA=FOCAL_ALPHA,
@@ -83,6 +84,7 @@ def _costs_kernel(
     num_pixels,
     num_id_layers,
     num_segments,
+    HAS_ONE_LAYER: tl.constexpr,
     PRECISION: tl.constexpr,
     IS_HALF: tl.constexpr,
     ALPHA: tl.constexpr,
@@ -98,8 +100,11 @@ def _costs_kernel(
     is_query, is_segment = query < num_queries, segment < num_segments
     rows = output.to(tl.int64) * num_queries + query
     of_query = logits + rows[:, None] * num_pixels  # (QUERIES, 1)
-    layer = tl.load(layers + image * num_segments + segment, mask=is_segment, other=0)
-    of_segment = ids + ((image * num_id_layers + layer) * num_pixels)[None, :]  # (1, SEGMENTS)
+    if HAS_ONE_LAYER:
+        of_segment = ids + image.to(tl.int64) * num_pixels
+    else:
+        layer = tl.load(layers + image * num_segments + segment, mask=is_segment, other=0)
+        of_segment = ids + ((image * num_id_layers + layer) * num_pixels)[None, :]  # (1, SEGMENTS)
     void += image.to(tl.int64) * num_pixels
     difference_sums = tl.full([QUERIES, SEGMENTS], 0.0, tl.float32)  # of focal loss inside and outside the target
     overlaps = tl.full([QUERIES, SEGMENTS], 0.0, tl.float32)
@@ -115,7 +120,7 @@ def _costs_kernel(
         difference = tl.where(valid, ALPHA * right * right * (surprise - logit), 0.0) - outside
         outsides += outside
         probabilities += wrong
-        there = exists[:, None] & is_segment[None, :]
+        there = exists[:, None] if HAS_ONE_LAYER else exists[:, None] & is_segment[None, :]
         owner = tl.load(of_segment + pixel[:, None], mask=there, other=0).to(tl.int32)
         inside = tl.where(owner == (segment + 1)[None, :], 1.0, 0.0)  # (PIXELS, SEGMENTS)
         if IS_HALF:

@@ -24,11 +24,11 @@ from .focal_dice import FOCAL_ALPHA
 from .focal_triton import answer, blend, derivative
 from .point_sampling import Candidates
 
-PROGRAMS = 4  # on each of the GPU's processors
-CANDIDATES = 2048  # worked on side by side
+CANDIDATES = 1024  # worked on side by side
 CELLS = 256  # the same of the gradient
 STRIP = 16  # rows of cells that one thread of the gradient goes down; it has to visit one more
-FORWARD_WARPS, BACKWARD_WARPS = 16, 8
+SUM_WARPS, GRADIENT_WARPS = 16, 8
+SUM_PROGRAMS, GRADIENT_PROGRAMS = 3, 5  # on each of the GPU's processors, as many as their registers allow
 
 
 @dataclass
@@ -123,7 +123,7 @@ class _PairSums(torch.autograd.Function):
         sums = mask_logits.new_empty(num_pairs, 4, dtype=torch.float32)
         limits = mask_logits.new_empty(num_pairs, dtype=torch.int32)
         shares = mask_logits.new_empty(num_pairs, dtype=torch.float32)
-        programs = _num_programs(mask_logits)
+        programs = _num_programs(mask_logits, SUM_PROGRAMS)
         logits = limits.new_empty(programs, num_candidates if has_important else 0)
         if num_pairs:
             with torch.cuda.device_of(mask_logits):
@@ -137,7 +137,7 @@ class _PairSums(torch.autograd.Function):
                     *_sizes(mask_logits, ids),
                     **_constants(has_important),
                     CANDIDATES=CANDIDATES,
-                    num_warps=FORWARD_WARPS,
+                    num_warps=SUM_WARPS,
                 )
         ctx.save_for_backward(*arguments, starts, limits, shares)
         ctx.has_important = has_important
@@ -147,7 +147,7 @@ class _PairSums(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, by_sums: Tensor) -> tuple[Tensor | None, ...]:
         mask_logits, *_, ids, _, _, _, _ = ctx.saved_tensors
-        programs = _num_programs(mask_logits)
+        programs = _num_programs(mask_logits, GRADIENT_PROGRAMS)
         # what each cell gets from the candidates to its right and to its left
         parts = mask_logits.new_empty(programs, 2, *mask_logits.shape[1:], dtype=torch.float32)
         gradient = torch.empty_like(mask_logits)
@@ -162,17 +162,17 @@ class _PairSums(torch.autograd.Function):
                     **_constants(ctx.has_important),
                     CELLS=CELLS,
                     STRIP=STRIP,
-                    num_warps=BACKWARD_WARPS,
+                    num_warps=GRADIENT_WARPS,
                 )
         return gradient, *[None] * 9
 
 
-def _num_programs(mask_logits: Tensor) -> int:
-    """At most as many as work at one time, each of which takes pair after pair."""
+def _num_programs(mask_logits: Tensor, on_each: int) -> int:
+    """At most as many as work at one time, `on_each` processor, which take pair after pair."""
     device = mask_logits.device
     # without a GPU they are interpreted, one after the other
     processors = torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
-    return min(PROGRAMS * processors, max(1, len(mask_logits)))
+    return min(on_each * processors, max(1, len(mask_logits)))
 
 
 def _sizes(mask_logits: Tensor, ids: Tensor) -> tuple[int, ...]:
