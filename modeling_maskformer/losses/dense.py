@@ -11,22 +11,17 @@ losses keep something at stride 4 only:
 
 from __future__ import annotations
 
-from functools import cache
-from importlib.util import find_spec
-
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
-from transformers.utils import logging
 
 from ..fast_on_cpu import use_cpu_path
 from ..targets import void_value
 from .enlargement import Enlargement, enlarge, is_at_stride
 from .focal_dice import block_terms, dice_loss, focal_loss
 from .scratch import Scratch, block_size
-
-logger = logging.get_logger(__name__)
+from .triton_modules import triton_module
 
 NOWHERE = -1e4  # a logit that adds nothing to any loss where there is no target
 PIXELS_AT_ONCE = 1 << 24  # of the plain form, which needs some 50 bytes for each
@@ -85,29 +80,7 @@ def plain_pair_sums(
 
 def triton_kernels(mask_logits: Tensor, size: tuple[int, int]):
     """The module of kernels that can do the same on this device for logits of this size, or None."""
-    real = type(mask_logits) is Tensor and not torch.compiler.is_compiling()  # not fake, nor on several devices
-    if not real or not mask_logits.is_cuda or not is_at_stride(tuple(mask_logits.shape[1:]), size):
-        return None
-    return _working_kernels(mask_logits.device)
-
-
-@cache
-def _working_kernels(device: torch.device):
-    """The module, if Triton is there and can compile for this device, which also takes a C compiler."""
-    if find_spec("triton") is None or torch.cuda.get_device_capability(device) < (7, 0):
-        return None
-    try:
-        from . import dense_triton
-
-        logits = torch.zeros(1, 1, 1, device=device, requires_grad=True)
-        number = torch.zeros(1, dtype=torch.int64, device=device)
-        with torch.enable_grad():
-            sums = dense_triton.PairSums.apply(logits, number, number, number, number.view(1, 1, 1, 1))
-            torch.autograd.grad(sums.sum(), logits)
-    except Exception as error:
-        logger.warning(f"Triton cannot compile the dense mask loss here, so it is computed without: {error}")
-        return None
-    return dense_triton
+    return triton_module("dense_triton", mask_logits) if is_at_stride(tuple(mask_logits.shape[1:]), size) else None
 
 
 class _BlockedLosses(torch.autograd.Function):

@@ -23,6 +23,7 @@ from ..targets import void_value
 from .dense import NOWHERE
 from .enlargement import STRIDE
 from .focal_dice import FOCAL_ALPHA
+from .focal_triton import answer, blend, derivative
 
 SQUARES = 128  # worked on side by side
 STEPS = 8  # times so many squares are summed up by one program
@@ -81,6 +82,13 @@ class PairSums(torch.autograd.Function):
         return gradient, None, None, None, None
 
 
+def try_out(device: torch.device) -> None:
+    """Compiles the kernels, or raises what keeps them from it."""
+    logits = torch.zeros(1, 1, 1, device=device, requires_grad=True)
+    number = torch.zeros(1, dtype=torch.int64, device=device)
+    torch.autograd.grad(PairSums.apply(logits, number, number, number, number.view(1, 1, 1, 1)).sum(), logits)
+
+
 def _sizes(mask_logits: Tensor, id_maps: Tensor) -> tuple[int, ...]:
     return (*mask_logits.shape[1:], *id_maps.shape[1:])
 
@@ -114,31 +122,6 @@ def _pixel(index, offset: tl.constexpr, length, STRIDE: tl.constexpr):
 def _share(index, offset: tl.constexpr, length, STRIDE: tl.constexpr):
     """The share of the second of two cells in that pixel."""
     return tl.where(index + 1 < length, (offset + 0.5) / STRIDE, 1.0 * (offset // (STRIDE // 2)))
-
-
-@triton.jit
-def _blend(first, second, share):
-    return first + (second - first) * share
-
-
-@triton.jit
-def _answer(logit, inside, counted, NOWHERE: tl.constexpr):
-    """The probabilities of the wrong and of the right answer, and -log of the latter, accurate at both ends.
-
-    `inside` is 1 in the target and 0 elsewhere. Where a pixel does not count, nothing is wrong.
-    """
-    wrong_logit = tl.where(counted, logit - 2 * inside * logit, NOWHERE)
-    small = tl.exp(-tl.abs(wrong_logit))  # in 0 .. 1
-    larger = 1 / (1 + small)
-    smaller = small * larger
-    is_wrong = wrong_logit >= 0
-    # log(1 + small) / small by a fit, since Triton's logarithm is slow, and adding 1 would round most of `small` away
-    fit = 0.0434938998 + small * -0.00837115255
-    fit = 0.176874767 + small * (-0.106850029 + small * fit)
-    fit = 0.332719284 + small * (-0.244747742 + small * fit)
-    fit = 0.999999781 + small * (-0.499971745 + small * fit)
-    surprise = tl.maximum(wrong_logit, 0.0) + small * fit
-    return tl.where(is_wrong, larger, smaller), tl.where(is_wrong, smaller, larger), surprise
 
 
 @triton.jit
@@ -184,15 +167,15 @@ def _sum_kernel(
             pixel_row = _pixel(row, y, height, STRIDE)
             in_rows = exists & (pixel_row < target_height)
             share = _share(row, y, height, STRIDE)
-            at_left, at_right = _blend(upper_left, lower_left, share), _blend(upper_right, lower_right, share)
+            at_left, at_right = blend(upper_left, lower_left, share), blend(upper_right, lower_right, share)
             for x in tl.static_range(STRIDE):
                 pixel_column = _pixel(column, x, width, STRIDE)
                 counted = in_rows & (pixel_column < target_width)
                 pixel = pixel_row * target_width + pixel_column
                 owner = tl.load(id_map + pixel, mask=counted, other=VOID).to(tl.int32)
                 inside = tl.where(owner == number, 1.0, 0.0)
-                logit = _blend(at_left, at_right, _share(column, x, width, STRIDE))
-                wrong, _, surprise = _answer(logit, inside, owner != VOID, NOWHERE)
+                logit = blend(at_left, at_right, _share(column, x, width, STRIDE))
+                wrong, _, surprise = answer(logit, inside, owner != VOID, NOWHERE)
                 focal += (1 - ALPHA - (1 - 2 * ALPHA) * inside) * wrong * wrong * surprise
                 wrong_sum += wrong
                 wrong_inside += inside * wrong
@@ -264,7 +247,7 @@ def _gradient_kernel(
             pixel_row = _pixel(row, y, height, STRIDE)
             in_rows = exists & (pixel_row < target_height)
             share = _share(row, y, height, STRIDE)
-            at_left, at_right = _blend(upper_left, lower_left, share), _blend(upper_right, lower_right, share)
+            at_left, at_right = blend(upper_left, lower_left, share), blend(upper_right, lower_right, share)
             to_left = tl.full([SQUARES], 0.0, tl.float32)
             to_right = tl.full([SQUARES], 0.0, tl.float32)
             for x in tl.static_range(STRIDE):
@@ -274,11 +257,9 @@ def _gradient_kernel(
                 owner = tl.load(id_map + pixel, mask=counted, other=VOID).to(tl.int32)
                 inside = tl.where(owner == number, 1.0, 0.0)
                 column_share = _share(column, x, width, STRIDE)
-                logit = _blend(at_left, at_right, column_share)
-                wrong, right, surprise = _answer(logit, inside, owner != VOID, NOWHERE)
-                # the focal loss falls with a logit inside the target; both probabilities rise with every logit
-                of_focal = by_focal * (1 - ALPHA - inside) * wrong * (2 * right * surprise + wrong)
-                of_pixel = wrong * (of_focal + right * (by_predicted + by_overlap * inside))
+                logit = blend(at_left, at_right, column_share)
+                wrong, right, surprise = answer(logit, inside, owner != VOID, NOWHERE)
+                of_pixel = derivative(inside, wrong, right, surprise, by_focal, by_predicted, by_overlap, ALPHA)
                 to_left += of_pixel * (1 - column_share)
                 to_right += of_pixel * column_share
             to_upper_left += to_left * (1 - share)

@@ -17,6 +17,7 @@ from .assignment import Matches, assign, stays_on_device
 from .focal_dice import FOCAL_ALPHA, sigmoid_and_softplus
 from .scratch import Scratch, block_size
 from .targets import TargetMaps, Targets
+from .triton_modules import triton_module
 
 logger = logging.get_logger(__name__)
 
@@ -34,6 +35,9 @@ def mask_costs(mask_logits: Sequence[Tensor], maps: TargetMaps) -> tuple[Tensor,
     maps = maps.nearest(tuple(mask_logits[0].shape[-2:]))
     if use_cpu_path(mask_logits[0]):
         return _mask_costs_on_cpu(mask_logits, maps)
+    kernels = triton_module("matching_triton", mask_logits[0])
+    if kernels:
+        return kernels.mask_costs(mask_logits, maps)
     masks, valid = maps.masks().flatten(2).float(), (~maps.void).flatten(1).float()  # (B, S, P), (B, P)
     layers_at_once = max(1, LOGITS_AT_ONCE // mask_logits[0].numel())
     costs = [

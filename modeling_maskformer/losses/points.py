@@ -14,6 +14,7 @@ from .dense import NOWHERE
 from .focal_dice import BlockTerms, block_terms, dice_loss, focal_loss
 from .point_sampling import BilinearPoints, Candidates, draw_candidates, sample
 from .scratch import Scratch, block_size
+from .triton_modules import triton_module
 
 CANDIDATES_AT_ONCE = 1 << 26  # of the plain form, which needs some 20 bytes for each
 MASKS_IN_CACHE = 4  # blocks of candidates that a CPU works on at once, since most steps look at few of them
@@ -47,6 +48,11 @@ def point_losses(
         candidates = draw_candidates(ids, void, small, num_points, oversample_ratio, importance_sample_ratio)
         if use_cpu_path(mask_logits):
             return _BlockedLosses.apply(mask_logits, images, segments, layers, candidates)
+        kernels = triton_module("points_triton", mask_logits)
+        if kernels:
+            candidates_by_cell = kernels.sort_candidates(candidates, small)
+            focal, *sums = kernels.pair_sums(mask_logits, images, segments, layers, candidates_by_cell).unbind(1)
+            return focal / candidates.num_points[images], dice_loss(*sums)[0]
         masks_at_once = max(1, CANDIDATES_AT_ONCE // len(candidates.points))
         losses = []
         for some in zip(

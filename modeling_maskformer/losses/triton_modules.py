@@ -1,0 +1,39 @@
+"""Which modules of kernels work on a GPU: where Triton or a compiler is missing, plain twins run instead."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
+
+import torch
+from torch import Tensor
+from transformers.utils import logging
+
+logger = logging.get_logger(__name__)
+
+
+def triton_module(name: str, tensor: Tensor) -> ModuleType | None:
+    """The module of this package with that name, if its kernels work on this tensor.
+
+    None while a graph is captured, and for tensors of another class: fake ones, or those spread over several devices.
+    """
+    if type(tensor) is not Tensor or not tensor.is_cuda or torch.compiler.is_compiling():
+        return None
+    return _working_module(name, tensor.device)
+
+
+@cache
+def _working_module(name: str, device: torch.device) -> ModuleType | None:
+    """The module, if Triton is there and can compile for this device, which also takes a C compiler."""
+    if find_spec("triton") is None or torch.cuda.get_device_capability(device) < (7, 0):
+        return None
+    try:
+        module = import_module(f".{name}", __package__)
+        with torch.enable_grad(), torch.autocast("cuda", enabled=False):
+            module.try_out(device)
+    except Exception as error:
+        logger.warning(f"Triton cannot compile {name} here, so it is computed without: {error}")
+        return None
+    return module
