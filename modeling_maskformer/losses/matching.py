@@ -72,8 +72,8 @@ def _mask_costs_on_cpu(mask_logits: Sequence[Tensor], maps: TargetMaps) -> tuple
     batch_size, num_queries, height, width = mask_logits[0].shape
     most = maps.layers.shape[1]
     focal, dice = torch.zeros(2, len(mask_logits), batch_size, num_queries, most)
-    scratch = Scratch(maps.ids.device)
-    queries_at_once = max(1, block_size(maps.ids.device) // (height * width))
+    scratch = Scratch()
+    queries_at_once = max(1, block_size() // (height * width))
     for image in range(batch_size):
         pixels = _Pixels(maps.ids[image], maps.void[image], most)
         for layer, logits in enumerate(mask_logits):

@@ -105,7 +105,7 @@ class _BlockedLosses(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         focal, dice = torch.empty(2, len(mask_logits))
         ctx.inputs, ctx.images, saved = (mask_logits.shape, mask_logits.dtype), [], []
-        buffers = _Buffers(mask_logits.device)
+        buffers = _Buffers()
         for image in images.unique().tolist():
             pairs = (images == image).nonzero()[:, 0]
             points = _ImagePoints(candidates, image, tuple(mask_logits.shape[-2:]), buffers)
@@ -131,8 +131,8 @@ class _BlockedLosses(torch.autograd.Function):
 class _Buffers:
     """Memory for candidates, and for the uniform and the important points, whose gradients are needed at one time."""
 
-    def __init__(self, device: torch.device):
-        self.candidates, self.uniform, self.important = (Scratch(device) for _ in range(3))
+    def __init__(self):
+        self.candidates, self.uniform, self.important = (Scratch() for _ in range(3))
 
 
 class _ImagePoints:
@@ -148,7 +148,7 @@ class _ImagePoints:
         self.num_uniform = min(self.num_uniform, len(points))  # 0 where all is void
         self.num_points = max(1, self.num_uniform + self.num_important)
         self.interpolation, self.buffers = BilinearPoints(points, size), buffers
-        self.masks_at_once = max(1, MASKS_IN_CACHE * block_size(points.device) // max(1, len(points)))
+        self.masks_at_once = max(1, MASKS_IN_CACHE * block_size() // max(1, len(points)))
 
     def losses(
         self, mask_logits: Tensor, segments: Tensor, layers: Tensor, with_gradients: bool
