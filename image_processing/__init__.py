@@ -1,7 +1,7 @@
 """Images to batches, and what the model puts out to segments, pictures and files. Independent of the model."""
 
 from .drawing.visualization import draw_annotation, draw_instances, draw_panoptic, draw_semantic, side_by_side
-from .image_processing_maskformer import MaskFormerImageProcessor, PerPixelImageProcessor
+from .image_processing_maskformer import MaskFormerImageProcessor, PerPixelImageProcessor, SegmentationImageProcessor
 from .instance import Instances, instance_segmentation
 from .panoptic import panoptic_segmentation
 from .per_pixel import per_pixel_score_strips, per_pixel_scores, per_pixel_segmentation
@@ -20,6 +20,7 @@ __all__ = [
     "Instances",
     "MaskFormerImageProcessor",
     "PerPixelImageProcessor",
+    "SegmentationImageProcessor",
     "coco_instances",
     "decode_mask",
     "draw_annotation",

@@ -212,14 +212,11 @@ class SegmentationImageProcessor(TorchvisionBackend):
             sizes = [tuple(picture.shape[-2:]) for picture in pictures]
         padded = _padded_size(sizes, pad_size)
 
-        batch: dict[str, list[Tensor]] = {"pixel_values": [], "pixel_mask": []}
-        for picture in pictures:
-            picture = self.rescale_and_normalize(
-                picture, do_rescale, rescale_factor, do_normalize, image_mean, image_std
-            )
-            values, pixel_mask, _ = self.pad(picture[None], padded)
-            batch["pixel_values"].append(values[0])
-            batch["pixel_mask"].append(pixel_mask[0])
+        normalize = (do_rescale, rescale_factor, do_normalize, image_mean, image_std)
+        pictures = [self.rescale_and_normalize(picture, *normalize) for picture in pictures]
+        padded_pictures = [self.pad(picture[None], padded) for picture in pictures]
+        pixel_values, pixel_masks, _ = zip(*padded_pictures, strict=True)
+        batch = {"pixel_values": _join(pixel_values), "pixel_mask": _join(pixel_masks)}
         features = BatchFeature(batch, tensor_type=return_tensors)
         if maps is not None:
             maps = [resize_nearest(label_map, shape) for label_map, shape in zip(maps, sizes, strict=True)]
@@ -278,14 +275,15 @@ class SegmentationImageProcessor(TorchvisionBackend):
         The pixel mask (B, H, W) int64 is 1 at pixels of the image. Maps `(..., H, W)` are filled with `ignore_index`.
         """
         padding = _padding(images, padded_size)
-        pixel_mask = images.new_zeros((len(images), *padded_size), dtype=torch.int64)
-        pixel_mask[:, : images.shape[-2], : images.shape[-1]] = 1
+        pixel_mask = images.new_ones((len(images), *images.shape[-2:]), dtype=torch.int64)
+        pixel_mask = tvF.pad(pixel_mask, padding) if any(padding) else pixel_mask
         if segmentation_maps is not None:
             segmentation_maps = [
                 tvF.pad(label_map, _padding(label_map, padded_size), fill=ignore_index)
                 for label_map in segmentation_maps
             ]
-        return tvF.pad(images, padding, fill=fill), pixel_mask, segmentation_maps
+        images = tvF.pad(images, padding, fill=fill) if any(padding) else images  # torchvision copies for nothing
+        return images, pixel_mask, segmentation_maps
 
 
 class MaskFormerImageProcessor(PostProcessingMixin, SegmentationImageProcessor):
@@ -334,3 +332,8 @@ def _padded_size(sizes: Sequence[tuple[int, int]], pad_size: SizeDict | None) ->
                 f"of {pad_size.height}x{pad_size.width}."
             )
     return pad_size.height, pad_size.width
+
+
+def _join(parts: Sequence[Tensor]) -> Tensor:
+    """Tensors `(1, ...)` of one shape in one; a single one as it is, since fresh memory costs more than arithmetic."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))

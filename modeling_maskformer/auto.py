@@ -10,6 +10,7 @@ from transformers import (
     AutoModelForUniversalSegmentation,
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES
+from transformers.pipelines import PIPELINE_REGISTRY
 
 from .architectures import ARCHITECTURES
 from .configuration_maskformer import MaskFormerConfig, MaskFormerExtendedConfig
@@ -20,6 +21,8 @@ MASKFORMER_AUTO_CLASSES = (
     AutoModelForInstanceSegmentation,
     AutoModelForUniversalSegmentation,
 )
+
+PIPELINE = "modeling_maskformer.inference.pipeline.MaskFormerPipeline"
 
 
 def register() -> None:
@@ -38,3 +41,5 @@ def register() -> None:
             AutoModelForSemanticSegmentation.register(config_class, model_class, exist_ok=True)
             # pipelines look up nothing else, and log an error about models that are not in this table
             MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES[config_class.model_type] = model_class.__name__
+    # by its name: whoever makes no pipeline does not load it
+    PIPELINE_REGISTRY.supported_tasks["image-segmentation"]["impl"] = PIPELINE

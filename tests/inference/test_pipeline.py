@@ -4,10 +4,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny import tiny_model
 from transformers import ResNetConfig, pipeline
 from transformers.models.maskformer.configuration_maskformer import MaskFormerConfig
+from transformers.models.maskformer.image_processing_maskformer import (
+    MaskFormerImageProcessor as TransformersImageProcessor,
+)
 from transformers.models.maskformer.modeling_maskformer import MaskFormerForInstanceSegmentation
+from transformers.pipelines.image_segmentation import ImageSegmentationPipeline
 
+import modeling_maskformer  # noqa: F401  registers the pipeline
 from image_processing import MaskFormerImageProcessor
 
 
@@ -93,3 +99,31 @@ def test_images_come_from_a_generator_and_in_batches(model):
         assert len(found) == 3
         for results, others in zip(found, alone, strict=True):
             assert_same(results, others)
+
+
+def test_images_of_different_shape_share_a_batch_and_give_what_they_give_alone():
+    torch.manual_seed(0)
+    model = tiny_model().eval()
+    with torch.no_grad():
+        model.class_predictor.weight.normal_(0, 3)
+    processor = MaskFormerImageProcessor(size={"shortest_edge": 48, "longest_edge": 96}, size_divisor=0)
+    segmenter = pipeline("image-segmentation", model=model, image_processor=processor)
+    images = [image_of(60, 80), image_of(80, 60, 1), image_of(50, 90, 2)]
+    options = {"threshold": 0.1, "overlap_mask_area_threshold": 0.0}
+    alone = [segmenter(image, **options) for image in images]
+    assert any(alone)
+    for results, others in zip(segmenter(images, batch_size=2, **options), alone, strict=True):
+        assert [result["label"] for result in results] == [result["label"] for result in others]
+        for result, other in zip(results, others, strict=True):
+            assert result["score"] == pytest.approx(other["score"], abs=1e-4)
+            differ = np.asarray(result["mask"]) != np.asarray(other["mask"])
+            assert differ.mean() < 1e-3  # sums of a batch are rounded otherwise
+
+
+def test_other_models_get_the_pipeline_of_transformers(model):
+    ours = pipeline("image-segmentation", model=model, image_processor=MaskFormerImageProcessor())
+    theirs = pipeline("image-segmentation", model=model, image_processor=TransformersImageProcessor())
+    assert ours.is_ours and not theirs.is_ours
+    image = image_of(64, 64)
+    expected = ImageSegmentationPipeline(model=model, image_processor=TransformersImageProcessor())(image)
+    assert_same(theirs(image), expected)
