@@ -18,12 +18,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from modeling_maskformer.data.checks import check_dataset
+from modeling_maskformer.data.check_samples import check_dataset
 from modeling_maskformer.data.collate import EvaluationCollator, SegmentationDataset, collate_images
 from modeling_maskformer.data.label_matching import RelabelledSamples, match_labels
 from modeling_maskformer.evaluation.evaluator import Evaluator
 from modeling_maskformer.evaluation.image_size import resize_to_shortest_edge, sizes_to_try
-from modeling_maskformer.evaluation.report import nan_last, results_table, sweep_table, totals_of, write_results
+from modeling_maskformer.evaluation.results import nan_last, results_table, sweep_table, totals_of, write_results
 from modeling_maskformer.inference.loading import check_task, load_image_processor, load_model, task_of
 from modeling_maskformer.inference.multi_scale import TtaArguments
 from modeling_maskformer.training.arguments.argument_parser import ScriptArgumentParser

@@ -17,7 +17,7 @@ from .formats import FORMATS, choose_format
 from .labels import LabelSet
 from .samples import RowSamples, SampleSource
 from .shapes import ShapesDataset
-from .sources import open_tables
+from .tables import open_tables
 
 GENERATED = "shapes"
 NUM_GENERATED = {"train": 2000, "validation": 200}
@@ -119,7 +119,8 @@ def open_dataset(
             `images/` and `masks/`; one with COCO's official files; or a COCO JSON file.
         task: "semantic", "instance" or "panoptic".
         config_name: configuration of a Hub dataset; for "shapes", the size of the images in pixels (default 128).
-        annotation_format: "class_map", "channels", "coco_panoptic" or "coco_instance"; None looks at the data.
+        annotation_format: "class_map", "binary_mask", "channels", "coco_panoptic" or "coco_instance"; None looks at
+            the data.
         image_column: None finds it by its usual names.
         annotation_column: the column of maps or objects; None finds it by its usual names.
         id2label: names of the classes: a JSON file or its content, `{"0": "sky"}`, `{"sky": 0}`, `["sky"]` or COCO
