@@ -77,6 +77,12 @@ class SegmentationData:
         order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed)).tolist()
         return Subset(train, sorted(order[count:])), Subset(train, sorted(order[:count]))
 
+    @property
+    def has_validation_split(self) -> bool:
+        """Whether a split other than the one to train on is there to be measured on."""
+        name = self._split_name(None, VALIDATION_SPLITS)
+        return name is not None and name != self._split_name(None, TRAIN_SPLITS)
+
     def evaluation(self, split: str | None = None) -> SampleSource:
         """The samples of a split: by default of the validation split, else of the only one.
 

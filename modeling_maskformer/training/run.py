@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from torch.utils.data import Subset
 from transformers import set_seed
 from transformers.image_processing_utils import BaseImageProcessor
 
@@ -13,6 +14,7 @@ from ..architectures import ARCHITECTURES
 from ..data.augmentation import Augmentation
 from ..data.check_samples import check_classes, check_dataset
 from ..data.collate import EvaluationCollator, SegmentationDataset, TrainingCollator
+from ..data.held_out import HeldOut
 from ..data.labels import LabelSet
 from ..evaluation.evaluator import Evaluator
 from ..evaluation.results import results_table, write_results
@@ -55,6 +57,10 @@ def prepare_training(
     train, validation = data.train_and_validation(
         data_arguments.train_split, data_arguments.validation_split, data_arguments.validation_fraction, arguments.seed
     )
+    if isinstance(validation, Subset) and arguments.process_index == 0:
+        HeldOut(data_arguments.train_split, data_arguments.validation_fraction, arguments.seed).save(
+            Path(arguments.output_dir)
+        )
     found = check_dataset(train, data_arguments.check_samples, "training images")
     check_classes(found, data.labels, task)
     check_dataset(validation, data_arguments.check_samples, "validation images")
