@@ -27,7 +27,6 @@ setup(
         "huggingface_hub>=1.0",
         "jinja2>=3.1",
         "pycocotools>=2.0.8",
-        "torchmetrics>=1.5",
         "numpy>=1.26",
         "pillow>=10",
         "pyyaml>=6",

@@ -18,12 +18,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from modeling_maskformer.data.checks import check_dataset
+from transformers.utils import logging
+
+from modeling_maskformer.data.check_samples import check_dataset
 from modeling_maskformer.data.collate import EvaluationCollator, SegmentationDataset, collate_images
+from modeling_maskformer.data.datasets import SegmentationData
+from modeling_maskformer.data.held_out import held_out_of
 from modeling_maskformer.data.label_matching import RelabelledSamples, match_labels
+from modeling_maskformer.data.samples import SampleSource
 from modeling_maskformer.evaluation.evaluator import Evaluator
 from modeling_maskformer.evaluation.image_size import resize_to_shortest_edge, sizes_to_try
-from modeling_maskformer.evaluation.report import nan_last, results_table, sweep_table, totals_of, write_results
+from modeling_maskformer.evaluation.results import nan_last, results_table, sweep_table, totals_of, write_results
 from modeling_maskformer.inference.loading import check_task, load_image_processor, load_model, task_of
 from modeling_maskformer.inference.multi_scale import TtaArguments
 from modeling_maskformer.training.arguments.argument_parser import ScriptArgumentParser
@@ -31,6 +36,8 @@ from modeling_maskformer.training.arguments.arguments import MaskFormerTrainingA
 from modeling_maskformer.training.arguments.data_arguments import DataArguments
 from modeling_maskformer.training.arguments.device_defaults import default_num_workers, this_machine
 from modeling_maskformer.training.trainer import MaskFormerTrainer
+
+logger = logging.get_logger(__name__)
 
 
 @dataclass
@@ -140,7 +147,7 @@ def prepare_evaluation(
     for length in arguments.shortest_edge:  # a wrong one is found before hours of evaluation
         resize_to_shortest_edge(copy.deepcopy(image_processor), length)
     data = data_arguments.open(task)
-    samples = data.evaluation(data_arguments.validation_split)
+    samples = samples_to_measure(data, data_arguments, arguments.model)
     class_ids = match_labels(model.config.id2label, data.labels)
     check_dataset(samples, data_arguments.check_samples, "images")
     if image_processor.label_ids_to_fuse is None and data.labels.label_ids_to_fuse is not None:
@@ -168,6 +175,22 @@ def prepare_evaluation(
         ),
         make_predictor=tta.predictor_of(image_processor) if tta.tta else None,
     )
+
+
+def samples_to_measure(data: SegmentationData, data_arguments: DataArguments, model: str) -> SampleSource:
+    """The split asked for, the validation split, or else what the model's run has set aside of the training images."""
+    if data_arguments.validation_split is not None or data.has_validation_split:
+        return data.evaluation(data_arguments.validation_split)
+    held_out = held_out_of(model)
+    if held_out is None:
+        logger.warning(
+            "The dataset has no validation split, and the checkpoint does not say which images it was not trained on: "
+            "all are measured, training images may be among them."
+        )
+        return data.evaluation()
+    _, validation = data.train_and_validation(held_out.train_split, None, held_out.validation_fraction, held_out.seed)
+    logger.warning(f"Measured are the {len(validation)} images that the run has set aside.")
+    return validation
 
 
 if __name__ == "__main__":

@@ -19,9 +19,10 @@ from transformers.utils import logging
 
 from .columns import Columns, class_names
 from .errors import DataError
+from .formats.binary_mask import BinaryMaskFormat
 from .labels import LabelSet, NamedIds, make_label_set, read_named_ids, summarize
 from .samples import AnnotationFormat, file_stem, with_encoded_images
-from .sources import Tables
+from .tables import Tables
 
 logger = logging.get_logger(__name__)
 
@@ -49,6 +50,8 @@ def choose_labels(
     if reader.has_categories and reduce_labels:
         raise DataError("reduce_labels is for class ids in pixels; these annotations have COCO categories.")
     named = _names(tables, columns, id2label)
+    if isinstance(reader, BinaryMaskFormat):
+        named = _names_of_black_and_white(named)
     void_ids, background_ids = set(), set()
     if not reader.has_categories:
         void_ids = set() if ignore_index is None else {ignore_index}
@@ -73,6 +76,20 @@ def _names(tables: Tables, columns: Columns, id2label: str | Path | Mapping | li
     if given.things is None and tables.named is not None and tables.named.things is not None:
         return NamedIds(given.names, {raw: tables.named.things.get(raw, True) for raw in given.names})
     return given
+
+
+def _names_of_black_and_white(named: NamedIds | None) -> NamedIds:
+    """The names of 0 and 1, which 0 and 255 of the pixels become."""
+    if named is None:
+        logger.warning(
+            "The masks hold 0 and 255: these become the classes 'background' and 'foreground'. A label file "
+            '(id2label) names them, as {"0": "road", "255": "crack"}.'
+        )
+        return NamedIds({0: "background", 1: "foreground"})
+    if 255 not in named.names:
+        return named
+    things = named.things and {raw // 255: thing for raw, thing in named.things.items()}
+    return NamedIds({raw // 255: name for raw, name in named.names.items()}, things)
 
 
 def _names_in_table(rows: Dataset, columns: Columns) -> NamedIds | None:

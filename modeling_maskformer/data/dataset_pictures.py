@@ -11,7 +11,7 @@ from .columns import find_columns
 from .datasets import GENERATED, open_dataset
 from .errors import DataError
 from .samples import decode_rgb, with_encoded_images
-from .sources import open_tables
+from .tables import open_tables
 
 
 def dataset_pictures(

@@ -17,7 +17,7 @@ from .formats import FORMATS, choose_format
 from .labels import LabelSet
 from .samples import RowSamples, SampleSource
 from .shapes import ShapesDataset
-from .sources import open_tables
+from .tables import open_tables
 
 GENERATED = "shapes"
 NUM_GENERATED = {"train": 2000, "validation": 200}
@@ -77,6 +77,12 @@ class SegmentationData:
         order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed)).tolist()
         return Subset(train, sorted(order[count:])), Subset(train, sorted(order[:count]))
 
+    @property
+    def has_validation_split(self) -> bool:
+        """Whether a split other than the one to train on is there to be measured on."""
+        name = self._split_name(None, VALIDATION_SPLITS)
+        return name is not None and name != self._split_name(None, TRAIN_SPLITS)
+
     def evaluation(self, split: str | None = None) -> SampleSource:
         """The samples of a split: by default of the validation split, else of the only one.
 
@@ -119,7 +125,8 @@ def open_dataset(
             `images/` and `masks/`; one with COCO's official files; or a COCO JSON file.
         task: "semantic", "instance" or "panoptic".
         config_name: configuration of a Hub dataset; for "shapes", the size of the images in pixels (default 128).
-        annotation_format: "class_map", "channels", "coco_panoptic" or "coco_instance"; None looks at the data.
+        annotation_format: "class_map", "binary_mask", "channels", "coco_panoptic" or "coco_instance"; None looks at
+            the data.
         image_column: None finds it by its usual names.
         annotation_column: the column of maps or objects; None finds it by its usual names.
         id2label: names of the classes: a JSON file or its content, `{"0": "sky"}`, `{"sky": 0}`, `["sky"]` or COCO

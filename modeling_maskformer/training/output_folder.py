@@ -8,6 +8,7 @@ from pathlib import Path
 from accelerate.utils import broadcast_object_list
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME
 
+from ..data.held_out import HELD_OUT_NAME
 from .arguments.run_arguments import RunArguments
 from .cards.card_text import CARD_NAME, is_signed
 from .checkpoint_folders import UNFINISHED, checkpoints_in, last_checkpoint, problem_of, remove_unfinished
@@ -59,7 +60,7 @@ def traces_of_a_run(folder: Path) -> list[Path]:
     A card that somebody has written or edited is none of them.
     """
     results = ("train_results.json", "eval_results.json", "all_results.json", "trainer_state.json")
-    files = [folder / name for name in (CONFIG_NAME, SAFE_WEIGHTS_NAME, *results)]
+    files = [folder / name for name in (CONFIG_NAME, SAFE_WEIGHTS_NAME, HELD_OUT_NAME, *results)]
     if is_signed(folder / CARD_NAME):
         files.append(folder / CARD_NAME)
     unfinished = [path for path in folder.glob(f"{UNFINISHED}-*") if path.is_dir()]

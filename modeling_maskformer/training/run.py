@@ -6,16 +6,18 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from torch.utils.data import Subset
 from transformers import set_seed
 from transformers.image_processing_utils import BaseImageProcessor
 
 from ..architectures import ARCHITECTURES
 from ..data.augmentation import Augmentation
-from ..data.checks import check_dataset
+from ..data.check_samples import check_classes, check_dataset
 from ..data.collate import EvaluationCollator, SegmentationDataset, TrainingCollator
+from ..data.held_out import HeldOut
 from ..data.labels import LabelSet
 from ..evaluation.evaluator import Evaluator
-from ..evaluation.report import results_table, write_results
+from ..evaluation.results import results_table, write_results
 from ..inference.loading import check_task, load_image_processor
 from ..inference.pictures import draw_samples
 from ..inference.predictor import Predictor
@@ -55,8 +57,13 @@ def prepare_training(
     train, validation = data.train_and_validation(
         data_arguments.train_split, data_arguments.validation_split, data_arguments.validation_fraction, arguments.seed
     )
-    for samples, name in ((train, "training images"), (validation, "validation images")):
-        check_dataset(samples, data_arguments.check_samples, name)
+    if isinstance(validation, Subset) and arguments.process_index == 0:
+        HeldOut(data_arguments.train_split, data_arguments.validation_fraction, arguments.seed).save(
+            Path(arguments.output_dir)
+        )
+    found = check_dataset(train, data_arguments.check_samples, "training images")
+    check_classes(found, data.labels, task)
+    check_dataset(validation, data_arguments.check_samples, "validation images")
     model = build_model(model_arguments, data.labels.id2label, task)
     if arguments.activation_checkpointing and not any(hasattr(m, "gradient_checkpointing") for m in model.modules()):
         raise ValueError("--activation_checkpointing has no effect: this model has no layers that can do it.")

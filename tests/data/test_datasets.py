@@ -85,6 +85,39 @@ def test_a_dataset_that_is_neither_here_nor_on_the_hub_is_named(name, monkeypatc
         open_dataset(name, "semantic")
 
 
+@pytest.fixture
+def black_and_white(tmp_path, save_picture):
+    """A folder of 10 pictures and masks of 0 and 255; the first masks may be without white."""
+
+    def make(mode="L", without_white=0):
+        rng = np.random.default_rng(0)
+        for number in range(10):
+            save_picture(tmp_path / "bw" / "images" / f"{number}.png", rng.integers(0, 255, (8, 6, 3), np.uint8))
+            mask = rng.choice(np.uint8([0, 255]), (8, 6)) * np.uint8(number >= without_white)
+            picture = Image.fromarray(mask).convert(mode)
+            save_picture(tmp_path / "bw" / "masks" / f"{number}.png", picture)
+        return tmp_path / "bw"
+
+    return make
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
+def test_masks_of_0_and_255_have_two_classes(black_and_white, mode, caplog):
+    data = open_dataset(str(black_and_white(mode)), "semantic")
+    assert data.labels.names == ("background", "foreground") and "become the classes" in caplog.text
+    sample = data.splits["train"][3]
+    assert sample.segments.class_ids.tolist() == [0, 1] and not sample.segments.void.any()
+    for names in ({"0": "road", "255": "crack"}, ["road", "crack"]):
+        assert open_dataset(str(black_and_white(mode)), "semantic", id2label=names).labels.names == ("road", "crack")
+
+
+def test_255_stays_void_where_there_are_other_classes(black_and_white, save_picture):
+    folder = black_and_white()
+    save_picture(folder / "masks" / "9.png", np.full((8, 6), 1, np.uint8))
+    data = open_dataset(str(folder), "semantic")
+    assert data.labels.names == ("class_0", "class_1") and data.splits["train"][3].segments.void.any()
+
+
 # Folders for load_dataset
 
 

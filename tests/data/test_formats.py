@@ -8,7 +8,13 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from modeling_maskformer.data.errors import DataError
-from modeling_maskformer.data.formats import ChannelsFormat, ClassMapFormat, CocoInstanceFormat, CocoPanopticFormat
+from modeling_maskformer.data.formats import (
+    BinaryMaskFormat,
+    ChannelsFormat,
+    ClassMapFormat,
+    CocoInstanceFormat,
+    CocoPanopticFormat,
+)
 from modeling_maskformer.data.formats.id_maps import unique_ids
 from modeling_maskformer.data.labels import NamedIds, make_label_set
 
@@ -52,6 +58,32 @@ def test_a_class_map_has_one_segment_per_class(mode):
     for class_id, (mask,) in masks.items():
         assert (mask == (class_map == class_id)).all()
     assert (segments.void.numpy() == (class_map == 255)).all()
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGB", "RGBA", "LA"])
+def test_masks_of_0_and_255_are_background_and_foreground(mode):
+    white = random_map([0, 255]).astype(np.uint8)
+    picture = Image.fromarray(white)
+    if mode == "P":
+        picture.putpalette([value for grey in range(256) for value in (grey, 0, 0)])
+    elif mode != "L":
+        picture = picture.convert(mode)
+    if "A" in mode:
+        picture.putalpha(Image.new("L", SIZE[::-1], 128))
+    assert picture.mode == mode
+    labels = make_label_set(NamedIds({0: "road", 1: "crack"}), void_ids=[255])
+    segments = BinaryMaskFormat("label").read({"label": picture}, labels, "semantic", SIZE)
+    masks = masks_by_class(segments)
+    assert (masks[0][0] == (white == 0)).all() and (masks[1][0] == (white == 255)).all()
+    assert not segments.void.any()
+
+
+def test_a_mask_that_is_not_black_and_white_is_refused_as_one():
+    grey = Image.fromarray(random_map([0, 17, 255]).astype(np.uint8))
+    with pytest.raises(DataError, match="has value 17, the others only 0 and 255"):
+        BinaryMaskFormat("label").class_ids({"label": grey})
+    with pytest.raises(DataError, match="has colours"):
+        BinaryMaskFormat("label").class_ids({"label": Image.new("RGB", (7, 9), (255, 0, 0))})
 
 
 @pytest.mark.parametrize("mode", ["RGB", "F", "LA"])

@@ -6,7 +6,7 @@ import shutil
 import pytest
 import transformers
 from PIL import Image
-from script_runs import run
+from script_runs import BRIEF, SMALL, run
 from torchvision.transforms.v2 import functional as tvF
 
 from modeling_maskformer.evaluation import metric_for_task
@@ -15,7 +15,7 @@ from modeling_maskformer.evaluation.image_size import resize_to_shortest_edge, s
 from modeling_maskformer.inference.loading import load_image_processor, load_model
 from modeling_maskformer.inference.multi_scale import MultiScalePredictor
 from modeling_maskformer.targets import segments_from_class_map
-from scripts import evaluate
+from scripts import evaluate, train
 
 
 @pytest.mark.parametrize("task", ["semantic", "instance", "panoptic"])
@@ -37,6 +37,32 @@ def test_a_run_is_measured_as_at_its_end(trained, street, street_objects, tmp_pa
 def measured(model, dataset, output, *flags):
     run(evaluate.main, "--model", model, "--dataset", dataset, "--output_file", output, "--use_cpu", *flags)
     return json.loads(output.read_text())
+
+
+@pytest.mark.parametrize("part", ["", "checkpoint-3"])
+def test_without_a_validation_split_the_images_that_were_set_aside_are_measured(set_aside, tmp_path, caplog, part):
+    folder, dataset = set_aside
+    found = measured(folder / part, dataset, tmp_path / "results.json")
+    expected = json.loads((folder / "eval_results.json").read_text())
+    assert found["num_images"] == 2 and "2 images that the run has set aside" in caplog.text
+    assert found["mean_iou"] == pytest.approx(expected["mean_iou"], abs=1e-4)
+
+
+def test_it_is_said_that_training_images_may_be_measured(trained, set_aside, tmp_path, caplog):
+    assert measured(trained["semantic"], set_aside[1], tmp_path / "results.json")["num_images"] == 6
+    assert "training images may be among them" in caplog.text
+
+
+@pytest.fixture(scope="module")
+def set_aside(street, tmp_path_factory):
+    """A run on a dataset without a validation split, and that dataset."""
+    dataset = tmp_path_factory.mktemp("one_split") / "street"
+    shutil.copytree(street / "train", dataset)
+    shutil.copy(street / "id2label.json", dataset)
+    folder = dataset.parent / "run"
+    flags = ["--validation_fraction", 0.34, "--output_dir", folder, *SMALL, *BRIEF]
+    run(train.main, "--dataset", dataset, "--task", "semantic", *flags)
+    return folder, dataset
 
 
 def test_batches_and_workers_change_no_number(trained, street_objects, tmp_path):

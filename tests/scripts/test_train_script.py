@@ -109,6 +109,16 @@ def test_bad_data_is_named_before_training(street, tmp_path, refused):
     assert "no mask" in missing
 
 
+def test_a_run_that_could_learn_nothing_is_refused(street, tmp_path, refused):
+    folder = shutil.copytree(street, tmp_path / "one_class")
+    for path in folder.glob("*/masks/*.png"):
+        mask = np.asarray(Image.open(path))
+        Image.fromarray(np.where(mask == 1, 1, 255).astype(np.uint8)).save(path)
+    out = ["--output_dir", tmp_path / "out"]
+    error = refused(train.main, "--dataset", folder, "--task", "semantic", *out, *SMALL, *BRIEF)
+    assert "are of one class, 'road'" in error and "--ignore_index" in error
+
+
 def test_bad_arguments_are_refused_before_training(street, trained, tmp_path, refused):
     data = ["--dataset", street, "--task", "semantic"]
     out = ["--output_dir", tmp_path / "out"]

@@ -1,13 +1,15 @@
 """Ways to write segments down: each file turns the annotation of one row into `Segments`."""
 
+from .binary_mask import BinaryMaskFormat
 from .channels import ChannelsFormat
-from .choice import FORMATS, choose_format
 from .class_map import ClassMapFormat
 from .coco_instance import CocoInstanceFormat
 from .coco_panoptic import CocoPanopticFormat
+from .detect_format import FORMATS, choose_format
 
 __all__ = [
     "FORMATS",
+    "BinaryMaskFormat",
     "ChannelsFormat",
     "ClassMapFormat",
     "CocoInstanceFormat",

@@ -46,6 +46,7 @@ class DataArguments:
         default=None,
         metadata={
             "help": f"One of {', '.join(FORMATS)}. Default: found by looking. class_map: pixel = class id. "
+            "binary_mask: 0 = background, 255 = foreground. "
             "channels: red = class id, green = instance id. coco_*: as COCO's panoptic and instance annotations."
         },
     )
@@ -57,7 +58,11 @@ class DataArguments:
         },
     )
     reduce_labels: bool = field(
-        default=False, metadata={"help": "Class id 0 is background and no class; id 1 becomes class 0."}
+        default=False,
+        metadata={
+            "help": "Pixels of id 0 are unlabelled, so nothing is learnt of them, and id 1 becomes class 0 (as in "
+            "ADE20K). Leave it out where id 0 is a background to be told from the classes."
+        },
     )
     ignore_index: int = field(
         default=255, metadata={"help": "Class id of unlabelled pixels, which train nothing and count in no metric."}

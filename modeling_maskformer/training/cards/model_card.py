@@ -19,12 +19,12 @@ from transformers import PreTrainedModel, TrainerState
 from ...backbone.swin import timm_name_of
 from ...data.datasets import GENERATED
 from ...evaluation.evaluator import Evaluator
-from ...evaluation.report import number_text
+from ...evaluation.results import number_text
 from ..arguments.arguments import MaskFormerTrainingArguments
 from ..arguments.data_arguments import DataArguments
 from ..arguments.model_arguments import ModelArguments
 from ..arguments.run_arguments import AugmentationArguments
-from ..environment import duration, hardware, versions
+from ..hardware import duration, hardware, versions
 from .card_text import CARD_NAME, is_signed, render_card, shown_command, sign, without_folders
 
 TEMPLATE = Path(__file__).with_name("model_card.md.jinja")

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from modeling_maskformer.data.checks import check_dataset
+from modeling_maskformer.data.check_samples import check_classes, check_dataset
 from modeling_maskformer.data.datasets import open_dataset
 from modeling_maskformer.data.errors import DataError
+from modeling_maskformer.data.labels import NamedIds, make_label_set
 
 
 def test_a_good_dataset_passes(paired_folder):
@@ -63,3 +64,32 @@ def test_a_dataset_without_samples_or_segments_is_refused(paired_folder, save_pi
     save_picture(paired_folder() / "masks" / "0.png", np.full((8, 6), 255, np.uint8))
     with pytest.raises(DataError, match="None of the 3 samples looked at has a segment"):
         check_dataset(Counted(samples, 3))
+
+
+def test_what_is_found_is_counted_by_class(paired_folder):
+    samples = open_dataset(str(paired_folder()), "semantic").splits["train"]
+    assert check_dataset(samples) == {0: 5, 1: 5, 2: 5}
+
+
+@pytest.mark.parametrize(
+    ("void_ids", "reduce_labels", "mended_by"),
+    [
+        ([255], False, "--annotation_format binary_mask"),
+        ([0, 255], True, "--reduce_labels"),
+        ([], False, "background"),
+    ],
+)
+def test_one_class_and_void_around_it_is_no_task(void_ids, reduce_labels, mended_by):
+    labels = make_label_set(NamedIds({0: "sky", 1: "crack", 2: "car"}), void_ids, (), reduce_labels)
+    name = labels.names[1]
+    with pytest.raises(DataError, match=f"are of one class, '{name}', .*{mended_by}"):
+        check_classes({1: 30}, labels, "semantic")
+    check_classes({0: 2, 1: 30}, labels, "semantic")
+    check_classes({1: 30}, labels, "instance")  # objects differ from what is around them
+    check_classes({}, labels, "semantic")  # no image was looked at
+
+
+def test_a_label_set_of_one_class_is_refused_where_no_image_was_looked_at():
+    labels = make_label_set(NamedIds({0: "sky"}), [255])
+    with pytest.raises(DataError, match="one class, 'sky'"):
+        check_classes({}, labels, "panoptic")

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 from datasets import Dataset
+from tqdm.auto import tqdm
 
 from ..columns import Columns, describe
 from ..errors import DataError
 from ..samples import AnnotationFormat, decode_image, with_encoded_images
+from .binary_mask import BinaryMaskFormat, is_black_and_white
 from .channels import ChannelsFormat
 from .class_map import ClassMapFormat
 from .coco_instance import CocoInstanceFormat
 from .coco_panoptic import CocoPanopticFormat
 from .id_maps import INTEGER_MODES
 
-FORMATS = ("class_map", "channels", "coco_panoptic", "coco_instance")
+FORMATS = ("class_map", "binary_mask", "channels", "coco_panoptic", "coco_instance")
 NUM_PEEKED = 8  # pictures looked at to tell class maps from channels
 
 
@@ -41,6 +46,7 @@ def choose_format(name: str | None, rows: Dataset, columns: Columns, task: str) 
         )
     reader = {
         "class_map": lambda: ClassMapFormat(columns.map),
+        "binary_mask": lambda: BinaryMaskFormat(columns.map),
         "channels": lambda: ChannelsFormat(columns.map),
         "coco_panoptic": lambda: CocoPanopticFormat(columns.map, columns.info),
         "coco_instance": lambda: CocoInstanceFormat(columns.objects),
@@ -65,6 +71,8 @@ def _detect(rows: Dataset, columns: Columns, task: str) -> str:
         )
     peeked = with_encoded_images(rows.select_columns([columns.map]))
     values = [peeked[index][columns.map] for index in range(min(NUM_PEEKED, len(rows)))]
+    if is_black_and_white(values, columns.map) and is_black_and_white(_all_values(peeked, columns.map), columns.map):
+        return "binary_mask"
     if isinstance(values[0], (list, np.ndarray)):
         return "class_map"
     try:
@@ -78,6 +86,12 @@ def _detect(rows: Dataset, columns: Columns, task: str) -> str:
     modes = ", ".join(sorted({picture.mode for picture in pictures}))
     raise DataError(
         f"The pictures in column '{columns.map}' have mode {modes}. Expected are single-channel maps of class ids "
-        "(mode L, P or I), RGB with class ids in red, instance ids in green and nothing in blue, or RGB with a "
-        "segments_info column beside it (COCO panoptic). Colours have to be translated to class ids first."
+        "(mode L, P or I), masks of 0 and 255, RGB with class ids in red, instance ids in green and nothing in blue, "
+        "or RGB with a segments_info column beside it (COCO panoptic). Colours have to be translated to class ids "
+        "first."
     )
+
+
+def _all_values(rows: Dataset, column: str) -> Iterator[Any]:
+    """Every annotation of a table, one at a time: the first ones being black and white may be chance."""
+    return (row[column] for row in tqdm(rows, desc="Looking for values but 0 and 255", leave=False))

@@ -3,7 +3,7 @@
 import json
 import math
 
-from modeling_maskformer.evaluation.report import results_table, write_results
+from modeling_maskformer.evaluation.results import results_table, write_results
 
 RESULTS = {
     "pq": 0.25,

@@ -1,0 +1,76 @@
+"""Masks of 0 and 255, as drawing tools and scripts write them: black is background, white is foreground."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ...targets import Segments
+from ..errors import DataError
+from ..labels import LabelSet
+from ..samples import decode_image
+from .id_maps import INTEGER_MODES, segments_of_ids, unique_ids
+
+BLACK_AND_WHITE = {0, 255}
+
+
+@dataclass
+class BinaryMaskFormat:
+    """Row -> one segment for each of two classes; 0 is class 0 and 255 is class 1, in one channel or equal ones."""
+
+    column: str
+    tasks = ("semantic", "panoptic")
+    has_categories = False
+    why = "black and white do not tell objects apart"
+
+    def read(self, row: Mapping[str, Any], labels: LabelSet, task: str, size: tuple[int, int]) -> Segments:
+        classes, index = self._classes(row)
+        return segments_of_ids(index, labels.labels_of(classes), np.zeros(len(classes), dtype=bool), merge=True)
+
+    def class_ids(self, row: Mapping[str, Any]) -> dict[int, bool]:
+        """0 where there is black, 1 where there is white; none of them is a thing."""
+        return dict.fromkeys(self._classes(row)[0].tolist(), False)
+
+    def _classes(self, row: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+        values, index = unique_ids(read_grey(row[self.column], self.column))
+        other = set(values.tolist()) - BLACK_AND_WHITE
+        if other:
+            raise DataError(
+                f"the mask in column '{self.column}' has value {min(other)}, the others only 0 and 255: name the form "
+                "with annotation_format if 255 is void (class_map)"
+            )
+        return values // 255, index
+
+
+def read_grey(value: Any, column: str) -> np.ndarray:
+    """`(H, W)` values of a picture of one channel, or of equal colour channels.
+
+    Raises:
+        DataError: it cannot be read, or has colours.
+    """
+    picture = value if isinstance(value, (list, np.ndarray)) else decode_image(value, column)
+    pixels = np.asarray(picture)
+    if pixels.ndim == 3 and picture.mode in ("RGB", "RGBA", "LA"):
+        colours = pixels[..., : 1 if picture.mode == "LA" else 3]  # not the transparency
+        if (colours != colours[..., :1]).any():
+            raise DataError(f"the mask in column '{column}' has colours: black and white are expected")
+        return colours[..., 0]
+    if pixels.ndim != 2 or not (pixels.dtype.kind in "iu" or getattr(picture, "mode", "") in INTEGER_MODES):
+        raise DataError(f"the mask in column '{column}' has {pixels.shape} values of {pixels.dtype}: (H, W) integers")
+    return pixels
+
+
+def is_black_and_white(values: Iterable[Any], column: str) -> bool:
+    """Whether pictures hold 0 and 255 and nothing else, both among them."""
+    found: set[int] = set()
+    for value in values:
+        try:
+            found |= set(np.unique(read_grey(value, column)).tolist())
+        except DataError:
+            return False
+        if not found <= BLACK_AND_WHITE:
+            return False
+    return found == BLACK_AND_WHITE
