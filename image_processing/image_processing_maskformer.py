@@ -28,8 +28,6 @@ from .annotations import as_annotations, as_compact_targets, masks_and_classes, 
 from .images import as_list, has_gray_arrays, with_eight_bits
 from .post_processing import PostProcessingMixin, SemanticPostProcessingMixin
 
-TASKS = ("semantic", "instance", "panoptic")
-
 logger = logging.get_logger(__name__)
 
 # Keys of saved processors that are no arguments of this one: written by every processor, or by old ones.
@@ -45,14 +43,13 @@ class MaskFormerImageProcessorKwargs(ImagesKwargs, total=False):
     do_reduce_labels: bool
     num_labels: int | None
     label_ids_to_fuse: list[int] | None
-    task: str | None
 
 
 class SegmentationImageProcessor(TorchvisionBackend):
     """Batches of `pixel_values` and `pixel_mask` (and targets) for MaskFormer and the per-pixel baselines.
 
     Arguments, defaults, pixel values and saved files are those of transformers' `MaskFormerImageProcessor`, with three
-    additions: compact targets (`segment_ids`), `label_ids_to_fuse` and `task`. The dictionary of a processor
+    additions: compact targets (`segment_ids`) and `label_ids_to_fuse`. The dictionary of a processor
     (`to_dict`, or its JSON file), also an old one, has its arguments: `MaskFormerImageProcessor(**dictionary)`.
 
     Args:
@@ -68,7 +65,6 @@ class SegmentationImageProcessor(TorchvisionBackend):
         do_reduce_labels: 0 in `segmentation_maps` becomes `ignore_index` (needed then), any other value one less.
         num_labels: kept and saved for transformers.
         label_ids_to_fuse: classes of stuff, which panoptic results show as one segment each. Saved.
-        task: what the model was trained for, "semantic", "instance" or "panoptic", or None if nobody knows. Saved.
             transformers' pipeline asks for panoptic results if nothing else is said: of a "semantic" model it then
             gets the semantic result.
     """
@@ -90,7 +86,6 @@ class SegmentationImageProcessor(TorchvisionBackend):
     do_reduce_labels = False
     ignore_index = None
     label_ids_to_fuse = None
-    task = None
 
     def __init__(
         self,
@@ -111,8 +106,6 @@ class SegmentationImageProcessor(TorchvisionBackend):
         kwargs["size"] = get_size_dict(size, max_size=max_size, default_to_square=False)
         if kwargs.get("label_ids_to_fuse") is not None:
             kwargs["label_ids_to_fuse"] = sorted(int(label) for label in kwargs["label_ids_to_fuse"])
-        if kwargs.get("task") not in (None, *TASKS):
-            raise ValueError(f"`task` must be one of {', '.join(TASKS)}, or None; got {kwargs['task']!r}.")
         super().__init__(**kwargs)
         if self.do_reduce_labels and self.ignore_index is None:
             logger.warning_once("`do_reduce_labels` needs an `ignore_index` as soon as there are segmentation maps.")

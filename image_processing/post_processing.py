@@ -76,10 +76,9 @@ class SemanticPostProcessingMixin:
 
 
 class PostProcessingMixin(SemanticPostProcessingMixin):
-    """The three `post_process_*` methods, for a class with attributes `label_ids_to_fuse` and `task`."""
+    """The three `post_process_*` methods, for a class with an attribute `label_ids_to_fuse`."""
 
     label_ids_to_fuse: list[int] | None
-    task: str | None
 
     def post_process_instance_segmentation(
         self,

@@ -17,6 +17,8 @@ from transformers.utils import ModelOutput
 
 from image_processing import SegmentationImageProcessor
 
+from .loading import task_of
+
 READ_BY_POST_PROCESSING = ("class_queries_logits", "masks_queries_logits", "logits", "image_sizes")
 
 
@@ -25,8 +27,8 @@ class MaskFormerPipeline(ImageSegmentationPipeline):
 
     Calls, arguments and results are those of transformers' pipeline, which it is for any other model. Three things
     differ where the image processor is this package's: images of different shape may share a batch (`batch_size`);
-    without `subtask` a model that was trained for semantic segmentation, as its image processor says, gives its
-    semantic result; and results are made where the logits are, so that only these results leave a GPU.
+    without `subtask` a model that was trained for semantic segmentation, as its config says, gives its semantic
+    result; and results are made where the logits are, so that only these results leave a GPU.
     """
 
     @property
@@ -87,8 +89,7 @@ class MaskFormerPipeline(ImageSegmentationPipeline):
     def default_subtask(self) -> str:
         """Panoptic where there are queries, as in transformers' pipeline, but for a model of semantic segmentation."""
         has_queries = hasattr(self.image_processor, "post_process_panoptic_segmentation")
-        is_semantic = getattr(self.image_processor, "task", None) == "semantic"
-        return "panoptic" if has_queries and not is_semantic else "semantic"
+        return "panoptic" if has_queries and task_of(self.model.config) != "semantic" else "semantic"
 
     def annotations(self, ids: Tensor, segments_info: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """For each segment of an id map `(H, W)` its score, label and mask, a picture of 0 and 255."""

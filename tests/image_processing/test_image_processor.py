@@ -249,17 +249,10 @@ def test_classes_of_compact_targets_may_be_lists_or_arrays():
 
 
 def test_a_processor_is_made_of_its_own_dictionary_and_of_an_old_file():
-    processor = MaskFormerImageProcessor(size=SMALL, label_ids_to_fuse=[2], task="panoptic", ignore_index=255)
+    processor = MaskFormerImageProcessor(size=SMALL, label_ids_to_fuse=[2], ignore_index=255)
     assert MaskFormerImageProcessor(**processor.to_dict()).to_dict() == processor.to_dict()
     old = MaskFormerImageProcessor(size=48, _max_size=80, reduce_labels=True, ignore_index=255, processor_class="x")
     assert dict(old.size) == SMALL and old.do_reduce_labels is True
-
-
-def test_an_unknown_task_is_refused():
-    with pytest.raises(
-        ValueError, match="`task` must be one of semantic, instance, panoptic, or None; got 'semantics'"
-    ):
-        MaskFormerImageProcessor(task="semantics")
 
 
 def test_a_misspelt_argument_is_refused():
@@ -279,7 +272,6 @@ def test_a_saved_processor_comes_back(tmp_path):
         "image_mean": [0.5, 0.5, 0.5],
         "pad_size": {"height": 96, "width": 96},
         "num_labels": 7,
-        "task": "semantic",
     }
     processor = MaskFormerImageProcessor(**options)
     processor.save_pretrained(tmp_path)
