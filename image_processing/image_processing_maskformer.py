@@ -48,9 +48,9 @@ class MaskFormerImageProcessorKwargs(ImagesKwargs, total=False):
 class SegmentationImageProcessor(TorchvisionBackend):
     """Batches of `pixel_values` and `pixel_mask` (and targets) for MaskFormer and the per-pixel baselines.
 
-    Arguments, defaults, pixel values and saved files are those of transformers' `MaskFormerImageProcessor`, with three
-    additions: compact targets (`segment_ids`) and `label_ids_to_fuse`. The dictionary of a processor
-    (`to_dict`, or its JSON file), also an old one, has its arguments: `MaskFormerImageProcessor(**dictionary)`.
+    Arguments, defaults, pixel values and saved files are those of transformers' `MaskFormerImageProcessor`, with two
+    additions: compact targets (`segment_ids`) and `label_ids_to_fuse`. The dictionary of a processor (`to_dict`, or
+    its JSON file), also an old one, has its arguments: `MaskFormerImageProcessor(**dictionary)`.
 
     Args:
         do_resize: resize images (and targets with them).
@@ -65,8 +65,6 @@ class SegmentationImageProcessor(TorchvisionBackend):
         do_reduce_labels: 0 in `segmentation_maps` becomes `ignore_index` (needed then), any other value one less.
         num_labels: kept and saved for transformers.
         label_ids_to_fuse: classes of stuff, which panoptic results show as one segment each. Saved.
-            transformers' pipeline asks for panoptic results if nothing else is said: of a "semantic" model it then
-            gets the semantic result.
     """
 
     valid_kwargs = MaskFormerImageProcessorKwargs
