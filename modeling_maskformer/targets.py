@@ -84,25 +84,24 @@ class Segments:
 
     def areas(self) -> Tensor:
         """`(S,)` int64, pixels of each segment."""
-        flat = self.ids.flatten().to(torch.int64)
-        flat = torch.where(self.ids.flatten() == void_value(self.ids.dtype), 0, flat)
-        return torch.bincount(flat, minlength=len(self) + 1)[1 : len(self) + 1]
+        return _count_ids(self.ids.flatten(), len(self))
 
     def select(self, keep: Tensor, dropped: int = NO_SEGMENT) -> Segments:
         """The segments where `keep` ((S,) bool) is True, renumbered; pixels of the others become `dropped`.
 
         With `dropped=VOID`, pixels that no kept segment covers become void.
         """
-        numbers = torch.zeros(len(self) + 2, dtype=torch.int64)
+        dtype = smallest_id_dtype(int(keep.sum()))
+        void = void_value(dtype)
+        numbers = torch.zeros(len(self) + 2, dtype=dtype)  # of each old id; the last is void's
         numbers[1:-1] = torch.where(keep, keep.cumsum(0), NO_SEGMENT)
-        numbers[-1] = VOID
-        old = self.ids.to(torch.int64)
-        old = torch.where(self.ids == void_value(self.ids.dtype), len(self) + 1, old)
-        ids = numbers[old]
+        numbers[-1] = void
+        old = torch.where(self.ids == void_value(self.ids.dtype), len(self) + 1, self.ids.to(torch.int32))
+        ids = numbers.index_select(0, old.flatten()).view(old.shape)
         if dropped == VOID:
-            uncovered = (ids <= NO_SEGMENT).all(0) & (old > NO_SEGMENT).any(0)
-            ids[0] = torch.where(uncovered, VOID, ids[0])
-        return Segments(ids.to(smallest_id_dtype(int(keep.sum()))), self.class_ids[keep], self.is_crowd[keep])
+            uncovered = ((ids == NO_SEGMENT) | (ids == void)).all(0) & (old > NO_SEGMENT).any(0)
+            ids[0] = torch.where(uncovered, void, ids[0])
+        return Segments(ids, self.class_ids[keep], self.is_crowd[keep])
 
     def without_crowd(self) -> Segments:
         """What training sees: crowd regions are no targets, their pixels are void."""
@@ -110,8 +109,16 @@ class Segments:
 
     def without_empty(self) -> Segments:
         """Without the segments that have no pixel left, as after a crop."""
-        areas = self.areas()
-        return self if bool((areas > 0).all()) else self.select(areas > 0)
+        flat = self.ids.numpy().reshape(-1)
+        starts = np.flatnonzero(np.append(True, flat[1:] != flat[:-1]))
+        present = _count_ids(torch.from_numpy(flat[starts]), len(self)) > 0  # one pixel of each run of equal ids
+        return self if bool(present.all()) else self.select(present)
+
+
+def _count_ids(ids: Tensor, num_segments: int) -> Tensor:
+    """`(S,)` int64: how often each of the ids 1 to S is in an `(N,)` id map; void is none of them."""
+    ids = ids if ids.dtype == torch.uint8 else ids.clamp(min=NO_SEGMENT)
+    return torch.bincount(ids, minlength=num_segments + 1)[1 : num_segments + 1]
 
 
 def segments_from_class_map(class_map: np.ndarray | Tensor, ignore_index: int | None = 255) -> Segments:

@@ -3,29 +3,33 @@
     python scripts/evaluate.py --model outputs/street --dataset data/street
 
 The checkpoint is a folder or a name on the Hub, of this package or of transformers' MaskFormer. With --tta semantic
-segmentation is measured at several scales and mirrored, as the paper's "multi-scale" results.
+segmentation is measured at several scales and mirrored, as the paper's "multi-scale" results. With --sweep the images
+are measured at several sizes, one after another, and the log says which is best.
 Several devices: accelerate launch scripts/evaluate.py ...
 """
 
 from __future__ import annotations
 
+import copy
 import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from modeling_maskformer.data.checks import check_dataset
 from modeling_maskformer.data.collate import EvaluationCollator, SegmentationDataset, collate_images
 from modeling_maskformer.data.label_matching import RelabelledSamples, match_labels
 from modeling_maskformer.evaluation.evaluator import Evaluator
-from modeling_maskformer.evaluation.report import results_table, write_results
+from modeling_maskformer.evaluation.image_size import resize_to_shortest_edge, sizes_to_try
+from modeling_maskformer.evaluation.report import nan_last, results_table, sweep_table, totals_of, write_results
 from modeling_maskformer.inference.loading import check_task, load_image_processor, load_model, task_of
 from modeling_maskformer.inference.multi_scale import TtaArguments
 from modeling_maskformer.training.arguments.argument_parser import ScriptArgumentParser
 from modeling_maskformer.training.arguments.arguments import MaskFormerTrainingArguments
 from modeling_maskformer.training.arguments.data_arguments import DataArguments
+from modeling_maskformer.training.arguments.device_defaults import default_num_workers, this_machine
 from modeling_maskformer.training.trainer import MaskFormerTrainer
 
 
@@ -46,9 +50,28 @@ class EvaluationArguments:
             "resize the scores (what transformers does)."
         },
     )
+    shortest_edge: list[int] = field(
+        default_factory=list,
+        metadata={
+            "help": "Resize images to this short edge; the bound of the long one changes in proportion. Several: "
+            "measure at each, and say which is best. Default: what the checkpoint's processor says."
+        },
+    )
+    sweep: bool = field(
+        default=False, metadata={"help": "Try short edges around the checkpoint's own, and say which is best."}
+    )
     batch_size: int = field(default=1, metadata={"help": "Images per device and step."})
-    num_workers: int = field(default=0, metadata={"help": "Processes that read images; 0: none but this one."})
-    bf16: bool = field(default=False, metadata={"help": "Compute in mixed precision with bfloat16."})
+    num_workers: int | None = field(
+        default=None,
+        metadata={
+            "help": "Processes that read images; 0: none but this one. Default: on a GPU by the CPU cores there are, "
+            "on a CPU 0."
+        },
+    )
+    dtype: Literal["float32", "bfloat16", "float16"] = field(
+        default="float32", metadata={"help": "Compute in this precision; those of 16 bits are mixed precision."}
+    )
+    compile: bool = field(default=False, metadata={"help": "Compile the model (torch.compile)."})
     use_cpu: bool = field(default=False, metadata={"help": "Do not use a GPU that is there."})
 
 
@@ -59,20 +82,40 @@ def main(argv: Sequence[str] | None = None) -> None:
         trainer = prepare_evaluation(arguments, data_arguments, tta)
     except (ValueError, OSError) as error:
         parser.error(str(error))
+    sizes = arguments.shortest_edge or [None]
+    reports = [{**described(arguments, data_arguments, tta), **measure(trainer, size)} for size in sizes]
+    report = max(reports, key=lambda report: nan_last(report[trainer.evaluator.main_metric]))
+    if trainer.is_world_process_zero():
+        print(results_table(report))
+        if len(reports) > 1:
+            sweep = [totals_of(report) for report in reports]
+            print("", sweep_table(sweep, trainer.evaluator.main_metric), sep="\n")
+            report |= {"sweep": sweep}
+        write_results(Path(arguments.output_file), report)
+
+
+def described(arguments: EvaluationArguments, data_arguments: DataArguments, tta: TtaArguments) -> dict[str, Any]:
+    """What is measured, and how, for the report."""
+    scales = {"tta_scales": tta.tta_scales, "tta_flip": tta.tta_flip} if tta.tta else {}
+    return {"model": arguments.model, "dataset": data_arguments.dataset, **scales}
+
+
+def measure(trainer: MaskFormerTrainer, shortest_edge: int | None) -> dict[str, Any]:
+    """The results at one size; None: at that of the checkpoint."""
+    if shortest_edge is not None:
+        resize_to_shortest_edge(trainer.processing_class, shortest_edge)
     start = time.perf_counter()
     trainer.evaluate()
-    if trainer.is_world_process_zero():
-        report = {
-            "model": arguments.model,
-            "dataset": data_arguments.dataset,
-            "task": trainer.evaluator.task,
-            "num_images": trainer.evaluator.num_images,
-            **({"tta_scales": tta.tta_scales, "tta_flip": tta.tta_flip} if tta.tta else {}),
-            "seconds": round(time.perf_counter() - start, 1),
-            **trainer.evaluator.results,
-        }
-        print(results_table(report))
-        write_results(Path(arguments.output_file), report)
+    seconds = time.perf_counter() - start
+    evaluator = trainer.evaluator
+    return {
+        "task": evaluator.task,
+        "num_images": evaluator.num_images,
+        **({} if shortest_edge is None else {"shortest_edge": shortest_edge}),
+        "seconds": round(seconds, 1),
+        "images_per_second": round(evaluator.num_images / seconds, 2),
+        **evaluator.results,
+    }
 
 
 def prepare_evaluation(
@@ -90,19 +133,30 @@ def prepare_evaluation(
     tta.check_task(task)
     if arguments.mask_resize == "scores" and (task != "semantic" or tta.tta):
         raise ValueError("--mask_resize scores is for semantic segmentation without --tta: leave it out.")
+    if arguments.sweep:
+        if arguments.shortest_edge:
+            raise ValueError("--sweep chooses short edges itself: leave it out, or --shortest_edge.")
+        arguments.shortest_edge = sizes_to_try(image_processor)
+    for length in arguments.shortest_edge:  # a wrong one is found before hours of evaluation
+        resize_to_shortest_edge(copy.deepcopy(image_processor), length)
     data = data_arguments.open(task)
     samples = data.evaluation(data_arguments.validation_split)
     class_ids = match_labels(model.config.id2label, data.labels)
     check_dataset(samples, data_arguments.check_samples, "images")
     if image_processor.label_ids_to_fuse is None and data.labels.label_ids_to_fuse is not None:
         image_processor.label_ids_to_fuse = [class_ids[label] for label in data.labels.label_ids_to_fuse]
+    num_workers = arguments.num_workers
+    if num_workers is None:
+        num_workers = default_num_workers(this_machine(arguments.use_cpu))
     return MaskFormerTrainer(
         model,
         MaskFormerTrainingArguments(
             output_dir=tempfile.gettempdir(),  # nothing is written there
             per_device_eval_batch_size=arguments.batch_size,
-            dataloader_num_workers=arguments.num_workers,
-            bf16=arguments.bf16,
+            dataloader_num_workers=num_workers,
+            bf16=arguments.dtype == "bfloat16",
+            fp16=arguments.dtype == "float16",
+            torch_compile=arguments.compile,
             use_cpu=arguments.use_cpu,
             report_to="none",
         ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
@@ -97,8 +97,10 @@ class Augmentation:
     """A sample -> a random view of it: `(3, H, W)` uint8 image and segments of that size.
 
     Resizing and cropping are one step: the region of the source that the crop shows is cut out first and only that is
-    resized (image bilinear with antialias, ids nearest), so the cost depends on the crop. Random numbers are torch's,
-    which DataLoader seeds for each worker. Segments without pixels in the view are dropped, void stays void.
+    resized (image bilinear with antialias, ids nearest), so the cost depends on the crop. Segments without pixels in
+    the view are dropped, void stays void.
+
+    All random numbers come from `generator`, torch's default one if there is none: one seed, one view.
     """
 
     def __init__(self, config: AugmentationConfig) -> None:
@@ -106,59 +108,63 @@ class Augmentation:
         jitter = ColorJitter(config.brightness, config.contrast, config.saturation, config.hue)
         self.color_jitter = jitter if jitter != ColorJitter(0.0, 0.0, 0.0, 0.0) else None
 
-    def __call__(self, sample: Sample) -> tuple[Tensor, Segments]:
+    def __call__(self, sample: Sample, generator: Generator | None = None) -> tuple[Tensor, Segments]:
         segments = sample.segments
-        box, size = self._draw_view(segments)
+        box, size = self._draw_view(segments, generator)
         region = sample.image.crop((box.left, box.top, box.left + box.width, box.top + box.height))
         image = F.resize(F.pil_to_tensor(region), list(size), InterpolationMode.BILINEAR, antialias=True)  # (3, H, W)
         ids = F.crop(segments.ids, box.top, box.left, box.height, box.width)
         ids = F.resize(ids, list(size), InterpolationMode.NEAREST_EXACT)  # (L, H, W)
-        if torch.rand(()) < self.config.horizontal_flip:
+        if torch.rand((), generator=generator) < self.config.horizontal_flip:
             image, ids = F.horizontal_flip(image), F.horizontal_flip(ids)
-        image = image.contiguous()
-        if self.color_jitter is not None:
-            image = self.color_jitter(image)
+        image = image.contiguous() if self.color_jitter is None else self.color_jitter(image, generator)
         return image, Segments(ids.contiguous(), segments.class_ids, segments.is_crowd).without_empty()
 
-    def _draw_view(self, segments: Segments) -> tuple[Box, tuple[int, int]]:
+    def _draw_view(self, segments: Segments, generator: Generator | None) -> tuple[Box, tuple[int, int]]:
         """A region of the source and the size to which it is resized."""
         config = self.config
         source = Box(0, 0, *segments.size)
-        if torch.rand(()) < config.early_crop_probability:
-            source = self._draw_early_crop(source)
-        scaled = resized(source, self._draw_short_edge(), config.max_long_edge)
+        if torch.rand((), generator=generator) < config.early_crop_probability:
+            source = self._draw_early_crop(source, generator)
+        scaled = resized(source, self._draw_short_edge(generator), config.max_long_edge)
         if config.crop_size is None:
             return source, scaled
         size = min(config.crop_size[0], scaled[0]), min(config.crop_size[1], scaled[1])
         for _ in range(CROP_ATTEMPTS):
-            box = draw_crop(source, scaled, size)
+            box = draw_crop(source, scaled, size, generator)
             if config.single_category_max_area >= 1 or largest_class_share(segments, box) <= (
                 config.single_category_max_area
             ):
                 break
         return box, size
 
-    def _draw_short_edge(self) -> int:
+    def _draw_short_edge(self, generator: Generator | None) -> int:
         config = self.config
         if config.short_edges:
-            return draw_from(config.short_edges)
+            return draw_from(config.short_edges, generator)
         low, high = config.scale_range
         if config.scale_step > 0:
-            scale = low + config.scale_step * int(torch.randint(int((high - low) / config.scale_step + 1e-6) + 1, ()))
+            steps = int((high - low) / config.scale_step + 1e-6)
+            scale = low + config.scale_step * draw_below(steps + 1, generator)
         else:
-            scale = low + (high - low) * float(torch.rand(()))
+            scale = low + (high - low) * float(torch.rand((), generator=generator))
         return max(1, round(scale * min(config.crop_size)))
 
-    def _draw_early_crop(self, source: Box) -> Box:
-        scaled = resized(source, draw_from(self.config.early_crop_short_edges), max_long_edge=None)
+    def _draw_early_crop(self, source: Box, generator: Generator | None) -> Box:
+        scaled = resized(source, draw_from(self.config.early_crop_short_edges, generator), max_long_edge=None)
         low, high = self.config.early_crop_range
-        size = tuple(int(torch.randint(min(low, side), min(high, side) + 1, ())) for side in scaled)
-        return draw_crop(source, scaled, size)
+        size = tuple(min(low, side) + draw_below(min(high, side) - min(low, side) + 1, generator) for side in scaled)
+        return draw_crop(source, scaled, size, generator)
 
 
-def draw_from(choices: tuple[int, ...]) -> int:
+def draw_below(limit: int, generator: Generator | None) -> int:
+    """One of 0 to limit - 1, each equally likely."""
+    return int(torch.randint(limit, (), generator=generator))
+
+
+def draw_from(choices: tuple[int, ...], generator: Generator | None) -> int:
     """One of the choices, each equally likely."""
-    return choices[int(torch.randint(len(choices), ()))]
+    return choices[draw_below(len(choices), generator)]
 
 
 def resized(box: Box, short_edge: int, max_long_edge: int | None) -> tuple[int, int]:
@@ -169,12 +175,12 @@ def resized(box: Box, short_edge: int, max_long_edge: int | None) -> tuple[int, 
     return max(1, round(box.height * scale)), max(1, round(box.width * scale))
 
 
-def draw_crop(source: Box, scaled: tuple[int, int], size: tuple[int, int]) -> Box:
+def draw_crop(source: Box, scaled: tuple[int, int], size: tuple[int, int], generator: Generator | None) -> Box:
     """The region of `source` that a random crop of `size` shows once `source` has been resized to `scaled`."""
     height = max(1, round(size[0] * source.height / scaled[0]))
     width = max(1, round(size[1] * source.width / scaled[1]))
-    top = int(torch.randint(source.height - height + 1, ()))
-    left = int(torch.randint(source.width - width + 1, ()))
+    top = draw_below(source.height - height + 1, generator)
+    left = draw_below(source.width - width + 1, generator)
     return Box(source.top + top, source.left + left, height, width)
 
 

@@ -6,12 +6,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
+from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as F
+
+from image_processing.annotations import pad_segment_ids
 
 from ..targets import Segments
 from .augmentation import Augmentation
 from .samples import SampleSource
+from .view_sampler import View
 
 
 class SegmentationDataset(Dataset):
@@ -19,6 +24,8 @@ class SegmentationDataset(Dataset):
 
     Items are dicts of `image` ((3, H, W) uint8), `segments`, `name` and `image_id`. For training, crowd regions are
     void; for evaluation (no augmentation) they keep their flag and everything its original size.
+
+    An item is asked for by its index, or by a `View`, whose seed then alone decides what is drawn.
     """
 
     def __init__(self, samples: SampleSource, augmentation: Augmentation | None = None) -> None:
@@ -28,38 +35,76 @@ class SegmentationDataset(Dataset):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        sample = self.samples[index]
+    def __getitem__(self, key: int | View) -> dict[str, Any]:
+        generator = None
+        if isinstance(key, View):
+            key, generator = key.index, torch.Generator().manual_seed(key.seed)
+        sample = self.samples[key]
         if self.augmentation is None:
             image, segments = F.pil_to_tensor(sample.image), sample.segments
         else:
-            image, segments = self.augmentation(replace(sample, segments=sample.segments.without_crowd()))
+            sample = replace(sample, segments=sample.segments.without_crowd())
+            image, segments = self.augmentation(sample, generator)
         return {"image": image, "segments": segments, "name": sample.name, "image_id": sample.image_id}
 
 
 class TrainingCollator:
     """A batch of views: `pixel_values`, `pixel_mask`, `segment_ids` and `class_labels`, padded and never resized.
 
+    `pixel_values` (B, 3, H, W) stay uint8, a quarter of what normalised ones would weigh on their way from a worker
+    to the device: `PixelNormalization` finishes them there. `pixel_mask` (B, H, W) is boolean.
+
     Args:
-        image_processor: normalises and pads.
         pad_size: (height, width) to pad to, as the crop size; None pads to the largest of the batch.
     """
 
-    def __init__(self, image_processor: Any, pad_size: tuple[int, int] | None = None) -> None:
-        self.image_processor = image_processor
-        self.pad_size = None if pad_size is None else {"height": pad_size[0], "width": pad_size[1]}
+    def __init__(self, pad_size: tuple[int, int] | None = None) -> None:
+        self.pad_size = pad_size
 
     def __call__(self, examples: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        segments = [example["segments"] for example in examples]
-        batch = self.image_processor(
-            images=[example["image"] for example in examples],
-            segment_ids=[target.ids for target in segments],
-            class_labels=[target.class_ids for target in segments],
-            do_resize=False,
-            pad_size=self.pad_size,
-            return_tensors="pt",
+        images: list[Tensor] = [example["image"] for example in examples]
+        segments: list[Segments] = [example["segments"] for example in examples]
+        size = self.pad_size
+        if size is None:
+            size = max(image.shape[1] for image in images), max(image.shape[2] for image in images)
+        pixel_values = torch.zeros(len(images), 3, *size, dtype=torch.uint8)
+        pixel_mask = torch.zeros(len(images), *size, dtype=torch.bool)
+        for number, image in enumerate(images):
+            height, width = image.shape[1:]
+            pixel_values[number, :, :height, :width] = image
+            pixel_mask[number, :height, :width] = True
+        return {
+            "pixel_values": pixel_values,
+            "pixel_mask": pixel_mask,
+            "segment_ids": pad_segment_ids([target.ids for target in segments], size),
+            "class_labels": [target.class_ids for target in segments],
+        }
+
+
+class PixelNormalization:
+    """uint8 pixels -> what the image processor makes of them: rescaled and normalised, on the pixels' own device.
+
+    Args:
+        image_processor: whose `do_rescale`, `rescale_factor`, `do_normalize`, `image_mean` and `image_std` hold.
+    """
+
+    def __init__(self, image_processor: Any) -> None:
+        factor = image_processor.rescale_factor if image_processor.do_rescale else 1.0
+        mean, std = (
+            (image_processor.image_mean, image_processor.image_std) if image_processor.do_normalize else (0.0, 1.0)
         )
-        return dict(batch)
+        mean, std = torch.tensor(mean, dtype=torch.float64), torch.tensor(std, dtype=torch.float64)
+        scale, shift = factor / std, -mean / std
+        self._scale_and_shift = {torch.device("cpu"): torch.stack((scale, shift)).float().reshape(2, -1, 1, 1)}
+
+    def __call__(self, pixel_values: Tensor, pixel_mask: Tensor | None = None) -> Tensor:
+        """`(B, 3, H, W)` uint8 -> float32. Where the `(B, H, W)` mask is 0, padding, there are zeros."""
+        device = pixel_values.device
+        if device not in self._scale_and_shift:  # sent there once: a copy in each step would wait for the device
+            self._scale_and_shift[device] = self._scale_and_shift[torch.device("cpu")].to(device)
+        scale, shift = self._scale_and_shift[device]  # (3, 1, 1) each
+        values = torch.addcmul(shift, pixel_values.to(torch.float32), scale)
+        return values if pixel_mask is None else values.masked_fill_(pixel_mask[:, None] == 0, 0.0)
 
 
 class EvaluationCollator:

@@ -4,20 +4,41 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 
 def results_table(results: Mapping[str, Any]) -> str:
     """Lines of text: the numbers of the whole, then a row for each class. Undefined values are "-"."""
-    totals = {name: value for name, value in results.items() if not isinstance(value, Mapping)}
+    totals = totals_of(results)
     width = max(map(len, totals))
     lines = [f"{name:<{width}}  {number_text(value)}" for name, value in totals.items()]
     for name, rows in results.items():
         if isinstance(rows, Mapping) and rows:
             lines += ["", *_rows(name, rows)]
     return "\n".join(lines)
+
+
+def totals_of(results: Mapping[str, Any]) -> dict[str, Any]:
+    """The numbers of the whole, without those of each class."""
+    return {name: value for name, value in results.items() if not isinstance(value, Mapping)}
+
+
+def sweep_table(sweep: Sequence[Mapping[str, Any]], main_metric: str) -> str:
+    """Lines of text: the main metric and the speed at each size, and which size is best."""
+    rows = {
+        str(totals["shortest_edge"]): {name: totals[name] for name in (main_metric, "images_per_second")}
+        for totals in sweep
+    }
+    best = max(sweep, key=lambda totals: nan_last(totals[main_metric]))
+    sentence = f"Best: --shortest_edge {best['shortest_edge']}, {main_metric} {number_text(best[main_metric])}."
+    return "\n".join([*_rows("shortest_edge", rows), "", sentence])
+
+
+def nan_last(value: float) -> float:
+    """The value to order by, where an undefined one is below all others."""
+    return -math.inf if math.isnan(value) else value
 
 
 def _rows(name: str, rows: Mapping[str, Mapping[str, float]]) -> list[str]:
@@ -43,12 +64,16 @@ def number_text(value: Any) -> str:
 
 
 def write_results(path: Path, results: Mapping[str, Any]) -> None:
-    """Writes results as JSON, undefined values as null."""
+    """Writes results as JSON, undefined values as null. A file that is there is replaced at once, or stays."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(_without_nan(results), indent=2) + "\n", encoding="utf-8")
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    unfinished.write_text(json.dumps(_without_nan(results), indent=2) + "\n", encoding="utf-8")
+    unfinished.replace(path)
 
 
 def _without_nan(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {name: _without_nan(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(item) for item in value]
     return None if isinstance(value, float) and math.isnan(value) else value

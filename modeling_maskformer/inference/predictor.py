@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from transformers import PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
+from transformers.utils import ModelOutput
 
 
 def post_process(
@@ -35,6 +36,34 @@ def post_process(
             outputs, threshold=threshold, target_sizes=target_sizes, return_coco_annotation=True
         )
     return image_processor.post_process_panoptic_segmentation(outputs, threshold=threshold, target_sizes=target_sizes)
+
+
+def prepare_model(
+    model: PreTrainedModel, device: torch.device | str, dtype: str = "float32", compiled: bool = False
+) -> PreTrainedModel:
+    """The model on a device and in eval mode, so that a call computes as asked for.
+
+    Args:
+        model: changed in place.
+        device: where to.
+        dtype: "float32", or "bfloat16" or "float16": mixed precision, whose outputs are float32 again.
+        compiled: let `torch.compile` make its forward faster; the first pictures of each size take long then.
+    """
+    device = torch.device(device)
+    model.to(device).eval()
+    if dtype != "float32":
+        forward = torch.autocast(device.type, getattr(torch, dtype))(model.forward)
+        model.forward = lambda *args, **kwargs: _as_float32(forward(*args, **kwargs))
+    if compiled:
+        model.compile()
+    return model
+
+
+def _as_float32(outputs: ModelOutput) -> ModelOutput:
+    for name, value in outputs.items():
+        if isinstance(value, torch.Tensor) and value.is_floating_point():
+            outputs[name] = value.float()
+    return outputs
 
 
 class Predictor:

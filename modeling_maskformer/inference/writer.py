@@ -59,6 +59,10 @@ class ResultWriter:
 
     def write(self, picture: Picture, image: Image.Image, prediction: Any) -> None:
         """Writes one picture's overlay and result."""
+        self.add(picture, image, self.write_files(picture, image, prediction))
+
+    def write_files(self, picture: Picture, image: Image.Image, prediction: Any) -> list[dict]:
+        """Draws and writes one picture's own files; its annotations for `add`. Threads may do it at once."""
         files = self._files_of(picture.name)
         for file in files:
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -67,18 +71,24 @@ class ResultWriter:
             overlay.save(files.pop(0), quality=92)
         if self.task == "semantic":
             save_class_map(prediction, files[0], len(self.id2label))
-            return
-        self._images.append(
-            {"id": picture.image_id, "file_name": picture.name, "width": image.width, "height": image.height}
-        )
+            return []
         if self.task == "panoptic":
             entry = save_panoptic(prediction, files[0], picture.image_id)
             entry["file_name"] = files[0].relative_to(self.folder / "panoptic").as_posix()
-            self._annotations.append(entry)
-            return
-        for entry in coco_instances(prediction, picture.image_id):
-            area = int(coco_mask.area(entry["segmentation"]))
-            self._annotations.append({"id": len(self._annotations) + 1, **entry, "area": area, "iscrowd": 0})
+            return [entry]
+        return [
+            {**entry, "area": int(coco_mask.area(entry["segmentation"])), "iscrowd": 0}
+            for entry in coco_instances(prediction, picture.image_id)
+        ]
+
+    def add(self, picture: Picture, image: Image.Image, annotations: list[dict]) -> None:
+        """Lists a picture and its annotations in the file that tells of all."""
+        self._images.append(
+            {"id": picture.image_id, "file_name": picture.name, "width": image.width, "height": image.height}
+        )
+        for entry in annotations:
+            number = {"id": len(self._annotations) + 1} if self.task == "instance" else {}
+            self._annotations.append(number | entry)
 
     def close(self) -> None:
         """Writes the file that tells of all pictures."""

@@ -80,7 +80,7 @@ def plain_pair_sums(
 
 def triton_kernels(mask_logits: Tensor, size: tuple[int, int]):
     """The module of kernels that can do the same on this device for logits of this size, or None."""
-    return triton_module("dense_triton", mask_logits.device) if is_at_stride(mask_logits.shape[1:], size) else None
+    return triton_module("dense_triton", mask_logits) if is_at_stride(tuple(mask_logits.shape[1:]), size) else None
 
 
 class _BlockedLosses(torch.autograd.Function):
@@ -93,8 +93,8 @@ class _BlockedLosses(torch.autograd.Function):
         focal, dice = torch.empty(2, len(mask_logits))
         gradients = mask_logits.new_empty(2 * ctx.needs_input_grad[0], *mask_logits.shape, dtype=torch.float32)
         enlargement = Enlargement(tuple(mask_logits.shape[1:]), tuple(void.shape[1:]))
-        scratch = Scratch(mask_logits.device)
-        masks_at_once = max(1, block_size(mask_logits.device) // (enlargement.large[0] * enlargement.large[1]))
+        scratch = Scratch()
+        masks_at_once = max(1, block_size() // (enlargement.large[0] * enlargement.large[1]))
         for image in images.unique().tolist():
             target = _ImageTarget(ids[image], void[image], enlargement)
             for some in (images == image).nonzero()[:, 0].split(masks_at_once):
@@ -147,7 +147,7 @@ def _score(
     num_masks, num_taps = neighbours.shape[:2]
     sums = neighbours.new_zeros(4, num_masks, dtype=torch.float64)
     gradients = scratch("neighbour gradients", num_masks, 3, num_taps, num_cells) if with_gradients else None
-    step = max(1, block_size(mask_logits.device) // (num_masks * len(taps)))
+    step = max(1, block_size() // (num_masks * len(taps)))
     for start in range(0, num_cells, step):
         cells = slice(start, min(start + step, num_cells))
         shape = (num_masks, len(taps), cells.stop - start)  # (M, F, n)

@@ -22,7 +22,7 @@ from .triton_modules import triton_module
 logger = logging.get_logger(__name__)
 
 NON_FINITE_COSTS = ("raise", "ignore")
-LOGITS_AT_ONCE = 1 << 26  # of the plain way, which needs a few float32 maps of so many
+LOGITS_AT_ONCE = 1 << 25  # of the plain way, which needs some 24 bytes for each
 
 
 def mask_costs(mask_logits: Sequence[Tensor], maps: TargetMaps) -> tuple[Tensor, Tensor]:
@@ -35,7 +35,7 @@ def mask_costs(mask_logits: Sequence[Tensor], maps: TargetMaps) -> tuple[Tensor,
     maps = maps.nearest(tuple(mask_logits[0].shape[-2:]))
     if use_cpu_path(mask_logits[0]):
         return _mask_costs_on_cpu(mask_logits, maps)
-    kernels = triton_module("matching_triton", mask_logits[0].device)
+    kernels = triton_module("matching_triton", mask_logits[0])
     if kernels:
         return kernels.mask_costs(mask_logits, maps)
     masks, valid = maps.masks().flatten(2).float(), (~maps.void).flatten(1).float()  # (B, S, P), (B, P)
@@ -72,8 +72,8 @@ def _mask_costs_on_cpu(mask_logits: Sequence[Tensor], maps: TargetMaps) -> tuple
     batch_size, num_queries, height, width = mask_logits[0].shape
     most = maps.layers.shape[1]
     focal, dice = torch.zeros(2, len(mask_logits), batch_size, num_queries, most)
-    scratch = Scratch(maps.ids.device)
-    queries_at_once = max(1, block_size(maps.ids.device) // (height * width))
+    scratch = Scratch()
+    queries_at_once = max(1, block_size() // (height * width))
     for image in range(batch_size):
         pixels = _Pixels(maps.ids[image], maps.void[image], most)
         for layer, logits in enumerate(mask_logits):

@@ -88,7 +88,7 @@ def _blocked_sum(logits: Tensor, classes: Tensor, with_gradient: bool) -> tuple[
     """The same on a CPU, rectangle by rectangle, summed in float64."""
     num_labels, *small = logits.shape[1:]
     size = tuple(classes.shape[1:])
-    edge = max(1, math.isqrt(MAPS_PER_BLOCK * block_size(logits.device) // num_labels))
+    edge = max(1, math.isqrt(MAPS_PER_BLOCK * block_size() // num_labels))
     axes = zip(small, size_before_crop(tuple(small), size), size, strict=True)
     rows, columns = (_pieces(enlargement_matrix(*axis), edge) for axis in axes)
     total = torch.zeros((), dtype=torch.float64)

@@ -59,6 +59,11 @@ class Candidates:
     most_important: int
 
     @cached_property
+    def grid(self) -> Tensor:
+        """`(C, 2)`, the points as `sample` wants them."""
+        return 2 * self.points - 1
+
+    @cached_property
     def void(self) -> Tensor:
         """`(B, C)` bool."""
         return self.ids[:, 0] == VOID
@@ -67,6 +72,24 @@ class Candidates:
     def num_points(self) -> Tensor:
         """`(B,)` int64, at least 1."""
         return self.num_uniform + self.num_important
+
+    @cached_property
+    def first(self) -> Tensor:
+        """`(B, most_uniform)` int64, the uniform points; where an image has fewer, a candidate at void."""
+        places = torch.arange(self.most_uniform, device=self.void.device)
+        ranks = (places + 1).expand(len(self.void), -1).contiguous()
+        first = torch.searchsorted((~self.void).long().cumsum(1), ranks).clamp(max=len(self.points) - 1)
+        return torch.where(places < self.num_uniform[:, None], first, self.void.long().argmax(1, keepdim=True))
+
+    @cached_property
+    def penalty(self) -> Tensor:
+        """`(B, C)`, what makes any choice of the `most_important` least certain candidates one without void.
+
+        As many candidates at void as an image has points too few come before all others, the rest never.
+        """
+        surplus = (self.most_important - self.num_important)[:, None]
+        of_void = torch.where(self.void.long().cumsum(1) <= surplus, -torch.inf, torch.inf)
+        return torch.where(self.void, of_void, 0.0)
 
 
 def draw_candidates(
@@ -109,10 +132,9 @@ def draw_candidates(
     )
 
 
-def sample(maps: Tensor, points: Tensor) -> Tensor:
-    """`(N, P)` values of maps `(N, h, w)` at points `(N, P, 2)` in [0, 1), bilinear."""
-    grid = (2 * points - 1)[:, :, None]
-    return F.grid_sample(maps[:, None], grid, padding_mode="border", align_corners=False)[:, 0, :, 0]
+def sample(maps: Tensor, grid: Tensor) -> Tensor:
+    """`(N, P)` values of maps `(N, h, w)`, bilinear, at points `(N, P, 2)` (x, y) between -1 and 1."""
+    return F.grid_sample(maps[:, None], grid[:, :, None], padding_mode="border", align_corners=False)[:, 0, :, 0]
 
 
 class BilinearPoints:

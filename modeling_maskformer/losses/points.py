@@ -10,6 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..fast_on_cpu import use_cpu_path
 from ..targets import VOID
+from .dense import NOWHERE
 from .focal_dice import BlockTerms, block_terms, dice_loss, focal_loss
 from .point_sampling import BilinearPoints, Candidates, draw_candidates, sample
 from .scratch import Scratch, block_size
@@ -47,7 +48,7 @@ def point_losses(
         candidates = draw_candidates(ids, void, small, num_points, oversample_ratio, importance_sample_ratio)
         if use_cpu_path(mask_logits):
             return _BlockedLosses.apply(mask_logits, images, segments, layers, candidates)
-        kernels = triton_module("points_triton", mask_logits.device)
+        kernels = triton_module("points_triton", mask_logits)
         if kernels:
             candidates_by_cell = kernels.sort_candidates(candidates, small)
             focal, *sums = kernels.pair_sums(mask_logits, images, segments, layers, candidates_by_cell).unbind(1)
@@ -55,7 +56,7 @@ def point_losses(
         masks_at_once = max(1, CANDIDATES_AT_ONCE // len(candidates.points))
         losses = []
         for some in zip(
-            *(pairs.split(masks_at_once) for pairs in (mask_logits, images, segments, layers)), strict=True
+            *(tensor.split(masks_at_once) for tensor in (mask_logits, images, segments, layers)), strict=True
         ):
             chosen = choose_points(*some[:2], candidates)
             # what autograd would keep of each point is worked out again
@@ -72,19 +73,10 @@ def choose_points(mask_logits: Tensor, images: Tensor, candidates: Candidates) -
 
     Images with void have fewer than P points: their other places hold candidates at void.
     """
-    void, places = candidates.void, torch.arange(candidates.most_uniform, device=images.device)
-    ranks = (places + 1).expand(len(void), -1).contiguous()
-    first = torch.searchsorted((~void).long().cumsum(1), ranks).clamp(max=void.shape[1] - 1)  # (B, P)
-    first_void = void.long().argmax(1, keepdim=True)
-    first = torch.where(places < candidates.num_uniform[:, None], first, first_void)
-    # as many void candidates as an image has points too few are chosen before all others, the rest never
-    surplus = (candidates.most_important - candidates.num_important)[:, None]
-    of_void = torch.where(void.long().cumsum(1) <= surplus, -torch.inf, torch.inf)
-    penalty = torch.where(void, of_void, 0.0)  # (B, C)
-    certainty = sample(mask_logits.float(), candidates.points.expand(len(images), -1, -1)).abs_()  # (N, C)
-    certainty += penalty[images]
+    certainty = sample(mask_logits.float(), candidates.grid.expand(len(images), -1, -1)).abs_()  # (N, C)
+    certainty += candidates.penalty[images]
     uncertain = certainty.topk(candidates.most_important, largest=False, sorted=False).indices
-    return torch.cat((first[images].int(), uncertain.int()), 1)
+    return torch.cat((candidates.first[images], uncertain), 1).int()
 
 
 def losses_at(
@@ -92,15 +84,16 @@ def losses_at(
 ) -> tuple[Tensor, Tensor]:
     """Focal and dice loss `(N,)` at the chosen candidates `(N, P)` but those at void."""
     chosen = chosen.long()
-    logits = sample(mask_logits.float(), candidates.points[chosen])  # (N, P)
+    logits = sample(mask_logits.float(), candidates.grid[chosen])  # (N, P)
     num_layers, num_candidates = candidates.ids.shape[1:]
     maps = (images * num_layers + layers)[:, None] * num_candidates  # where each mask's id map begins
     numbers = candidates.ids.flatten()[maps + chosen]  # (N, P)
-    inside, valid = numbers == (segments + 1)[:, None], numbers != VOID
-    probability = logits.sigmoid() * valid
-    focal = (focal_loss(logits, inside) * valid).sum(1) / candidates.num_points[images]
-    dice, *_ = dice_loss(probability.sum(1), (probability * inside).sum(1), inside.sum(1))
-    return focal, dice
+    inside = numbers == (segments + 1)[:, None]
+    logits = logits.masked_fill(numbers == VOID, NOWHERE)
+    focal = focal_loss(logits, inside).sum(1) / candidates.num_points[images]
+    probability = logits.sigmoid()
+    overlap, areas = (probability * inside).sum(1), probability.sum(1) + inside.sum(1)
+    return focal, 1 - (2 * overlap + 1) / (areas + 1)
 
 
 class _BlockedLosses(torch.autograd.Function):
@@ -112,7 +105,7 @@ class _BlockedLosses(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         focal, dice = torch.empty(2, len(mask_logits))
         ctx.inputs, ctx.images, saved = (mask_logits.shape, mask_logits.dtype), [], []
-        buffers = _Buffers(mask_logits.device)
+        buffers = _Buffers()
         for image in images.unique().tolist():
             pairs = (images == image).nonzero()[:, 0]
             points = _ImagePoints(candidates, image, tuple(mask_logits.shape[-2:]), buffers)
@@ -138,8 +131,8 @@ class _BlockedLosses(torch.autograd.Function):
 class _Buffers:
     """Memory for candidates, and for the uniform and the important points, whose gradients are needed at one time."""
 
-    def __init__(self, device: torch.device):
-        self.candidates, self.uniform, self.important = (Scratch(device) for _ in range(3))
+    def __init__(self):
+        self.candidates, self.uniform, self.important = (Scratch() for _ in range(3))
 
 
 class _ImagePoints:
@@ -155,7 +148,7 @@ class _ImagePoints:
         self.num_uniform = min(self.num_uniform, len(points))  # 0 where all is void
         self.num_points = max(1, self.num_uniform + self.num_important)
         self.interpolation, self.buffers = BilinearPoints(points, size), buffers
-        self.masks_at_once = max(1, MASKS_IN_CACHE * block_size(points.device) // max(1, len(points)))
+        self.masks_at_once = max(1, MASKS_IN_CACHE * block_size() // max(1, len(points)))
 
     def losses(
         self, mask_logits: Tensor, segments: Tensor, layers: Tensor, with_gradients: bool

@@ -1,4 +1,4 @@
-"""Memory for intermediate results, reused from block to block."""
+"""Memory for intermediate results of what is written for a CPU, reused from block to block."""
 
 from __future__ import annotations
 
@@ -7,18 +7,16 @@ import math
 import torch
 from torch import Tensor
 
-# Pixels in one block: on a CPU the block's few maps stay in the cache; a GPU wants much work at once.
-CPU_BLOCK, GPU_BLOCK = 1 << 18, 1 << 24
+CPU_BLOCK = 1 << 18  # pixels in one block, whose few maps then stay in the cache
 
 
 class Scratch:
-    """Named buffers on one device, each grown to the largest shape asked for.
+    """Named buffers, each grown to the largest shape asked for.
 
     On a CPU fresh memory costs more than the arithmetic done in it: the system clears every page at first touch.
     """
 
-    def __init__(self, device: torch.device):
-        self.device = device
+    def __init__(self):
         self._buffers: dict[str, Tensor] = {}
 
     def __call__(self, name: str, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -26,10 +24,10 @@ class Scratch:
         size = math.prod(shape)
         buffer = self._buffers.get(name)
         if buffer is None or len(buffer) < size:
-            buffer = self._buffers[name] = torch.empty(size, dtype=dtype, device=self.device)
+            buffer = self._buffers[name] = torch.empty(size, dtype=dtype)
         return buffer[:size].view(shape)
 
 
-def block_size(device: torch.device) -> int:
+def block_size() -> int:
     """How many pixels to work on at once."""
-    return CPU_BLOCK if device.type == "cpu" else GPU_BLOCK
+    return CPU_BLOCK

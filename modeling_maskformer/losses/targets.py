@@ -207,15 +207,16 @@ def maps_of_masks(mask_labels: Sequence[Tensor], device: torch.device) -> Target
     """The maps of mask stacks, each mask in a layer of its own: whether any two overlap need not be known."""
     num_segments = max(1, *map(len, mask_labels))
     size = [max(masks.shape[axis] for masks in mask_labels) for axis in (1, 2)]
-    masks = torch.zeros(len(mask_labels), num_segments, *size, dtype=torch.bool, device=device)
-    for target, stack in zip(masks, mask_labels, strict=True):
+    dtype = smallest_id_dtype(num_segments)
+    ids = torch.zeros(len(mask_labels), num_segments, *size, dtype=dtype, device=device)
+    for target, stack in zip(ids, mask_labels, strict=True):
         inside = torch.as_tensor(stack) != 0
         target[: len(inside), : inside.shape[1], : inside.shape[2]].copy_(inside, non_blocking=device.type != "cpu")
     numbers = torch.arange(1, num_segments + 1, device=device)
     return TargetMaps(
-        ids=masks * numbers[:, None, None].to(smallest_id_dtype(num_segments)),
-        void=torch.zeros(len(masks), *size, dtype=torch.bool, device=device),
-        layers=(numbers - 1).expand(len(masks), -1),
+        ids=ids.mul_(numbers[:, None, None].to(dtype)),
+        void=torch.zeros(len(ids), *size, dtype=torch.bool, device=device),
+        layers=(numbers - 1).expand(len(ids), -1),
     )
 
 

@@ -8,16 +8,20 @@ from importlib.util import find_spec
 from types import ModuleType
 
 import torch
+from torch import Tensor
 from transformers.utils import logging
 
 logger = logging.get_logger(__name__)
 
 
-def triton_module(name: str, device: torch.device) -> ModuleType | None:
-    """The module of this package with that name, if its kernels work on `device`; None while a graph is captured."""
-    if device.type != "cuda" or torch.compiler.is_compiling():
+def triton_module(name: str, where: Tensor) -> ModuleType | None:
+    """The module of this package with that name, if its kernels work on this tensor.
+
+    They do not while a graph is captured, nor on tensors of another class (fake ones, or spread over several devices).
+    """
+    if type(where) is not Tensor or not where.is_cuda or torch.compiler.is_compiling():
         return None
-    return _working_module(name, device)
+    return _working_module(name, where.device)
 
 
 @cache

@@ -5,27 +5,42 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from accelerate.utils import broadcast_object_list
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME
 
 from .arguments.run_arguments import RunArguments
 from .cards.card_text import CARD_NAME, is_signed
+from .checkpoint_folders import UNFINISHED, checkpoints_in, last_checkpoint, problem_of, remove_unfinished
 
 
 def prepare_output_dir(arguments: RunArguments) -> None:
-    """Settles what `output_dir` and `resume_from_checkpoint` mean for this run.
+    """Settles what `output_dir` and `resume_from_checkpoint` mean for this run: one answer for all its processes.
 
     Raises:
         ValueError: the folder holds another run, or there is no checkpoint to resume from.
     """
+    checkpoint, problem = None, None
+    if arguments.process_index == 0:
+        try:
+            checkpoint = _settle(arguments)
+        except ValueError as error:
+            problem = str(error)
+    if arguments.world_size > 1:  # while the first process looks, others may already see what it removes
+        checkpoint, problem = broadcast_object_list([checkpoint, problem])
+    if problem is not None:
+        raise ValueError(problem)
+    arguments.resume_from_checkpoint = checkpoint
+
+
+def _settle(arguments: RunArguments) -> str | None:
+    """The checkpoint to resume from, None to start anew, in a folder that is ready for it."""
     folder = Path(arguments.output_dir)
     found = traces_of_a_run(folder)
     if arguments.resume_from_checkpoint is not None:
-        arguments.resume_from_checkpoint = str(find_checkpoint(arguments.resume_from_checkpoint, folder))
-        return
-    if not found:
-        return
-    if not arguments.overwrite_output_dir:
+        checkpoint = find_checkpoint(arguments.resume_from_checkpoint, folder)
+        remove_unfinished(folder)
+        return str(checkpoint)
+    if found and not arguments.overwrite_output_dir:
         raise ValueError(
             f"{folder} holds another run ({', '.join(path.name for path in found)}): choose another --output_dir, "
             "go on with it (--resume_from_checkpoint last) or replace it (--overwrite_output_dir)."
@@ -35,6 +50,7 @@ def prepare_output_dir(arguments: RunArguments) -> None:
             shutil.rmtree(path)
         else:
             path.unlink()
+    return None
 
 
 def traces_of_a_run(folder: Path) -> list[Path]:
@@ -46,26 +62,23 @@ def traces_of_a_run(folder: Path) -> list[Path]:
     files = [folder / name for name in (CONFIG_NAME, SAFE_WEIGHTS_NAME, *results)]
     if is_signed(folder / CARD_NAME):
         files.append(folder / CARD_NAME)
-    return sorted([path for path in files if path.exists()] + checkpoints_in(folder))
-
-
-def checkpoints_in(folder: Path) -> list[Path]:
-    """The `checkpoint-<step>` folders in `folder`, by rising step."""
-    prefix = f"{PREFIX_CHECKPOINT_DIR}-"
-    numbered = [path for path in folder.glob(f"{prefix}*") if path.name.removeprefix(prefix).isdigit()]
-    return sorted(numbered, key=lambda path: int(path.name.removeprefix(prefix)))
+    unfinished = [path for path in folder.glob(f"{UNFINISHED}-*") if path.is_dir()]
+    return sorted([path for path in files if path.exists()] + checkpoints_in(folder) + unfinished)
 
 
 def find_checkpoint(wanted: str, output_dir: Path) -> Path:
-    """The checkpoint folder to resume from: the path `wanted`, or the newest in `output_dir` for "last"."""
+    """The checkpoint folder to resume from: the path `wanted`, or the newest whole one in `output_dir` for "last"."""
     if wanted == "last":
-        checkpoints = checkpoints_in(output_dir)
-        if not checkpoints:
-            raise ValueError(f"There is no checkpoint to resume from in {output_dir}.")
-        return checkpoints[-1]
-    if not (Path(wanted) / "trainer_state.json").is_file():
+        checkpoint = last_checkpoint(output_dir)
+        if checkpoint is None:
+            raise ValueError(
+                f"There is no checkpoint to resume from in {output_dir}: start anew (--overwrite_output_dir, if there "
+                "is anything)."
+            )
+        return checkpoint
+    problem = problem_of(Path(wanted))
+    if problem is not None:
         raise ValueError(
-            f"{wanted} is no checkpoint to resume from (it has no trainer_state.json): "
-            "pass a checkpoint-<step> folder, or last."
+            f"{wanted} is no checkpoint to resume from ({problem}): pass a whole checkpoint-<step> folder, or last."
         )
     return Path(wanted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from .arguments.data_arguments import DataArguments
 from .arguments.model_arguments import ModelArguments
 from .arguments.run_arguments import AugmentationArguments, RunArguments
 from .cards.model_card import RunDescription
+from .checkpointing import EndOnSigterm
 from .model_building import build_model, normalization_of
 from .output_folder import prepare_output_dir
 from .trainer import MaskFormerTrainer
@@ -47,8 +49,7 @@ def prepare_training(
     if task is None:
         raise ValueError("--task is needed: semantic, instance or panoptic.")
     check_task(ARCHITECTURES[model_arguments.find_architecture()].config_class, task)
-    if arguments.process_index == 0:
-        prepare_output_dir(arguments)
+    prepare_output_dir(arguments)
     set_seed(arguments.seed)
     data = data_arguments.open(task)
     train, validation = data.train_and_validation(
@@ -66,9 +67,10 @@ def prepare_training(
         image_processor=image_processor,
         train_dataset=SegmentationDataset(train, Augmentation(augmentation_arguments.config())),
         eval_dataset=SegmentationDataset(validation),
-        data_collator=TrainingCollator(image_processor),
+        data_collator=TrainingCollator(),
         eval_data_collator=EvaluationCollator(image_processor),
         evaluator=Evaluator(task, image_processor, data.labels.id2label, arguments.panoptic_threshold),
+        callbacks=[EndOnSigterm()],
         run_description=RunDescription(data_arguments, model_arguments, augmentation_arguments, tuple(command)),
     )
 
@@ -78,15 +80,18 @@ def run_training(trainer: MaskFormerTrainer) -> None:
 
     There lie afterwards: the model and its image processor, ready for `from_pretrained` and `pipeline`; checkpoints;
     `train_results.json` and `eval_results.json`; the trainer's state; `pictures/` of evaluation images; the model's
-    card, `README.md`. How good the final model is stands in `trainer.evaluator.results`.
+    card, `README.md`. How good the final model is stands in `trainer.evaluator.results`. `train_results.json` is
+    written last: a run that is resumed and has it for its last step is finished, and nothing is changed.
     """
+    output_dir = Path(trainer.args.output_dir)
+    if trainer.args.resume_from_checkpoint is not None and _is_finished(trainer, output_dir / "train_results.json"):
+        print(f"The run in {output_dir} is finished: there is nothing to go on with.")
+        return
     result = trainer.train(resume_from_checkpoint=trainer.args.resume_from_checkpoint)
     trainer.save_model()
     trainer.save_state()
     trainer.evaluate()
     if trainer.is_world_process_zero():
-        output_dir = Path(trainer.args.output_dir)
-        write_results(output_dir / "train_results.json", result.metrics)
         write_results(output_dir / "eval_results.json", trainer.evaluator.results)
         print(results_table(trainer.evaluator.results))
         trainer.pictures = draw_samples(
@@ -96,8 +101,17 @@ def run_training(trainer: MaskFormerTrainer) -> None:
             output_dir / "pictures",
         )
         trainer.create_model_card()
+        write_results(output_dir / "train_results.json", {"global_step": result.global_step, **result.metrics})
     if trainer.args.push_to_hub:  # what was pushed with the checkpoints had neither results nor pictures yet
         trainer.push_to_hub()
+
+
+def _is_finished(trainer: MaskFormerTrainer, results: Path) -> bool:
+    """Whether these are the results of all steps that the run is to make."""
+    if not results.is_file():
+        return False
+    *_, max_steps = trainer.set_initial_training_values(trainer.args, trainer.get_train_dataloader())
+    return json.loads(results.read_text(encoding="utf-8")).get("global_step", 0) >= max_steps
 
 
 def build_image_processor(

@@ -10,21 +10,26 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
-from transformers import PreTrainedModel, Trainer, TrainerCallback
+from torch.utils.data import DataLoader, Dataset, Sampler
+from transformers import PreTrainedModel, TrainerCallback
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.trainer_utils import EvalLoopOutput, SchedulerType
 
+from ..data.collate import PixelNormalization, SegmentationDataset
+from ..data.view_sampler import ViewSampler
 from ..evaluation.evaluator import Evaluator
+from ..evaluation.in_turn import InTurn
 from .arguments.arguments import MaskFormerTrainingArguments
 from .cards.model_card import RunDescription, trained_model_card, write_card
+from .checkpointing import CheckpointingTrainer
 from .optimizer import parameter_groups, poly_schedule, step_schedule
+from .throughput import Throughput
 
 _AUXILIARY_LOSS = re.compile(r"_\d+$")  # the loss parts of intermediate decoder layers end in the layer's number
 _INPUTS, _TARGETS = ("pixel_values", "pixel_mask"), ("segment_ids", "class_labels")
 
 
-class MaskFormerTrainer(Trainer):
+class MaskFormerTrainer(CheckpointingTrainer):
     """Trains and evaluates a MaskFormer for any of the three tasks: only the evaluator knows which one it is.
 
     Training batches hold what `model.forward` takes. Evaluation batches hold `pixel_values`, `pixel_mask` and
@@ -36,7 +41,8 @@ class MaskFormerTrainer(Trainer):
         args: see `MaskFormerTrainingArguments`. Where `metric_for_best_model` is not set, it becomes the evaluator's.
         train_dataset: rows for `data_collator`.
         eval_dataset: rows for `eval_data_collator`.
-        data_collator: list of rows -> training batch.
+        data_collator: list of rows -> training batch; uint8 pixels are normalised on the device, as `image_processor`
+            does it.
         eval_data_collator: list of rows -> evaluation batch.
         image_processor: saved with every checkpoint, so that each can be loaded by `pipeline`.
         evaluator: turns outputs into predictions and measures them. Needed only to evaluate.
@@ -86,6 +92,8 @@ class MaskFormerTrainer(Trainer):
         self.run_description = run_description
         self.pictures: Sequence[Path] = ()
         self.loss_is_scaled_for_ga = False  # the model's loss is a mean over its batch
+        self._normalize: PixelNormalization | None = None
+        self._throughput = Throughput()
         self._loss_parts: dict[str, Tensor] = {}  # sums since the last log
         self._num_loss_parts = 0
 
@@ -124,6 +132,40 @@ class MaskFormerTrainer(Trainer):
             self._created_lr_scheduler = True
         return self.lr_scheduler
 
+    # Data
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
+        """For a `SegmentationDataset`, one that gives each image the seed of its view; else transformers' own."""
+        train_dataset = self.train_dataset if train_dataset is None else train_dataset
+        strategy = self.args.train_sampling_strategy
+        if not isinstance(train_dataset, SegmentationDataset) or strategy not in ("random", "sequential"):
+            return super()._get_train_sampler(train_dataset)
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        return ViewSampler(
+            len(train_dataset), seed, epoch=lambda: int(self.state.epoch or 0), shuffle=strategy == "random"
+        )
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator, num_batches: int, device: torch.device
+    ) -> tuple[list[dict[str, Any]], Tensor | int | None]:
+        """The batches of one optimizer step; how long they let it wait is measured."""
+        with self._throughput.waiting():
+            batches, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self._throughput.count(self.args.world_size * sum(len(batch["pixel_values"]) for batch in batches))
+        return batches, num_items
+
+    def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
+        with self._throughput.stopped():
+            super()._maybe_log_save_evaluate(*args, **kwargs)
+
+    def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """The batch on the model's device; pixels that came as uint8 are normalised there."""
+        inputs = super()._prepare_inputs(inputs)
+        if inputs["pixel_values"].dtype == torch.uint8:
+            self._normalize = self._normalize or PixelNormalization(self.processing_class)
+            inputs["pixel_values"] = self._normalize(inputs["pixel_values"], inputs.get("pixel_mask"))
+        return inputs
+
     # Loss
 
     def compute_loss(
@@ -155,12 +197,13 @@ class MaskFormerTrainer(Trainer):
         return (loss, outputs) if return_outputs else loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Logs `logs` and, beside a training loss, the mean of each loss part since the last one."""
+        """Logs `logs` and, beside a training loss, the mean of each loss part and the speed since the last one."""
         if "loss" in logs and self._num_loss_parts:
             names = sorted(self._loss_parts)
             means = torch.stack([self._loss_parts[name] for name in names]) / self._num_loss_parts
             means = self.accelerator.reduce(means, reduction="mean")
             logs.update(zip(names, means.tolist(), strict=True))
+            logs.update(self._throughput.report())
             self._loss_parts, self._num_loss_parts = {}, 0
         super().log(logs, start_time)
 
@@ -200,18 +243,19 @@ class MaskFormerTrainer(Trainer):
         self.evaluator.reset()
         predictor = None if self.make_predictor is None else self.make_predictor(model)
         losses = torch.zeros(2)  # sum over images, number of images
-        for batch in dataloader:
-            references = batch["references"]
-            count = self._num_unseen(len(references))
-            with torch.no_grad(), self.compute_loss_context_manager():
-                if predictor is None:
-                    outputs = model(**self._evaluation_inputs(batch))
-                    self.evaluator.update(outputs, references, count)
-                else:
-                    self.evaluator.measure(predictor(batch["images"]), references, count)
-            if self.args.eval_loss:
-                losses += torch.tensor([outputs["loss"].mean().item() * len(references), len(references)])
-            self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
+        with InTurn(in_background=self.args.device.type != "cpu") as measuring:
+            for batch in dataloader:
+                references = batch["references"]
+                count = self._num_unseen(len(references))
+                with torch.no_grad(), self.compute_loss_context_manager():
+                    if predictor is None:
+                        outputs = model(**self._evaluation_inputs(batch))
+                        measuring.do(self.evaluator.update, outputs, references, count)
+                    else:
+                        measuring.do(self.evaluator.measure, predictor(batch["images"]), references, count)
+                if self.args.eval_loss:
+                    losses += torch.tensor([outputs["loss"].mean().item() * len(references), len(references)])
+                self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
         self.evaluator.gather(self.accelerator)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in self.evaluator.compute().items()}
         if self.args.eval_loss:

@@ -48,8 +48,8 @@ class Meter:
 
     def free(self) -> None:
         """Gives memory that nothing uses any more back to the device."""
-        gc.collect()
         if self.is_cuda:
+            gc.collect()
             torch.cuda.empty_cache()
 
     def extra_memory(self, program: Callable[[], object]) -> int | None:

@@ -9,7 +9,6 @@ import torch
 from PIL import Image
 from transformers.models.maskformer.image_processing_maskformer import MaskFormerImageProcessor as TheirProcessor
 
-from image_processing import MaskFormerImageProcessor
 from modeling_maskformer.data.augmentation import Augmentation, AugmentationConfig
 from modeling_maskformer.data.collate import SegmentationDataset, TrainingCollator
 from modeling_maskformer.data.samples import Sample
@@ -28,7 +27,7 @@ def measure_preparation(num_segments: int, side: int, rounds: int = 3) -> dict[s
     sample = Sample(Image.fromarray(pixels.permute(1, 2, 0).numpy()), Segments(ids, labels), "cells", 0)
     view = AugmentationConfig(crop_size=(side, side), scale_range=(1.0, 1.0))
     dataset = SegmentationDataset([sample], Augmentation(view))
-    collate, theirs = TrainingCollator(MaskFormerImageProcessor(size_divisor=0)), TheirProcessor()
+    collate, theirs = TrainingCollator(), TheirProcessor()
     classes = {number: int(label) for number, label in enumerate(labels, start=1)}
     of_void = {"ignore_index": 0, "do_resize": False, "instance_id_to_semantic_id": classes}
     targets: dict[str, Any] = {}

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from image_processing import MaskFormerImageProcessor
 from modeling_maskformer.data.augmentation import Augmentation, AugmentationConfig
-from modeling_maskformer.data.collate import SegmentationDataset, TrainingCollator
+from modeling_maskformer.data.collate import PixelNormalization, SegmentationDataset, TrainingCollator
 from modeling_maskformer.data.datasets import open_dataset
 
 from .measuring import machine, peak_memory, summary, time_in_turn
@@ -193,8 +193,9 @@ def measure_profile(arguments: TrainingBenchmarkArguments, trainee: Trainee) -> 
         shuffle=True,
         drop_last=True,
         num_workers=1,
-        collate_fn=TrainingCollator(MaskFormerImageProcessor(size_divisor=0), pad_size=crop),
+        collate_fn=TrainingCollator(pad_size=crop),
     )
+    normalize = PixelNormalization(MaskFormerImageProcessor())
     profile: dict[str, Any] = {"dataset": arguments.dataset}
     start = time.perf_counter()
     num_batches = sum(1 for _, _ in zip(range(max(arguments.profile_steps, 2)), loader, strict=False))
@@ -208,7 +209,10 @@ def measure_profile(arguments: TrainingBenchmarkArguments, trainee: Trainee) -> 
             if batch is None:
                 break
             waited = time.perf_counter() - start
-            inputs = {key: value for key, value in batch.items() if key in ("pixel_values", "pixel_mask")}
+            inputs = {
+                "pixel_values": normalize(batch["pixel_values"], batch["pixel_mask"]),
+                "pixel_mask": batch["pixel_mask"],
+            }
             targets = {"segment_ids": batch["segment_ids"], "class_labels": batch["class_labels"]}
             phases.append({"data": waited, **trainee.step(**inputs, **targets)})
         phases = phases[1:] or phases  # the first batch waits for the worker to start

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from plain_augmentation import plain_view
 from torchvision.transforms.v2 import functional as tvF
 
 from modeling_maskformer.data.augmentation import COCO_PANOPTIC, Augmentation, AugmentationConfig
@@ -97,6 +98,23 @@ def test_detrs_recipe_draws_short_edges_and_crops_some_images_before(sample):
     ratios = [image.shape[2] / image.shape[1] for image, _ in (early(sample) for _ in range(50))]
     assert min(ratios) < 0.85 and max(ratios) > 1.15  # crops of 60 to 90 by 60 to 90
     assert all(60 / 90 - 0.05 < ratio < 90 / 60 + 0.05 for ratio in ratios)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_view_is_that_of_the_plain_order_of_steps(seed):
+    rng = np.random.default_rng(seed)
+    coarse = torch.from_numpy(rng.integers(0, 256, (3, 4, 5), np.uint8))
+    smooth = tvF.resize(coarse, [90, 120], antialias=True)
+    blocks = torch.from_numpy(rng.integers(0, 4, (6, 8), np.uint8)).repeat_interleave(15, 0).repeat_interleave(15, 1)
+    sample = Sample(tvF.to_pil_image(smooth), Segments(blocks, [0, 1, 2]), "smooth")
+    augment = Augmentation(AugmentationConfig(crop_size=(48, 64)))
+    image, segments = augment(sample, torch.Generator().manual_seed(seed))
+    expected, ids = plain_view(augment, sample, seed)
+    assert image.shape == expected.shape
+    # a crop from the source begins at a whole pixel of it, which may be half a pixel off in the resized image
+    assert (image.int() - expected.int()).abs().float().mean() < 4
+    classes = torch.tensor([-1, *segments.class_ids])[segments.ids[0].long()]
+    assert (classes == ids[0].int() - 1).float().mean() > 0.9  # borders of blocks
 
 
 def test_segments_outside_the_view_are_dropped_and_void_stays_void():

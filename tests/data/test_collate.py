@@ -8,8 +8,14 @@ from torch.utils.data import DataLoader
 
 from image_processing import MaskFormerImageProcessor
 from modeling_maskformer.data.augmentation import Augmentation, AugmentationConfig
-from modeling_maskformer.data.collate import EvaluationCollator, SegmentationDataset, TrainingCollator
+from modeling_maskformer.data.collate import (
+    EvaluationCollator,
+    PixelNormalization,
+    SegmentationDataset,
+    TrainingCollator,
+)
 from modeling_maskformer.data.samples import Sample
+from modeling_maskformer.data.view_sampler import ViewSampler
 from modeling_maskformer.targets import Segments, segments_from_masks
 
 
@@ -36,16 +42,39 @@ def test_training_batches_hold_views_padded_with_void(samples, processor):
         crop_size=(64, 64), short_edges=(40,), brightness=0, contrast=0, saturation=0, hue=0, horizontal_flip=0
     )
     dataset = SegmentationDataset(samples, Augmentation(augmentation))
-    batch = TrainingCollator(processor, pad_size=(64, 64))([dataset[0], dataset[1]])
+    batch = TrainingCollator(pad_size=(64, 64))([dataset[0], dataset[1]])
     assert set(batch) == {"pixel_values", "pixel_mask", "segment_ids", "class_labels"}
     assert batch["pixel_values"].shape == (2, 3, 64, 64) and batch["segment_ids"].shape == (2, 1, 64, 64)
-    expected = torch.from_numpy(np.array(samples[0].image)).movedim(-1, 0) / 127.5 - 1
-    assert torch.allclose(batch["pixel_values"][0, :, :40, :60], expected, atol=1e-5)
+    expected = torch.from_numpy(np.array(samples[0].image)).movedim(-1, 0)
+    assert torch.equal(batch["pixel_values"][0, :, :40, :60], expected)
     assert torch.equal(batch["segment_ids"][0, :, :40, :60], samples[0].segments.ids)
     for ids, mask in zip(batch["segment_ids"], batch["pixel_mask"], strict=True):
         assert (ids[0][mask == 0] == 255).all()
     assert batch["pixel_mask"].sum((1, 2)).tolist() == [40 * 60, 62 * 40]
     assert [labels.tolist() for labels in batch["class_labels"]] == [[4, 1], [3]]
+
+
+@pytest.mark.parametrize("settings", [{}, {"do_rescale": False}, {"do_normalize": False}])
+def test_pixels_that_travelled_as_bytes_become_what_the_processor_makes_of_them(samples, settings):
+    processor = MaskFormerImageProcessor(size_divisor=0, image_mean=[0.4, 0.5, 0.6], **settings)
+    dataset = SegmentationDataset(samples)
+    batch = TrainingCollator()([dataset[0], dataset[1]])
+    expected = processor([dataset[0]["image"], dataset[1]["image"]], do_resize=False, return_tensors="pt")
+    found = PixelNormalization(processor)(batch["pixel_values"], batch["pixel_mask"])
+    torch.testing.assert_close(found, expected["pixel_values"], atol=1e-5, rtol=1e-5)
+    assert torch.equal(batch["pixel_mask"].long(), expected["pixel_mask"])
+
+
+def test_a_view_depends_on_its_seed_alone(samples):
+    augment = Augmentation(AugmentationConfig(crop_size=(32, 32)))
+    views = list(ViewSampler(2, seed=3, epoch=lambda: 1)) + list(ViewSampler(2, seed=3, epoch=lambda: 2))
+    assert len({view.seed for view in views}) == 4 and {view.index for view in views} == {0, 1}
+    at_once = [SegmentationDataset(samples, augment)[view]["image"] for view in views]
+    loader = DataLoader(
+        SegmentationDataset(samples, augment), sampler=list(reversed(views)), num_workers=1, batch_size=None
+    )
+    for image, item in zip(reversed(at_once), loader, strict=True):
+        assert torch.equal(image, item["image"])
 
 
 def test_a_crowd_is_void_in_training_and_flagged_in_evaluation(samples, processor):
@@ -77,7 +106,7 @@ def test_200_overlapping_segments_of_a_megapixel_take_at_most_10_megabytes(proce
     assert len(sample.segments.ids) > 1, "some overlap"
     augmentation = Augmentation(AugmentationConfig(crop_size=(1000, 1000), scale_range=(1, 1), brightness=0.0))
     (item,) = SegmentationDataset([sample], augmentation)
-    batch = TrainingCollator(processor)([item])
+    batch = TrainingCollator()([item])
     for targets in (sample.segments.ids, item["segments"].ids, batch["segment_ids"]):
         assert targets.nbytes <= 10e6
     assert any(torch.equal(item["segments"].ids, ids) for ids in (sample.segments.ids, sample.segments.ids.flip(-1)))
@@ -98,6 +127,6 @@ def test_evaluation_batches_are_resized_but_references_are_not(samples, processo
 def test_a_loader_batches_images_with_and_without_segments(samples, processor):
     empty = Sample(samples[0].image, Segments(torch.zeros(40, 60, dtype=torch.uint8), []), "empty")
     dataset = SegmentationDataset([samples[0], empty], Augmentation(AugmentationConfig(crop_size=(32, 32))))
-    (batch,) = DataLoader(dataset, batch_size=2, collate_fn=TrainingCollator(processor))
+    (batch,) = DataLoader(dataset, batch_size=2, collate_fn=TrainingCollator())
     assert len(batch["class_labels"][1]) == 0
     assert (batch["segment_ids"][1][0][batch["pixel_mask"][1] == 1] == 0).all()

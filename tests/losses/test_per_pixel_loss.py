@@ -53,7 +53,7 @@ each_size = pytest.mark.parametrize("size", [(36, 48), (33, 45), (20, 100), (33,
 @pytest.mark.parametrize("block", [1 << 18, 40, 3])  # all pixels at once, several blocks, tiny blocks
 @each_size
 def test_loss_and_gradient_equal_the_plain_ones(monkeypatch, block, size):
-    monkeypatch.setattr(per_pixel_loss, "block_size", lambda device: block)
+    monkeypatch.setattr(per_pixel_loss, "block_size", lambda: block)
     assert_right(*random_case(size=size))
 
 

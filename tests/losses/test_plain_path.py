@@ -133,7 +133,7 @@ def test_prepared_targets_give_the_same_loss(plain_path):
 
 
 @pytest.mark.parametrize("masks", [False, True], ids=["id maps", "masks"])
-def test_class_labels_may_be_lists_or_arrays(masks, plain_path):
+def test_class_labels_may_be_lists_or_arrays(masks, both_ways):
     targets, logits, criterion = _targets((3, 0, 5), masks=masks), _logits(3), _criterion()
     expected = criterion(*logits, **targets)
     for form in (torch.Tensor.tolist, torch.Tensor.numpy):
@@ -141,10 +141,7 @@ def test_class_labels_may_be_lists_or_arrays(masks, plain_path):
         torch.testing.assert_close(criterion(*logits, **{**targets, "class_labels": labels}), expected)
 
 
-@pytest.mark.parametrize("way", ["for a CPU", "plain"])
-def test_targets_that_are_wrong_are_named(way, monkeypatch):
-    if way == "plain":
-        monkeypatch.setattr(fast_on_cpu, "FAST_DEVICES", ())
+def test_targets_that_are_wrong_are_named(both_ways):
     logits, criterion = _logits(2), _criterion()
 
     def call(**changed):
@@ -169,7 +166,7 @@ def test_targets_that_are_wrong_are_named(way, monkeypatch):
         call(mask_labels=[torch.zeros(3, *SIZE), torch.zeros(2, *SIZE)])
 
 
-def test_masks_of_unequal_size_are_padded_with_background(plain_path):
+def test_masks_of_unequal_size_are_padded_with_background(both_ways):
     labels, logits, criterion = [torch.tensor([1]), torch.tensor([0, 2])], _logits(2), _criterion()
     masks = _targets((1, 2), masks=True)["mask_labels"]
     cut = [masks[0][:, :30], masks[1][:, :, :25]]

@@ -163,7 +163,7 @@ def test_of_an_image_with_void_fewer_points_are_chosen_and_none_at_void():
     assert candidates.num_important.tolist() == [150, int(0.75 * candidates.num_points[1])]
     logits = torch.randn(2, *SIZE)
     chosen = choose_points(logits, torch.tensor([0, 1]), candidates).long()
-    certainty = sample(logits, candidates.points.expand(2, -1, -1)).abs()
+    certainty = sample(logits, candidates.grid.expand(2, -1, -1)).abs()
     for image, valid in enumerate(~candidates.void):
         num_uniform, num_important = int(candidates.num_uniform[image]), int(candidates.num_important[image])
         uniform, important = (
@@ -180,14 +180,14 @@ def test_interpolation_is_grid_sample_and_gathering_its_transpose():
     points[:4] = torch.tensor([[0.0, 0.0], [1 - 2**-24, 1 - 2**-24], [0.0, 0.5], [0.999, 0.001]])
     interpolation = BilinearPoints(points, SIZE)
     values, expected = (
-        interpolation.values(maps.detach(), scratch.Scratch(maps.device)),
+        interpolation.values(maps.detach(), scratch.Scratch()),
         plain_mask_losses.sample(maps, points.expand(3, -1, -1)),
     )
     torch.testing.assert_close(values, expected, rtol=1e-4, atol=1e-4)
     chosen, factors = torch.rand(3, 300).argsort(1)[:, :70], torch.randn(3, 90)
     points_of_all = torch.cat((torch.arange(20).expand(3, -1), chosen), 1)
     (reference,) = torch.autograd.grad((expected.gather(1, points_of_all) * factors).sum(), maps)
-    gathered = interpolation.gather(factors, chosen, scratch.Scratch(maps.device))
+    gathered = interpolation.gather(factors, chosen, scratch.Scratch())
     torch.testing.assert_close(gathered, reference, rtol=1e-3, atol=1e-3)
 
 

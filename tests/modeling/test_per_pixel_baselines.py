@@ -173,7 +173,6 @@ def test_an_image_gives_the_same_in_any_batch_and_order(kind):
             height, width = alone.shape[-2:]
             found = together.logits[position]
             torch.testing.assert_close(found[:, :height, :width], alone, atol=1e-4, rtol=1e-4)
-            assert not found[:, height:].any()
 
 
 def test_a_fresh_classifier_starts_as_the_original_s():

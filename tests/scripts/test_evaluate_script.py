@@ -1,6 +1,7 @@
 """scripts/evaluate.py: the numbers of the training script again, also for checkpoints of transformers."""
 
 import json
+import shutil
 
 import pytest
 import transformers
@@ -9,6 +10,8 @@ from script_runs import run
 from torchvision.transforms.v2 import functional as tvF
 
 from modeling_maskformer.evaluation import metric_for_task
+from modeling_maskformer.evaluation.evaluator import Evaluator
+from modeling_maskformer.evaluation.image_size import resize_to_shortest_edge, sizes_to_try
 from modeling_maskformer.inference.loading import load_image_processor, load_model
 from modeling_maskformer.inference.multi_scale import MultiScalePredictor
 from modeling_maskformer.targets import segments_from_class_map
@@ -36,6 +39,16 @@ def measured(model, dataset, output, *flags):
     return json.loads(output.read_text())
 
 
+def test_batches_and_workers_change_no_number(trained, street_objects, tmp_path):
+    plain = measured(trained["panoptic"], street_objects, tmp_path / "plain.json")
+    flags = ["--batch_size", 2, "--num_workers", 1]
+    found = measured(trained["panoptic"], street_objects, tmp_path / "batches.json", *flags)
+    assert found["pq"] == pytest.approx(plain["pq"], abs=1e-4) and found["images_per_second"] > 0
+    assert (
+        measured(trained["panoptic"], street_objects, tmp_path / "half.json", "--dtype", "bfloat16")["num_images"] == 3
+    )
+
+
 def test_test_time_augmentation_at_one_scale_changes_nothing(trained, street, tmp_path):
     flags = ["--tta", "--tta_scales", 1, "--no_tta_flip", "--batch_size", 2]
     found = measured(trained["semantic"], street, tmp_path / "tta.json", *flags)
@@ -56,6 +69,41 @@ def test_test_time_augmentation_measures_the_averaged_predictions(trained, stree
         mask = tvF.pil_to_tensor(Image.open(street / "val" / "masks" / f"{number}.png"))[0]
         metric.update(prediction, segments_from_class_map(mask))
     assert found["mean_iou"] == pytest.approx(metric.compute()["mean_iou"])
+
+
+def test_a_sweep_measures_at_each_size_and_says_which_is_best(trained, street, tmp_path, capsys, monkeypatch):
+    heights, scores = [], iter([0.3, 0.5, 0.4])
+    update, compute = Evaluator.update, Evaluator.compute
+
+    def recording_update(self, outputs, *rest):
+        heights.append(outputs.masks_queries_logits.shape[-2])
+        update(self, outputs, *rest)
+
+    def scripted_compute(self):
+        compute(self)
+        self.results |= {"mean_iou": next(scores)}
+        return self.results
+
+    monkeypatch.setattr(Evaluator, "update", recording_update)
+    monkeypatch.setattr(Evaluator, "compute", scripted_compute)
+    found = measured(trained["semantic"], street, tmp_path / "sweep.json", "--shortest_edge", 40, 64, 96)
+    assert heights == [10] * 3 + [16] * 3 + [24] * 3  # 3 images each, at stride 4
+    assert [(entry["shortest_edge"], entry["mean_iou"]) for entry in found["sweep"]] == [
+        (40, 0.3),
+        (64, 0.5),
+        (96, 0.4),
+    ]
+    assert (found["shortest_edge"], found["mean_iou"]) == (64, 0.5) and "per_class" in found
+    assert "Best: --shortest_edge 64, mean_iou 0.5000." in capsys.readouterr().out
+
+
+def test_a_sweep_without_sizes_tries_some_around_the_checkpoints_own(trained, street, tmp_path):
+    model = shutil.copytree(trained["semantic"], tmp_path / "model")
+    processor = load_image_processor(model)
+    resize_to_shortest_edge(processor, 80)
+    processor.save_pretrained(model)
+    swept = measured(model, street, tmp_path / "own.json", "--sweep")["sweep"]
+    assert [entry["shortest_edge"] for entry in swept] == sizes_to_try(processor)
 
 
 def transformers_checkpoint(folder, id2label):
@@ -116,6 +164,11 @@ def test_what_cannot_be_measured_is_refused(street, trained, tmp_path, refused):
         ),
         (["--model", trained["panoptic"], "--dataset", street, "--tta", *output], "only semantic segmentation has"),
         (["--model", trained["semantic"], "--dataset", street, "--tta_scales", 2, *output], "go with --tta"),
+        (["--model", trained["semantic"], "--dataset", street, "--shortest_edge", 0, *output], "at least 1 pixel"),
+        (
+            ["--model", trained["semantic"], "--dataset", street, "--shortest_edge", 32, "--sweep", *output],
+            "--sweep chooses short edges itself",
+        ),
     ]
     for argv, message in cases:
         assert message in refused(evaluate.main, *argv), argv

@@ -13,7 +13,7 @@ from script_runs import run
 from image_processing.results import rgb_to_ids
 from modeling_maskformer.inference.loading import load_image_processor, load_model
 from modeling_maskformer.inference.multi_scale import MultiScalePredictor
-from modeling_maskformer.inference.predictor import Predictor
+from modeling_maskformer.inference.predictor import Predictor, prepare_model
 from scripts import predict
 
 # pycocotools itself has not followed numpy 2 yet
@@ -44,6 +44,36 @@ def test_semantic_results_are_images_of_class_ids(trained, photos, tmp_path):
         np.testing.assert_array_equal(np.asarray(Image.open(output / "class_ids" / f"{name}.png")), class_map)
         assert (output / "overlays" / f"{name}.jpg").is_file()
     assert json.loads((output / "classes.json").read_text()) == {"0": "sky", "1": "road", "2": "car"}
+
+
+def test_threads_and_batches_change_no_result(trained, photos, tmp_path):
+    (photos / "broken.png").write_bytes(b"no picture")
+    for number in range(5):
+        shutil.copy(photos / "first.png", photos / f"copy_{number}.png")
+    results = []
+    for name, flags in (("one", []), ("many", ["--num_threads", 3, "--batch_size", 4])):
+        output = tmp_path / name
+        shared = ["--inputs", photos, "--output_dir", output, "--threshold", 0, "--use_cpu"]
+        with pytest.raises(SystemExit, match="1"):
+            run(predict.main, "--model", trained["instance"], *shared, *flags)
+        content = json.loads((output / "instances.json").read_text())
+        results.append([content["images"], [entry["id"] for entry in content["annotations"]]])
+        assert len(list(output.rglob("*.jpg"))) == 7
+    assert results[0] == results[1] and len(results[0][0]) == 7 and len(results[0][1]) > 7
+
+
+def test_mixed_precision_and_compilation_give_results_of_the_usual_kind(trained, photos, tmp_path, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **_: compiled.append(type(self).__name__))
+    shared = ["--inputs", photos, "--use_cpu", "--no_overlays", "--model", trained["semantic"]]
+    run(predict.main, *shared, "--output_dir", tmp_path / "half", "--dtype", "bfloat16", "--compile")
+    assert compiled == ["MaskFormerForInstanceSegmentation"]
+    assert np.asarray(Image.open(tmp_path / "half" / "class_ids" / "first.png")).shape == (40, 48)
+    model = load_model(trained["semantic"])
+    exact = model(torch.zeros(1, 3, 64, 64)).masks_queries_logits
+    rounded = prepare_model(model, "cpu", "bfloat16")(torch.zeros(1, 3, 64, 64)).masks_queries_logits
+    assert rounded.dtype == torch.float32 and not torch.equal(rounded, exact)
+    torch.testing.assert_close(rounded, exact, atol=0.1, rtol=0.1)
 
 
 def test_semantic_results_are_averaged_over_scales_on_request(trained, photos, tmp_path):

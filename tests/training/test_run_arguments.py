@@ -1,6 +1,8 @@
 """What a run does with its output folder, and what it makes of augmentation and model flags."""
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from modeling_maskformer import (
     MaskFormerForInstanceSegmentation,
@@ -11,6 +13,7 @@ from modeling_maskformer.data.augmentation import AugmentationConfig
 from modeling_maskformer.training.arguments.model_arguments import ModelArguments
 from modeling_maskformer.training.arguments.run_arguments import AugmentationArguments, RunArguments
 from modeling_maskformer.training.cards.card_text import sign
+from modeling_maskformer.training.checkpoint_folders import checkpoints_in, remove_old_checkpoints
 from modeling_maskformer.training.model_building import build_model, normalization_of
 from modeling_maskformer.training.output_folder import prepare_output_dir
 
@@ -19,13 +22,20 @@ def run_arguments(output_dir, **settings):
     return RunArguments(output_dir=str(output_dir), use_cpu=True, **settings)
 
 
+def write_checkpoint(folder):
+    """What a checkpoint consists of, small."""
+    folder.mkdir()
+    (folder / "trainer_state.json").write_text("{}")
+    save_file({"weight": torch.arange(5.0)}, folder / "model.safetensors")
+    torch.save({}, folder / "optimizer.pt")
+
+
 @pytest.fixture
 def used_folder(tmp_path):
     for name in ("config.json", "model.safetensors", "train_results.json", "notes.txt"):
         (tmp_path / name).write_text("{}")
     for step in (90, 180):
-        (tmp_path / f"checkpoint-{step}").mkdir()
-        (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text("{}")
+        write_checkpoint(tmp_path / f"checkpoint-{step}")
     (tmp_path / "checkpoint-of-mine").mkdir()
     return tmp_path
 
@@ -64,6 +74,41 @@ def test_last_means_the_newest_checkpoint(used_folder):
     arguments = run_arguments(used_folder, resume_from_checkpoint="last")
     prepare_output_dir(arguments)
     assert arguments.resume_from_checkpoint == str(used_folder / "checkpoint-180")
+
+
+@pytest.mark.parametrize("lost", ["trainer_state.json", "model.safetensors", "optimizer.pt"])
+@pytest.mark.parametrize("is_cut_off", [False, True])
+def test_last_skips_what_is_not_whole_and_says_so(used_folder, lost, is_cut_off, caplog):
+    (used_folder / "unfinished-270").mkdir()
+    path = used_folder / "checkpoint-180" / lost
+    if is_cut_off:
+        path.write_bytes(path.read_bytes()[:-1])
+    elif lost == "optimizer.pt":
+        path.write_bytes(b"")
+    else:
+        path.unlink()
+    arguments = run_arguments(used_folder, resume_from_checkpoint="last")
+    prepare_output_dir(arguments)
+    assert "checkpoint-180 is not whole" in caplog.text and "unfinished-270" in caplog.text
+    assert arguments.resume_from_checkpoint == str(used_folder / "checkpoint-90")
+    assert not (used_folder / "unfinished-270").exists()
+    with pytest.raises(ValueError, match=rf"checkpoint-180 is no checkpoint to resume from \(.*{lost}"):
+        prepare_output_dir(run_arguments(used_folder, resume_from_checkpoint=str(used_folder / "checkpoint-180")))
+
+
+def test_the_newest_and_the_best_checkpoint_are_never_removed(tmp_path):
+    for step in (10, 20, 30, 40):
+        write_checkpoint(tmp_path / f"checkpoint-{step}")
+
+    def steps():
+        return [int(path.name.split("-")[1]) for path in checkpoints_in(tmp_path)]
+
+    remove_old_checkpoints(tmp_path, None, None)
+    assert steps() == [10, 20, 30, 40]
+    remove_old_checkpoints(tmp_path, 3, str(tmp_path / "checkpoint-10"))
+    assert steps() == [10, 30, 40]
+    remove_old_checkpoints(tmp_path, 1, str(tmp_path / "checkpoint-10"))
+    assert steps() == [10, 40] and not list(tmp_path.glob("unfinished-*"))
 
 
 @pytest.mark.parametrize("wanted", ["last", "checkpoint-7"])

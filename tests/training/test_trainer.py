@@ -13,7 +13,9 @@ from transformers.trainer_callback import TrainerCallback
 from transformers.utils import ModelOutput
 
 from modeling_maskformer.evaluation.evaluator import Evaluator
+from modeling_maskformer.evaluation.in_turn import InTurn
 from modeling_maskformer.targets import Segments, segments_from_class_map
+from modeling_maskformer.training import trainer as trainer_module
 from modeling_maskformer.training.arguments.arguments import MaskFormerTrainingArguments
 from modeling_maskformer.training.trainer import MaskFormerTrainer
 
@@ -149,6 +151,21 @@ def test_metrics_equal_those_of_one_batch(tmp_path):
     assert by_two.evaluate()["eval_mean_iou"] == at_once.evaluate()["eval_mean_iou"]
 
 
+def test_measuring_in_the_background_measures_the_same(tmp_path, monkeypatch):
+    here = make_trainer(tmp_path, evaluation=7)
+    behind = make_trainer(tmp_path, evaluation=7)
+    monkeypatch.setattr(trainer_module, "InTurn", lambda in_background: InTurn(in_background=True))
+    assert behind.evaluate()["eval_mean_iou"] == here.evaluate()["eval_mean_iou"]
+    assert behind.evaluator.num_images == 7
+
+    def fail(*_):
+        raise RuntimeError("a metric failed")
+
+    behind.evaluator.measure = fail
+    with pytest.raises(RuntimeError, match="a metric failed"):
+        behind.evaluate()
+
+
 def test_a_predictor_of_its_own_gets_the_images_and_its_predictions_are_measured(tmp_path):
     def make_predictor(model):
         assert not model.training
@@ -189,6 +206,7 @@ def test_each_log_holds_the_mean_of_each_loss_part_since_the_last(tmp_path):
         assert entry["loss"] == pytest.approx(total, rel=1e-5)
         assert entry["loss_cross_entropy"] == pytest.approx(total / 6, rel=1e-5)
         assert entry["loss_cross_entropy_auxiliary"] == pytest.approx(total * 5 / 6, rel=1e-5)
+        assert entry["images_per_second"] > 0 and 0 < entry["waiting_for_data"] < 1
 
 
 def test_a_cost_that_is_not_finite_is_told_with_its_step(tmp_path):

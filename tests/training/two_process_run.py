@@ -65,7 +65,7 @@ def run(output_dir, batch_size):
         image_processor=processor,
         train_dataset=SegmentationDataset(ShapesDataset(4, "panoptic", size=64, max_things=3)),
         eval_dataset=SegmentationDataset(shapes),
-        data_collator=TrainingCollator(processor),
+        data_collator=TrainingCollator(),
         eval_data_collator=EvaluationCollator(processor),
         evaluator=Evaluator("semantic", processor, shapes.labels.id2label),
     )

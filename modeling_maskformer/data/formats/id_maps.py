@@ -79,5 +79,6 @@ def segments_of_ids(index: np.ndarray, labels: np.ndarray, is_crowd: np.ndarray,
     numbers = torch.full((len(labels),), NO_SEGMENT, dtype=torch.int32)  # (U,) segment number of each region
     numbers[torch.from_numpy(labels == VOID_LABEL)] = void_value(dtype) if dtype == torch.uint8 else VOID
     numbers[torch.from_numpy(regions)] = torch.from_numpy(position).to(torch.int32) + 1
-    ids = numbers.to(dtype).numpy()[index]  # (H, W)
-    return Segments(torch.from_numpy(ids), torch.from_numpy(class_ids), torch.from_numpy(crowd))
+    index = torch.from_numpy(index).to(torch.int32)  # index_select is three times as fast as numpy's indexing
+    ids = numbers.to(dtype).index_select(0, index.flatten()).view(index.shape)  # (H, W)
+    return Segments(ids, torch.from_numpy(class_ids), torch.from_numpy(crowd))

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from ...data.augmentation import AugmentationConfig
+from ...evaluation.image_size import LONGEST_EDGE_FACTOR, evaluation_shortest_edge
 from .arguments import MaskFormerTrainingArguments
+from .device_defaults import MAX_WORKERS, Machine, default_num_workers, this_machine
 
 # fields of transformers.TrainingArguments that the help shows with those that are redefined here
 EVERYDAY_FIELDS = (
@@ -68,6 +70,26 @@ class RunArguments(MaskFormerTrainingArguments):
     load_best_model_at_end: bool = field(
         default=True, metadata={"help": "End with the best checkpoint, by the task's metric, instead of the last."}
     )
+    bf16: bool | None = field(
+        default=None,
+        metadata={
+            "help": "Mixed precision with bfloat16. Default: on a GPU that has it, unless --fp16 is passed; not on a "
+            "CPU."
+        },
+    )
+    tf32: bool | None = field(
+        default=None, metadata={"help": "Let a GPU compute float32 as TF32, which is faster. Default: if it can."}
+    )
+    dataloader_num_workers: int | None = field(
+        default=None,
+        metadata={
+            "help": f"Processes that prepare images. Default: on a GPU one a CPU core but one, at most {MAX_WORKERS}; "
+            "on a CPU none."
+        },
+    )
+    dataloader_persistent_workers: bool | None = field(
+        default=None, metadata={"help": "Keep these processes from one epoch to the next. Default: if there are any."}
+    )
     report_to: list[str] = field(
         default_factory=lambda: ["none"],
         metadata={"help": "Where to send logs: none, tensorboard, wandb, ... (must be installed)."},
@@ -89,11 +111,23 @@ class RunArguments(MaskFormerTrainingArguments):
     )
 
     def __post_init__(self) -> None:
+        self._fill_in_defaults(this_machine(self.use_cpu))
         super().__post_init__()
         if not 0 <= self.panoptic_threshold <= 1:
             raise ValueError(f"panoptic_threshold must lie in [0, 1], got {self.panoptic_threshold}.")
         if self.total_batch_size is not None:
             self.gradient_accumulation_steps = self._steps_of_total_batch()
+
+    def _fill_in_defaults(self, machine: Machine) -> None:
+        """Decides what was left open; pinned memory and the fused optimizer are transformers' own defaults."""
+        if self.bf16 is None:
+            self.bf16 = machine.has_bf16 and not self.fp16
+        if self.tf32 is None and machine.has_tf32:
+            self.tf32 = True
+        if self.dataloader_num_workers is None:
+            self.dataloader_num_workers = default_num_workers(machine)
+        if self.dataloader_persistent_workers is None:
+            self.dataloader_persistent_workers = self.dataloader_num_workers > 0
 
     def _steps_of_total_batch(self) -> int:
         """How many batches of all devices make `total_batch_size` images."""
@@ -161,7 +195,7 @@ class AugmentationArguments:
         default=None,
         metadata={
             "help": "Short edge of images in evaluation and prediction, which keep their shape. "
-            "Default: the short side of --crop_size; without crop the largest of --short_edges."
+            "Default: follows from --crop_size; without crop the largest of --short_edges."
         },
     )
     longest_edge: int | None = field(
@@ -177,9 +211,10 @@ class AugmentationArguments:
                 raise ValueError(f"--{name} takes two numbers, got {getattr(self, name)}.")
         self.config()
         if self.shortest_edge is None:
-            self.shortest_edge = min(self.crop_size) if self.crop else max(self.short_edges)
+            crop_size = self.crop_size if self.crop else None
+            self.shortest_edge = evaluation_shortest_edge(crop_size, self.short_edges)
         if self.longest_edge is None:
-            self.longest_edge = 4 * self.shortest_edge
+            self.longest_edge = LONGEST_EDGE_FACTOR * self.shortest_edge
         if not 1 <= self.shortest_edge <= self.longest_edge:
             raise ValueError(
                 "--shortest_edge must lie between 1 and --longest_edge, "

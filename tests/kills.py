@@ -1,0 +1,146 @@
+"""Kills training runs (kill -9), resumes each until it is finished, and tells whether all end with the same weights.
+
+    python -m tests.kills --at_random 20 --while_saving 20 --processes 1 2
+
+Runs are those of tests/scripts/test_ended_runs.py; a line for each says where it was killed and how it ended.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+SCRIPTS = Path(__file__).parent / "scripts"
+sys.path.append(str(SCRIPTS))
+
+from killed_run_flags import FLAGS  # noqa: E402
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--at_random", type=int, default=20, help="kills at a random time")
+    parser.add_argument("--while_saving", type=int, default=20, help="kills at a random step of writing a checkpoint")
+    parser.add_argument("--processes", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    rng = random.Random(arguments.seed)
+    failures = 0
+    with tempfile.TemporaryDirectory() as folder:
+        dataset = write_street(Path(folder) / "street")
+        for processes in arguments.processes:
+            expected, seconds, writes = uninterrupted(dataset, Path(folder) / f"whole-{processes}", processes)
+            print(f"{processes} processes, uninterrupted: {seconds:.1f} s, {writes} steps of writing", flush=True)
+            for number in range(arguments.at_random + arguments.while_saving):
+                output = Path(folder) / f"killed-{processes}-{number}"
+                if number < arguments.at_random:
+                    after = rng.uniform(0.2 * seconds, seconds)
+                    ended = run_and_kill(dataset, output, processes, after=after)
+                    where = f"after {after:.1f} s"
+                else:
+                    die_at = rng.randint(1, writes)
+                    ended = run_and_kill(dataset, output, processes, die_at=die_at)
+                    where = f"at writing step {die_at}"
+                found, resumed = resume_until_finished(dataset, output, processes)
+                same = found == expected
+                failures += not same
+                print(f"  killed {where} (code {ended}), went on {resumed}: {'same' if same else found}", flush=True)
+                shutil.rmtree(output)
+    print("all ended alike" if not failures else f"{failures} ended differently")
+    sys.exit(bool(failures))
+
+
+def write_street(folder: Path) -> Path:
+    """The dataset of the tests of the scripts."""
+    import conftest  # of tests/scripts
+
+    return conftest.write_dataset(folder, channels=False)
+
+
+def start(dataset: Path, output: Path, processes: int, die_at: int = 0, *flags: str) -> list[subprocess.Popen]:
+    """The processes of a run; with `die_at`, the first one kills itself at that step of writing."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    started = []
+    for rank in range(processes):
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+        if processes > 1:
+            environment |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)}
+            environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        words = [sys.executable, SCRIPTS / "killed_run.py", die_at if rank == 0 else 0]
+        words += ["--dataset", dataset, "--output_dir", output, *FLAGS, *flags]
+        command = [str(word) for word in words]
+        with log_of(output, rank).open("w") as log:
+            started.append(subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT))
+    return started
+
+
+def log_of(output: Path, rank: int = 0) -> Path:
+    return output.with_name(f"{output.name}-{rank}.log")
+
+
+def finish(started: list[subprocess.Popen]) -> list[int]:
+    """The codes of processes that end by themselves; where one dies, so do the others."""
+    while any(process.poll() is None for process in started):
+        if any(process.poll() not in (None, 0) for process in started):
+            kill(started)
+        time.sleep(0.1)
+    return [process.returncode for process in started]
+
+
+def kill(started: list[subprocess.Popen]) -> None:
+    for process in started:
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+
+
+def uninterrupted(dataset: Path, output: Path, processes: int) -> tuple[dict, float, int]:
+    before = time.perf_counter()
+    codes = finish(start(dataset, output, processes))
+    seconds = time.perf_counter() - before
+    said = log_of(output).read_text()
+    if any(codes):
+        raise RuntimeError(f"The uninterrupted run ended with {codes}: {said[-2000:]}")
+    return outcome(output), seconds, int(said.rsplit("steps ", 1)[1].split()[0])
+
+
+def run_and_kill(dataset: Path, output: Path, processes: int, die_at: int = 0, after: float | None = None) -> int:
+    started = start(dataset, output, processes, die_at)
+    if after is not None:
+        time.sleep(after)
+        kill(started)
+    return finish(started)[0]
+
+
+def resume_until_finished(dataset: Path, output: Path, processes: int) -> tuple[dict, str]:
+    """What the run has come to, and from which checkpoint it went on."""
+    codes = finish(start(dataset, output, processes, 0, "--resume_from_checkpoint", "last"))
+    how = "from a checkpoint"
+    if 2 in codes and "no checkpoint to resume from" in log_of(output).read_text():  # killed before the first
+        codes = finish(start(dataset, output, processes, 0, "--overwrite_output_dir"))
+        how = "from the start"
+    if any(codes):
+        return {"codes": codes, "said": log_of(output).read_text()[-2000:]}, how
+    return outcome(output), how
+
+
+def outcome(output: Path) -> dict:
+    """Steps and weights at the end."""
+    state = json.loads((output / "trainer_state.json").read_text())
+    weights = hashlib.sha256((output / "model.safetensors").read_bytes()).hexdigest()
+    return {"steps": state["global_step"], "weights": weights, "best": state["best_global_step"]}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""What scripts/train.py does by default on the device that it finds."""
+
+import pytest
+
+from modeling_maskformer.training.arguments import run_arguments
+from modeling_maskformer.training.arguments.device_defaults import Machine, default_num_workers
+from modeling_maskformer.training.arguments.run_arguments import RunArguments
+
+GPU = Machine(has_gpu=True, has_bf16=True, has_tf32=True, cores=9, processes=2)
+
+
+def left_open(machine, **settings):
+    """The arguments after the machine has decided what was left open, as far as a CPU can tell."""
+    arguments = RunArguments(output_dir="unused", use_cpu=True)
+    for name in ("bf16", "tf32", "dataloader_num_workers", "dataloader_persistent_workers"):
+        setattr(arguments, name, settings.get(name))
+    arguments.fp16 = settings.get("fp16", False)
+    arguments._fill_in_defaults(machine)
+    return arguments
+
+
+def test_on_a_cpu_nothing_is_changed():
+    arguments = RunArguments(output_dir="unused", use_cpu=True)
+    assert not arguments.bf16 and arguments.tf32 is None
+    assert arguments.dataloader_num_workers == 0 and not arguments.dataloader_persistent_workers
+    assert not arguments.dataloader_pin_memory
+
+
+def test_a_gpu_gets_workers_and_the_precision_that_it_has():
+    arguments = left_open(GPU)
+    assert arguments.bf16 and arguments.tf32
+    assert arguments.dataloader_num_workers == 3 and arguments.dataloader_persistent_workers
+    older = left_open(Machine(has_gpu=True, cores=4))
+    assert not older.bf16 and older.tf32 is None and older.dataloader_num_workers == 3
+
+
+@pytest.mark.parametrize(("cores", "processes", "workers"), [(1, 1, 1), (8, 1, 7), (64, 1, 12), (64, 8, 7), (8, 8, 1)])
+def test_workers_share_the_cores(cores, processes, workers):
+    assert default_num_workers(Machine(has_gpu=True, cores=cores, processes=processes)) == workers
+
+
+def test_what_was_asked_for_stays():
+    arguments = left_open(GPU, bf16=False, tf32=False, dataloader_num_workers=0, dataloader_persistent_workers=False)
+    assert (arguments.bf16, arguments.tf32, arguments.dataloader_num_workers) == (False, False, 0)
+    assert not arguments.dataloader_persistent_workers
+    assert not left_open(GPU, fp16=True).bf16
+
+
+def test_the_machine_is_asked_before_transformers_reads_the_settings(monkeypatch):
+    monkeypatch.setattr(run_arguments, "this_machine", lambda use_cpu: Machine(has_gpu=not use_cpu, cores=5))
+    assert RunArguments(output_dir="unused", use_cpu=False).dataloader_num_workers == 4
+    assert RunArguments(output_dir="unused", use_cpu=True).dataloader_num_workers == 0
