@@ -14,14 +14,14 @@ from transformers.utils import logging
 logger = logging.get_logger(__name__)
 
 
-def triton_module(name: str, tensor: Tensor) -> ModuleType | None:
+def triton_module(name: str, where: Tensor) -> ModuleType | None:
     """The module of this package with that name, if its kernels work on this tensor.
 
-    None while a graph is captured, and for tensors of another class: fake ones, or those spread over several devices.
+    They do not while a graph is captured, nor on tensors of another class (fake ones, or spread over several devices).
     """
-    if type(tensor) is not Tensor or not tensor.is_cuda or torch.compiler.is_compiling():
+    if type(where) is not Tensor or not where.is_cuda or torch.compiler.is_compiling():
         return None
-    return _working_module(name, tensor.device)
+    return _working_module(name, where.device)
 
 
 @cache

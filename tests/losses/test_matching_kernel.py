@@ -26,7 +26,7 @@ def kernels(monkeypatch):
     monkeypatch.setattr(matching_triton, "PIXELS", 32)
     monkeypatch.setattr(matching_triton, "SEGMENTS", 16)
     monkeypatch.setattr(fast_on_cpu, "FAST_DEVICES", ())
-    monkeypatch.setattr(matching, "triton_module", lambda name, device: matching_triton)
+    monkeypatch.setattr(matching, "triton_module", lambda name, where: matching_triton)
 
 
 def make_case(num_segments=6, overlap=False, dtype=torch.float32):
@@ -43,7 +43,7 @@ def make_case(num_segments=6, overlap=False, dtype=torch.float32):
 
 def plain_costs(logits, maps, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(matching, "triton_module", lambda name, device: None)
+        patch.setattr(matching, "triton_module", lambda name, where: None)
         return mask_costs([layer.float() for layer in logits], maps)
 
 

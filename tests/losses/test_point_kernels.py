@@ -29,7 +29,7 @@ def kernels(monkeypatch):
     for name, value in sizes.items():
         monkeypatch.setattr(points_triton, name, value)
     monkeypatch.setattr(fast_on_cpu, "FAST_DEVICES", ())
-    monkeypatch.setattr(points, "triton_module", lambda name, device: points_triton)
+    monkeypatch.setattr(points, "triton_module", lambda name, where: points_triton)
     return points_triton
 
 
@@ -74,7 +74,7 @@ def test_values_and_gradients_are_those_of_the_plain_form(
 ):
     case = make_case(small, size, overlap, dtype=dtype)
     *losses, gradient = losses_and_gradient(case, importance)
-    monkeypatch.setattr(points, "triton_module", lambda name, device: None)
+    monkeypatch.setattr(points, "triton_module", lambda name, where: None)
     *expected, of_plain = losses_and_gradient(case, importance)
     for found, loss in zip(losses, expected, strict=True):
         torch.testing.assert_close(found, loss, rtol=1e-5, atol=1e-6)
@@ -115,7 +115,7 @@ def test_the_kernels_keep_what_is_not_a_number_in_its_mask_and_take_logits_of_an
         case[0] *= torch.tensor([1e-3, 1.0, 100.0])[:, None, None]
         case[0][1] = float("nan")
     *losses, gradient = losses_and_gradient(case)
-    monkeypatch.setattr(points, "triton_module", lambda name, device: None)
+    monkeypatch.setattr(points, "triton_module", lambda name, where: None)
     *expected, of_plain = losses_and_gradient(case)
     for found, loss in zip(losses, expected, strict=True):
         assert torch.equal(found.isnan(), torch.tensor([False, True, False]))
