@@ -44,15 +44,15 @@ def as_annotations(segmentation_maps: Any, sizes: Sequence[tuple[int, int]]) -> 
 
 def as_compact_targets(
     segment_ids: Sequence[Tensor], class_labels: Sequence[Tensor] | None, sizes: Sequence[tuple[int, int]]
-) -> list[Tensor]:
-    """One `(L, H, W)` id map per image; ids and class labels agree."""
+) -> tuple[list[Tensor], list[Tensor]]:
+    """One `(L, H, W)` id map per image, and its `(S,)` int64 classes; ids and class labels agree."""
     if class_labels is None:
         raise ValueError("`segment_ids` need `class_labels`: the class of each segment of each image.")
     if not len(segment_ids) == len(class_labels) == len(sizes):
         raise ValueError(
             f"Got {len(segment_ids)} `segment_ids` and {len(class_labels)} `class_labels` for {len(sizes)} images."
         )
-    maps = []
+    maps, labels = [], []
     for index, (ids, classes, size) in enumerate(zip(segment_ids, class_labels, sizes, strict=True)):
         name = f"`segment_ids` {index} of the batch"
         ids = torch.as_tensor(ids)
@@ -71,7 +71,8 @@ def as_compact_targets(
                 f"uint8), 0 (no segment) and 1 to {len(classes)}."
             )
         maps.append(ids)
-    return maps
+        labels.append(torch.as_tensor(classes, dtype=torch.int64))
+    return maps, labels
 
 
 def _as_integers(label_map: Any, name: str) -> Tensor:
@@ -79,9 +80,11 @@ def _as_integers(label_map: Any, name: str) -> Tensor:
         label_map = np.asarray(label_map)
         if label_map.dtype == np.uint16 or label_map.dtype == np.uint32:
             label_map = label_map.astype(np.int64)  # torch computes little with these
-        if label_map.dtype.kind not in "biu":
+        if label_map.dtype.kind not in "biuf":
             raise ValueError(f"{name} must hold integers (class or instance ids), got {label_map.dtype}.")
         label_map = torch.tensor(label_map)
+    if label_map.is_floating_point() and torch.equal(label_map, label_map.round()) and label_map.isfinite().all():
+        label_map = label_map.to(torch.int64)  # integers, as some tools store them
     if label_map.dtype == torch.bool:
         label_map = label_map.to(torch.uint8)
     if label_map.dtype not in INTEGERS:
@@ -135,6 +138,7 @@ def masks_and_classes(
             continue
         mapping = instance_id_to_semantic_id
         mapping = mapping[index] if isinstance(mapping, Sequence) else mapping
+        mapping = {int(number): int(label) for number, label in mapping.items()}  # in JSON numbers are strings
         targets.append((masks, _classes_of(values + int(do_reduce_labels), mapping, index) - int(do_reduce_labels)))
     return targets
 
@@ -146,7 +150,7 @@ def _classes_of(instance_ids: Tensor, mapping: Mapping[int, int], index: int) ->
             f"Segmentation map {index} of the batch has the ids {', '.join(map(str, missing[:10]))}"
             f"{', ...' if len(missing) > 10 else ''}, which `instance_id_to_semantic_id` does not have."
         )
-    return torch.tensor([int(mapping[number]) for number in instance_ids.tolist()], dtype=torch.int64)
+    return torch.tensor([mapping[number] for number in instance_ids.tolist()], dtype=torch.int64)
 
 
 def pad_segment_ids(maps: Sequence[Tensor], padded_size: tuple[int, int]) -> Tensor:

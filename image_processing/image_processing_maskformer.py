@@ -25,7 +25,10 @@ from transformers.processing_utils import ImagesKwargs
 from transformers.utils import TensorType, logging
 
 from .annotations import as_annotations, as_compact_targets, masks_and_classes, pad_segment_ids, resize_nearest
+from .images import as_list, has_gray_arrays, with_eight_bits
 from .post_processing import PostProcessingMixin, SemanticPostProcessingMixin
+
+TASKS = ("semantic", "instance", "panoptic")
 
 logger = logging.get_logger(__name__)
 
@@ -42,13 +45,15 @@ class MaskFormerImageProcessorKwargs(ImagesKwargs, total=False):
     do_reduce_labels: bool
     num_labels: int | None
     label_ids_to_fuse: list[int] | None
+    task: str | None
 
 
 class SegmentationImageProcessor(TorchvisionBackend):
     """Batches of `pixel_values` and `pixel_mask` (and targets) for MaskFormer and the per-pixel baselines.
 
-    Arguments, defaults, pixel values and saved files are those of transformers' `MaskFormerImageProcessor`, with two
-    additions: compact targets (`segment_ids`), and `label_ids_to_fuse`.
+    Arguments, defaults, pixel values and saved files are those of transformers' `MaskFormerImageProcessor`, with three
+    additions: compact targets (`segment_ids`), `label_ids_to_fuse` and `task`. The dictionary of a processor
+    (`to_dict`, or its JSON file), also an old one, has its arguments: `MaskFormerImageProcessor(**dictionary)`.
 
     Args:
         do_resize: resize images (and targets with them).
@@ -63,6 +68,9 @@ class SegmentationImageProcessor(TorchvisionBackend):
         do_reduce_labels: 0 in `segmentation_maps` becomes `ignore_index` (needed then), any other value one less.
         num_labels: kept and saved for transformers.
         label_ids_to_fuse: classes of stuff, which panoptic results show as one segment each. Saved.
+        task: what the model was trained for, "semantic", "instance" or "panoptic", or None if nobody knows. Saved.
+            transformers' pipeline asks for panoptic results if nothing else is said: of a "semantic" model it then
+            gets the semantic result.
     """
 
     valid_kwargs = MaskFormerImageProcessorKwargs
@@ -82,6 +90,7 @@ class SegmentationImageProcessor(TorchvisionBackend):
     do_reduce_labels = False
     ignore_index = None
     label_ids_to_fuse = None
+    task = None
 
     def __init__(
         self,
@@ -89,6 +98,10 @@ class SegmentationImageProcessor(TorchvisionBackend):
         max_size: int | None = None,
         **kwargs: Any,
     ) -> None:
+        kwargs = _present_names(kwargs)
+        saved_max_size = kwargs.pop("max_size", None)
+        if max_size is None and not isinstance(size, Mapping):  # else the size says the same
+            max_size = saved_max_size
         unknown = sorted(set(kwargs) - set(self.valid_kwargs.__annotations__))
         if unknown:
             known = ", ".join(sorted(self.valid_kwargs.__annotations__))
@@ -98,6 +111,8 @@ class SegmentationImageProcessor(TorchvisionBackend):
         kwargs["size"] = get_size_dict(size, max_size=max_size, default_to_square=False)
         if kwargs.get("label_ids_to_fuse") is not None:
             kwargs["label_ids_to_fuse"] = sorted(int(label) for label in kwargs["label_ids_to_fuse"])
+        if kwargs.get("task") not in (None, *TASKS):
+            raise ValueError(f"`task` must be one of {', '.join(TASKS)}, or None; got {kwargs['task']!r}.")
         super().__init__(**kwargs)
         if self.do_reduce_labels and self.ignore_index is None:
             logger.warning_once("`do_reduce_labels` needs an `ignore_index` as soon as there are segmentation maps.")
@@ -106,14 +121,11 @@ class SegmentationImageProcessor(TorchvisionBackend):
     def from_dict(cls, image_processor_dict: dict[str, Any], **kwargs: Any) -> Any:
         """A processor from the dictionary of a saved one; keys of older versions are translated."""
         known = {}
-        for key, value in image_processor_dict.items():
-            name = RENAMED_KEYS.get(key, key)
+        for name, value in _present_names(image_processor_dict).items():
             if name in cls.valid_kwargs.__annotations__ or name == "max_size":
-                # A file may have both names of an argument: the present one holds.
-                if key == name or name not in image_processor_dict:
-                    known[name] = value
-            elif key not in SAVED_KEYS:
-                logger.warning_once(f"The saved image processor has `{key}`, which MaskFormer does not know: ignored.")
+                known[name] = value
+            else:
+                logger.warning_once(f"The saved image processor has `{name}`, which is not known here: ignored.")
         if isinstance(known.get("size"), Mapping):
             known.pop("max_size", None)  # what an old processor kept beside its size says the same
         return super().from_dict(known, **kwargs)
@@ -130,21 +142,23 @@ class SegmentationImageProcessor(TorchvisionBackend):
         """`pixel_values` (B, 3, H, W), `pixel_mask` (B, H, W) int64 with 1 at pixels of the image, and targets.
 
         Args:
-            images: one image or several: PIL, arrays or tensors, of any sizes.
+            images: one image or several: PIL, arrays or tensors, of any sizes, also gray `(H, W)`. Values are from 0
+                to 255; those of 16 bits are scaled to that.
             segmentation_maps: one `(H, W)` integer map per image of classes, or of instances with
                 `instance_id_to_semantic_id`. Adds `mask_labels`, a list of (S, H, W) float32 masks, 0 in the padding,
                 and `class_labels`, a list of (S,) int64.
             instance_id_to_semantic_id: the class of each value in the maps; one dict, or one per image.
             segment_ids: one `(L, H, W)` id map per image (uint8, int16 or int32; k marks segment k, 0 none, -1 or 255
                 in uint8 void). Adds `segment_ids` (B, L, H, W), resized to the nearest, void in the padding, and
-                `class_labels` unchanged. Far smaller than masks, and pixels can be void.
-            class_labels: with `segment_ids`: the `(S,)` classes of the segments of each image.
+                `class_labels`, int64. Far smaller than masks, and pixels can be void.
+            class_labels: with `segment_ids`: the `(S,)` classes of the segments of each image, also lists or arrays.
             **kwargs: any argument of the constructor, for this call, and `return_tensors`, `device`,
                 `input_data_format`, `disable_grouping`.
 
         Raises:
-            ValueError: image and annotation do not fit, with the index of the image in the batch.
+            ValueError: image and annotation do not fit, or an image has no pixels, with its index in the batch.
         """
+        images = as_list(images)
         return super().preprocess(
             images, segmentation_maps, instance_id_to_semantic_id, segment_ids, class_labels, **kwargs
         )
@@ -178,11 +192,18 @@ class SegmentationImageProcessor(TorchvisionBackend):
         pictures = self._prepare_image_like_inputs(
             images=images, do_convert_rgb=do_convert_rgb, input_data_format=input_data_format, device=device
         )
+        if not pictures:
+            raise ValueError("`images` is empty: a batch has at least one image.")
         sizes = [tuple(picture.shape[-2:]) for picture in pictures]
+        for index, (height, width) in enumerate(sizes):
+            if 0 in (height, width):
+                raise ValueError(f"Image {index} of the batch is {height}x{width} (height x width): it has no pixels.")
         if segmentation_maps is not None and segment_ids is not None:
             raise ValueError("Give either `segmentation_maps` or `segment_ids`, not both.")
         maps = None if segmentation_maps is None else as_annotations(segmentation_maps, sizes)
-        compact = None if segment_ids is None else as_compact_targets(segment_ids, class_labels, sizes)
+        compact, classes = None, None
+        if segment_ids is not None:
+            compact, classes = as_compact_targets(segment_ids, class_labels, sizes)
         if segment_ids is None and class_labels is not None:
             raise ValueError("`class_labels` are the classes of `segment_ids`, which are missing.")
 
@@ -207,8 +228,16 @@ class SegmentationImageProcessor(TorchvisionBackend):
             features.update(mask_labels=masks, class_labels=[classes for _, classes in targets])
         if compact is not None:
             maps = [resize_nearest(ids, shape) for ids, shape in zip(compact, sizes, strict=True)]
-            features.update(segment_ids=pad_segment_ids(maps, padded), class_labels=list(class_labels))
+            features.update(segment_ids=pad_segment_ids(maps, padded), class_labels=classes)
         return features
+
+    def _prepare_images_structure(self, images: ImageInput, expected_ndims: int = 3) -> ImageInput:
+        """A list of images; the base class takes gray arrays for rows of an image."""
+        return list(images) if has_gray_arrays(images) else super()._prepare_images_structure(images, expected_ndims)
+
+    def process_image(self, image: ImageInput, *arguments: Any, **options: Any) -> Tensor:
+        """The image as a tensor `(C, H, W)`, with values from 0 to 255."""
+        return super().process_image(with_eight_bits(image), *arguments, **options)
 
     def resize(
         self,
@@ -231,6 +260,7 @@ class SegmentationImageProcessor(TorchvisionBackend):
                 'Expected a `size` of {"shortest_edge"}, {"shortest_edge", "longest_edge"}, {"height", "width"} or '
                 f'{{"max_height", "max_width"}}, got {dict(size)}.'
             )
+        height, width = max(1, height), max(1, width)  # of an extreme strip nothing may be left but for rounding
         if size_divisor > 0:
             height, width = (math.ceil(length / size_divisor) * size_divisor for length in (height, width))
         return super().resize(image, SizeDict(height=height, width=width), resample=resample, **kwargs)
@@ -270,6 +300,17 @@ class PerPixelImageProcessor(SemanticPostProcessingMixin, SegmentationImageProce
 
     So pipelines know that they can ask for nothing else. The arguments are those of `SegmentationImageProcessor`.
     """
+
+
+def _present_names(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """A processor's dictionary with the names that arguments have today, and without what is no argument."""
+    present = {}
+    for key, value in arguments.items():
+        name = RENAMED_KEYS.get(key, key)
+        # A file may have both names of an argument: the present one holds.
+        if key not in SAVED_KEYS and (key == name or name not in arguments):
+            present[name] = value
+    return present
 
 
 def _padding(image: Tensor, padded_size: tuple[int, int]) -> list[int]:

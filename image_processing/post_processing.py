@@ -6,7 +6,7 @@ panoptic.py and per_pixel.py, for images of one size; here are only the batch an
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -76,9 +76,10 @@ class SemanticPostProcessingMixin:
 
 
 class PostProcessingMixin(SemanticPostProcessingMixin):
-    """The three `post_process_*` methods, for a class with an attribute `label_ids_to_fuse`."""
+    """The three `post_process_*` methods, for a class with attributes `label_ids_to_fuse` and `task`."""
 
     label_ids_to_fuse: list[int] | None
+    task: str | None
 
     def post_process_instance_segmentation(
         self,
@@ -149,9 +150,17 @@ class PostProcessingMixin(SemanticPostProcessingMixin):
             mask_threshold: pixels of a query's own mask have a probability of at least this.
             overlap_mask_area_threshold: a segment needs this share of the query's own mask.
             label_ids_to_fuse: classes of stuff, each one segment at most. None: the processor's `label_ids_to_fuse`.
+
+        transformers' pipeline comes here if it was not told what to do. For a processor whose `task` is "semantic" it
+        gets the semantic result, a segment without a score for each class; nobody else does.
         """
         _check_forms(return_coco_annotation, return_binary_maps)
         _check_queries(outputs)
+        if self.task == "semantic" and _of_a_pipeline(outputs):
+            return [
+                _classes_as_segments(classes)
+                for classes in self.post_process_semantic_segmentation(outputs, target_sizes)
+            ]
         if label_ids_to_fuse is None:
             label_ids_to_fuse = self.label_ids_to_fuse or ()
         groups = _groups_of(outputs, target_sizes)
@@ -180,6 +189,19 @@ def _check_forms(return_coco_annotation: bool, return_binary_maps: bool) -> None
 def _is_per_pixel(outputs: Any) -> bool:
     """Whether there are class logits of each pixel, as of the per-pixel baselines, and no queries."""
     return getattr(outputs, "logits", None) is not None
+
+
+def _of_a_pipeline(outputs: Any) -> bool:
+    """Whether these outputs went through transformers' image-segmentation pipeline, which adds the images' sizes."""
+    return isinstance(outputs, Mapping) and "target_size" in outputs
+
+
+def _classes_as_segments(classes: Tensor) -> dict:
+    """A class map `(H, W)` in the form of a panoptic result: its ids are the classes, and there are no scores."""
+    segments_info = [
+        {"id": label, "label_id": label, "was_fused": True, "score": None} for label in classes.unique().tolist()
+    ]
+    return {"segmentation": classes.to(torch.int32), "segments_info": segments_info}
 
 
 def _check_queries(outputs: Any) -> None:

@@ -187,7 +187,8 @@ def contour(mask: np.ndarray, width: int) -> np.ndarray:
 
 def label_text(label_id: int, score: float | None, id2label: Mapping[int, str] | None) -> str:
     """A class's name, and the score in percent where there is one."""
-    name = str(label_id) if id2label is None else str(id2label.get(label_id, label_id))
+    names = id2label or {}
+    name = str(names.get(label_id, names.get(str(label_id), label_id)))  # in JSON, keys are strings
     return name if score is None else f"{name} {round(100 * score)}%"
 
 

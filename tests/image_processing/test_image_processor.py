@@ -160,10 +160,15 @@ def test_void_of_uint8_ids_is_255():
             "map 1 of the batch is 60 pixels high and 40 wide, but",
         ),
         (
-            lambda p: p(PICTURES[:2], [MAPS[0], MAPS[1].astype(float)]),
+            lambda p: p(PICTURES[:2], [MAPS[0], MAPS[1] + 0.5]),
             "map 1 of the batch must hold integers.*float64",
         ),
-        (lambda p: p(PICTURES[:1], [torch.zeros(50, 70)]), "map 0 of the batch must hold integers.*float32"),
+        (lambda p: p(PICTURES[:1], [torch.full((50, 70), 0.1)]), "map 0 of the batch must hold integers.*float32"),
+        (lambda p: p(PICTURES[:1], [np.full((50, 70), np.inf)]), "map 0 of the batch must hold integers.*float64"),
+        (lambda p: p([]), "`images` is empty"),
+        (lambda p: p([PICTURES[0], np.zeros((0, 70, 3), np.uint8)]), "Image 1 of the batch is 0x70 .* has no pixels"),
+        (lambda p: p(np.full((50, 70, 3), 256)), "image of int64 has values from 256 to 256; expected 0 to 255"),
+        (lambda p: p(PICTURES[0].convert("I")), "mode 'I' does not say which value is white"),
         (lambda p: p(PICTURES[:1], [np.zeros((50, 70, 3), int)]), r"map 0 of the batch .*\(50, 70, 3\)"),
         (lambda p: p(PICTURES, MAPS, {0: 1, 2: 1, 3: 0, 4: 0}), "map 0 of the batch has the ids 1, 5, which"),
         (lambda p: p(PICTURES, MAPS, [{}]), "1 `instance_id_to_semantic_id` for 3 images"),
@@ -201,6 +206,62 @@ def test_what_does_not_fit_is_named(call, message):
         call(MaskFormerImageProcessor(size=SMALL))
 
 
+def test_gray_arrays_are_gray_images():
+    gray = np.array(PICTURES[0].convert("L"))
+    processor = MaskFormerImageProcessor(size=SMALL)
+    expected = processor(PICTURES[0].convert("L"), return_tensors="pt")["pixel_values"]
+    for image in (gray, torch.from_numpy(gray), [gray], gray[..., None], torch.from_numpy(gray)[None]):
+        assert torch.equal(processor(image, return_tensors="pt")["pixel_values"], expected)
+
+
+def test_images_of_16_bits_are_scaled():
+    gray = np.array(PICTURES[0].convert("L"))
+    processor = MaskFormerImageProcessor(size=SMALL)
+    expected = processor(gray, return_tensors="pt")["pixel_values"]
+    wide = gray.astype(np.uint16) * 257
+    for image in (wide, Image.fromarray(wide), torch.from_numpy(wide)):
+        actual = processor(image, return_tensors="pt")["pixel_values"]
+        torch.testing.assert_close(actual, expected, atol=0.02, rtol=0)  # resized uint8 is rounded
+
+
+def test_images_may_come_from_a_generator_and_be_extreme_strips():
+    processor = MaskFormerImageProcessor(size=SMALL)
+    images = (Image.new("RGB", size) for size in ((4000, 1), (3, 4000)))
+    assert processor(images, return_tensors="pt")["pixel_mask"].sum((1, 2)).tolist() == [32 * 96, 96 * 32]
+    assert processor(Image.new("RGB", (4000, 1)), size_divisor=0)["pixel_values"][0].shape == (3, 1, 80)
+
+
+def test_ids_of_json_and_ids_stored_as_floats_are_ids():
+    processor = MaskFormerImageProcessor(size=SMALL)
+    mapping = {number: 1 + number % 3 for number in range(6)}
+    expected = processor(PICTURES, MAPS, mapping)
+    actual = processor(PICTURES, [label_map.astype(np.float32) for label_map in MAPS], json.loads(json.dumps(mapping)))
+    for name in ("class_labels", "mask_labels"):
+        assert all(map(torch.equal, actual[name], expected[name]))
+
+
+def test_classes_of_compact_targets_may_be_lists_or_arrays():
+    processor = MaskFormerImageProcessor(do_resize=False)
+    ids = [np.ones(image.size[::-1], np.int32) for image in PICTURES]
+    batch = processor(PICTURES, segment_ids=ids, class_labels=[[3], np.array([4], np.int32), torch.tensor([5])])
+    assert all(classes.dtype == torch.int64 for classes in batch["class_labels"])
+    assert torch.cat(batch["class_labels"]).tolist() == [3, 4, 5]
+
+
+def test_a_processor_is_made_of_its_own_dictionary_and_of_an_old_file():
+    processor = MaskFormerImageProcessor(size=SMALL, label_ids_to_fuse=[2], task="panoptic", ignore_index=255)
+    assert MaskFormerImageProcessor(**processor.to_dict()).to_dict() == processor.to_dict()
+    old = MaskFormerImageProcessor(size=48, _max_size=80, reduce_labels=True, ignore_index=255, processor_class="x")
+    assert dict(old.size) == SMALL and old.do_reduce_labels is True
+
+
+def test_an_unknown_task_is_refused():
+    with pytest.raises(
+        ValueError, match="`task` must be one of semantic, instance, panoptic, or None; got 'semantics'"
+    ):
+        MaskFormerImageProcessor(task="semantics")
+
+
 def test_a_misspelt_argument_is_refused():
     with pytest.raises(TypeError, match=r"no argument size_divisr; it has: .*size_divisor"):
         MaskFormerImageProcessor(size_divisr=32)
@@ -218,6 +279,7 @@ def test_a_saved_processor_comes_back(tmp_path):
         "image_mean": [0.5, 0.5, 0.5],
         "pad_size": {"height": 96, "width": 96},
         "num_labels": 7,
+        "task": "semantic",
     }
     processor = MaskFormerImageProcessor(**options)
     processor.save_pretrained(tmp_path)

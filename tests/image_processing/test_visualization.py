@@ -111,6 +111,13 @@ def test_a_semantic_picture_leaves_ignored_pixels_and_lists_its_classes():
     assert {class_color(0), class_color(2)} <= legend and class_color(1) not in legend
 
 
+def test_names_may_have_the_string_keys_of_json():
+    class_map = torch.zeros(400, 500, dtype=torch.int64)
+    expected = draw_semantic(gray(400, 500), class_map, NAMES)
+    found = draw_semantic(gray(400, 500), class_map, {str(label): name for label, name in NAMES.items()})
+    np.testing.assert_array_equal(np.asarray(found), np.asarray(expected))
+
+
 def test_small_images_are_enlarged_by_whole_numbers():
     class_map = torch.zeros(64, 96, dtype=torch.int64)
     assert draw_semantic(gray(64, 96), class_map).size == (6 * 96, 6 * 64)
