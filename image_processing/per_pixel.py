@@ -59,7 +59,7 @@ def per_pixel_segmentations(
                     result[block.target] = block.resize(image).max(0).indices
         return classes
     for images, strip, scores in resized_strips(logits, rows, columns, num_classes):
-        classes[images, strip] = scores.argmax(1)
+        classes[images, strip] = scores.max(1).indices
     return classes
 
 

@@ -41,6 +41,7 @@ class Taps:
         length: number of samples of `x`.
         step: samples from one result to the next.
         reach: result i blends samples around `(i + 0.5) * step - 0.5`, at most so much further off than the nearest.
+        origin: of a part, its first result and its first sample in the whole.
     """
 
     first: Tensor
@@ -48,6 +49,7 @@ class Taps:
     length: int
     step: float
     reach: float
+    origin: tuple[int, int] = (0, 0)
 
     def __len__(self) -> int:
         return self.first.shape[0]
@@ -59,11 +61,15 @@ class Taps:
 
     def part(self, start: int, stop: int) -> tuple[Taps, slice]:
         """The results start..stop, and the samples they are made of."""
-        low = math.floor((start + 0.5) * self.step - 0.5 - self.reach)
-        high = math.floor((stop - 0.5) * self.step - 0.5 + self.reach) + min(2, self.weights.shape[1])
+        result, sample = self.origin
+        low = math.floor((result + start + 0.5) * self.step - 0.5 - self.reach) - sample
+        high = (
+            math.floor((result + stop - 0.5) * self.step - 0.5 + self.reach) - sample + min(2, self.weights.shape[1])
+        )
         used = slice(min(max(low, 0), self.length - 1), max(min(high, self.length), 1))
-        first = self.first[start:stop] - used.start
-        return Taps(first, self.weights[start:stop], used.stop - used.start, self.step, self.reach), used
+        first, weights = self.first[start:stop] - used.start, self.weights[start:stop]
+        origin = (result + start, sample + used.start)
+        return Taps(first, weights, used.stop - used.start, self.step, self.reach, origin), used
 
     def matrix(self) -> Tensor:
         """`(T, length)` float32: the resampling as a matrix."""
@@ -204,7 +210,8 @@ def resized_strips(
             part = maps[start : start + images, :, source].to(torch.float32, copy=True)  # (b, N, r, w)
             with float32_products(maps.device):
                 if not columns.changes_nothing:
-                    part = torch.cat([part[..., used] @ weights.T for _, used, weights in across], dim=-1)
+                    pieces = [part[..., used] @ weights.T for _, used, weights in across]
+                    part = pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=-1)  # (b, N, r, W)
                 if not rows.changes_nothing:
                     part = down @ part
             yield slice(start, start + images), target, part

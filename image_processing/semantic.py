@@ -52,14 +52,14 @@ def semantic_segmentations(
         logits, image_size = crop_to_image(mask_logits, image_size)
         return class_maps(class_logits, logits, *target_taps(logits, image_size, target_size))
     probs, logits, rows, columns = _prepare(class_logits, mask_logits, image_size, target_size, mask_resize)
-    if tiling.use_tiles(logits):
+    if tiling.use_tiles(logits) and not rows.changes_nothing:  # else a tile would be a sample
         decide = argmax_of_resized_logits if mask_resize == "logits" else argmax_of_resized_scores
         with float32_products(logits.device):
             images = zip(probs, logits.float().contiguous(), strict=True)
             return torch.stack([decide(*image, rows, columns) for image in images])
     classes = torch.empty(len(logits), len(rows), len(columns), dtype=torch.int64, device=logits.device)
     for images, strip, scores in _score_strips(probs, logits, rows, columns, mask_resize):
-        classes[images, strip] = scores.argmax(1)
+        classes[images, strip] = scores.max(1).indices
     return classes
 
 

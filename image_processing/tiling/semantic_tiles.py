@@ -20,13 +20,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..resampling import Block, Taps, block_at
+from ..resampling import Block, Taps, block_at, blocks_of
 from .argmax import ROUNDING, largest, winners, write_argmax
 from .tiles import STEP_ELEMENTS, Tiling, all_maps
 
 REMAINING_SCORE = 0.01  # what the queries that are not main queries may give to any class, all together
 PAIR_QUERIES = 3  # queries that are looked at where two classes could win
 OPEN_TILES = 0.7  # of a block's tiles: with more open ones it is faster to compute the block than to look at them
+SMALL_TILE = 16  # pixels: of smaller tiles, where little is enlarged, bounds cost more than they save
 OPEN_PIXELS = 1 / 4  # of a tile's pixels: with more undecided ones the whole tile is computed
 
 
@@ -105,6 +106,11 @@ class SemanticTiles:
         """`(H, W)` int64: the class of each pixel."""
         tiling = Tiling.of(rows, columns, self.logits.device)
         canvas = tiling.canvas(torch.int64)
+        if tiling.pixels_per_tile < SMALL_TILE:
+            num_pixels = STEP_ELEMENTS // (len(self.logits) + len(self.main.classes))
+            for block in blocks_of(rows, columns, num_pixels, self.logits.device):
+                self._decide_block(canvas, block)
+            return tiling.crop(canvas)
         for part, canvas_rows in tiling.parts(max(self.main.probs.shape)):
             blocks = self._decide_tiles(canvas[canvas_rows], part)
             for top, left, height, width in blocks:
@@ -208,6 +214,11 @@ def argmax_of_resized_scores(probs: Tensor, logits: Tensor, rows: Taps, columns:
     """`(H, W)` int64: classes by resized stride-4 scores, which are computed for one strip at a time."""
     tiling = Tiling.of(rows, columns, logits.device)
     canvas = tiling.canvas(torch.int64)
+    if tiling.pixels_per_tile < SMALL_TILE:
+        scores = (probs @ logits.sigmoid().flatten(1)).unflatten(1, logits.shape[1:])  # (K, h, w)
+        for block in blocks_of(rows, columns, STEP_ELEMENTS // len(probs), logits.device):
+            canvas[block.target] = block.resize(scores).max(0).indices
+        return tiling.crop(canvas)
     for part, canvas_rows in tiling.parts(len(probs)):
         part, rows_used = part.of_own_rows()
         masks = logits[:, rows_used].sigmoid()  # (Q, h, w)

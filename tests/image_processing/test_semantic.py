@@ -34,6 +34,7 @@ def test_however_tiles_are_decided_the_classes_are_the_same(monkeypatch, name, r
     monkeypatch.setattr(semantic_tiles, "OPEN_TILES", open_tiles)
     monkeypatch.setattr(semantic_tiles, "OPEN_PIXELS", open_pixels)
     monkeypatch.setattr(semantic_tiles, "STEP_ELEMENTS", 40000)  # blocks of a few tiles
+    monkeypatch.setattr(semantic_tiles, "SMALL_TILE", 0)
     expected = reference_scores(*all_cases()[name])
     chosen = expected.gather(0, semantic_segmentation(*all_cases()[name])[None])[0]
     assert (expected.amax(0) * (1 - 1e-4) <= chosen).all()

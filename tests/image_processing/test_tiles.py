@@ -95,9 +95,11 @@ def test_two_steps_of_resizing_are_one_list_of_taps(target):
     torch.testing.assert_close(taps.matrix() @ values[0, 0, :, 0], expected, atol=1e-5, rtol=1e-5)
     for start, stop in ((0, target), (target // 3, target), (target // 2, target // 2 + 1)):
         part, samples = taps.part(start, stop)
-        torch.testing.assert_close(
-            part.matrix() @ values[0, 0, samples, 0], expected[start:stop], atol=1e-5, rtol=1e-5
-        )
+        found = part.matrix() @ values[0, 0, samples, 0]
+        torch.testing.assert_close(found, expected[start:stop], atol=1e-5, rtol=1e-5)
+        last, samples_of_part = part.part(len(part) - 1, len(part))
+        found = last.matrix() @ values[0, 0, samples, 0][samples_of_part]
+        torch.testing.assert_close(found, expected[stop - 1 : stop], atol=1e-5, rtol=1e-5)
 
 
 def test_winners_are_the_first_of_equal_scores():
