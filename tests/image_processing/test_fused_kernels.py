@@ -109,7 +109,7 @@ def test_instances_are_those_of_the_plain_way(monkeypatch, case, threshold, mask
 
 
 def test_one_query_can_be_two_instances():
-    class_logits, mask_logits = torch.tensor([[4.0, 4.0, -4.0], [-4.0, -4.0, 4.0]]), torch.full((2, 3, 5), 5.0)
+    class_logits, mask_logits = torch.tensor([[4.1, 4.0, -4.0], [-4.0, -4.0, 4.0]]), torch.full((2, 3, 5), 5.0)
     found = instance_segmentation(class_logits, mask_logits, None, (9, 11), threshold=0.3)
     assert [entry["label_id"] for entry in found.segments_info] == [0, 1]
     assert found.mask_of.tolist() == [0, 0] and found.masks().all() and (found.id_map() == 0).all()
