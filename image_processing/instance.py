@@ -1,17 +1,19 @@
 """Instance inference: the most probable (query, class) pairs, each with its own mask; masks may overlap.
 
-`_cut_masks` cuts masks out of the resized logits. On a CPU `tiling/instance_tiles.py` does, where a mask is or may be.
+`_cut_masks` cuts masks out of the resized logits. On a CPU `tiling/instance_tiles.py` does, where a mask is or may be,
+on an NVIDIA GPU `fused/instance_kernels.py`, without keeping them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from . import tiling
+from . import fused, tiling
 from .panoptic import probability_to_logit
 from .resampling import Taps, crop_to_image, resized_strips, target_taps
 from .selection import maps_of, selected_first
@@ -57,9 +59,18 @@ def instance_segmentations(
 ) -> list[Instances]:
     """`instance_segmentation` of images of one size, of logits `(B, Q, K + 1)` and `(B, Q, h, w)`.
 
-    A device is waited for twice, whatever the number of images and queries.
+    A device is waited for twice, whatever the number of images and queries; where there are kernels for it, once.
     """
     least = probability_to_logit(mask_threshold)
+    if fused.use_kernels(mask_logits):
+        from .fused.instance_kernels import find_instances  # needs Triton
+
+        logits, image_size = crop_to_image(mask_logits, image_size)
+        rows, columns = target_taps(logits, image_size, target_size)
+        return [
+            Instances(_infos(scores, labels), masks, mask_of)
+            for scores, labels, masks, mask_of in find_instances(class_logits, logits, rows, columns, threshold, least)
+        ]
     probs = class_logits.float().softmax(-1)[..., :-1]  # (B, Q, K)
     num_queries, num_classes = probs.shape[1:]
     class_scores, pairs = probs.flatten(1).topk(num_queries)  # (B, Q) each
@@ -86,13 +97,19 @@ def instance_segmentations(
     table = torch.stack((scores, labels.to(scores.dtype), found.to(scores.dtype))).gather(2, order.expand(3, -1, -1))
     results = []
     for image, (scores_, labels_, found_) in enumerate(zip(*table.tolist(), strict=True)):
-        segments_info = [
-            {"id": number, "label_id": int(labels_[number]), "was_fused": False, "score": round(scores_[number], 6)}
-            for number in range(int(sum(found_)))
-        ]
-        own = order[image, : len(segments_info)]
+        count = int(sum(found_))
+        segments_info = _infos(scores_[:count], labels_[:count])
+        own = order[image, :count]
         results.append(Instances(segments_info, masks[image], mask_of[image].index_select(0, own)))
     return results
+
+
+def _infos(scores: Sequence[float], labels: Sequence[float]) -> list[dict]:
+    """The entries of an image's instances, best first."""
+    return [
+        {"id": number, "label_id": int(label), "was_fused": False, "score": round(score, 6)}
+        for number, (score, label) in enumerate(zip(scores, labels, strict=True))
+    ]
 
 
 class Masks(Protocol):
@@ -104,8 +121,8 @@ class Masks(Protocol):
     def select(self, numbers: Tensor) -> Tensor:
         """`(n, H, W)` bool: the masks of these numbers, `(n,)` int64."""
 
-    def first(self, ranks: Tensor, none: int) -> Tensor:
-        """`(H, W)` int32: the least of the `ranks` `(S,)` of the masks that have a pixel, `none` where none has."""
+    def first(self, numbers: Tensor) -> Tensor:
+        """`(H, W)` int32: the place in `numbers` of the first whose mask has a pixel, -1 where none has."""
 
 
 @dataclass(frozen=True)
@@ -120,11 +137,11 @@ class WholeMasks:
     def select(self, numbers: Tensor) -> Tensor:
         return self.pixels.index_select(0, numbers)
 
-    def first(self, ranks: Tensor, none: int) -> Tensor:
-        ranks, order = ranks.sort()
-        pixels = self.pixels.index_select(0, order).view(torch.uint8)  # (S, H, W), the least rank first
-        inside, place = pixels.max(0)  # the first of equal ones
-        return ranks.index_select(0, place.flatten()).view(place.shape).where(inside > 0, none)
+    def first(self, numbers: Tensor) -> Tensor:
+        if len(numbers) == 0:
+            return numbers.new_full(self.pixels.shape[1:], NO_INSTANCE_ID, dtype=torch.int32)
+        inside, place = self.select(numbers).view(torch.uint8).max(0)  # (H, W), the first of equal ones
+        return place.to(torch.int32).masked_fill_(inside == 0, NO_INSTANCE_ID)
 
 
 @dataclass(frozen=True)
@@ -154,11 +171,7 @@ class Instances:
 
     def id_map(self) -> Tensor:
         """`(H, W)` int32, the id of the best instance at each pixel, -1 where there is none."""
-        none = len(self)
-        numbers = torch.arange(none, dtype=torch.int32, device=self.mask_of.device)
-        ranks = numbers.new_full((len(self.all_masks),), none).scatter_reduce_(0, self.mask_of, numbers, "amin")
-        ids = self.all_masks.first(ranks, none)
-        return ids.masked_fill_(ids == none, NO_INSTANCE_ID)
+        return self.all_masks.first(self.mask_of)
 
 
 def _cut_masks(logits: Tensor, rows: Taps, columns: Taps, least: float) -> tuple[list[WholeMasks], Tensor, Tensor]:

@@ -3,18 +3,19 @@
 Queries that are sure of an object compete for each pixel by p_q * m_q, its class probability times its mask
 probability. A query that wins too few pixels of its own mask is dropped.
 
-`_compete` is the competition. On a CPU `tiling/panoptic_tiles.py` decides it without looking at most pixels.
+`_compete` is the competition. On a CPU `tiling/panoptic_tiles.py` decides it without looking at most pixels, on an
+NVIDIA GPU `fused/panoptic_kernels.py` without writing resized masks.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import torch
 from torch import Tensor
 
-from . import tiling
+from . import fused, tiling
 from .resampling import Taps, crop_to_image, resized_strips, target_taps
 from .selection import maps_of, selected_first
 from .tiling.panoptic_tiles import compete_in_tiles
@@ -74,9 +75,19 @@ def panoptic_segmentations(
 ) -> list[tuple[Tensor, list[dict]]]:
     """`panoptic_segmentation` of images of one size, of logits `(B, Q, K + 1)` and `(B, Q, h, w)`.
 
-    A device is waited for twice, and once more to take the ids, whatever the number of images and queries.
+    A device is waited for twice, and once more to take the ids, whatever the number of images and queries; where there
+    are kernels for it, once.
     """
     own = probability_to_logit(mask_threshold)
+    rule = (overlap_mask_area_threshold, label_ids_to_fuse)
+    if fused.use_kernels(mask_logits):
+        from .fused.panoptic_kernels import compete, relabel  # needs Triton
+
+        logits, image_size = crop_to_image(mask_logits, image_size)
+        rows, columns = target_taps(logits, image_size, target_size)
+        winners, competitions = compete(class_logits, logits, rows, columns, threshold, own)
+        ids, infos = _number_images(competitions, rule)
+        return list(zip(relabel(winners, ids), infos, strict=True))
     scores, labels = class_logits.float().softmax(-1).max(-1)  # (B, Q), (B, Q)
     kept = (labels != class_logits.shape[-1] - 1) & (scores > threshold)  # (B, Q)
     logits, image_size = crop_to_image(mask_logits, image_size)
@@ -98,11 +109,8 @@ def panoptic_segmentations(
         scores = scores.where(kept.gather(1, first), -1.0)  # where others have more queries: these win nothing
         winners, areas, own_areas = _compete(logits, scores, rows, columns, own)
 
-    ids, infos = [], []
-    for image, won, of_own in zip(queries, *torch.stack((areas, own_areas)).tolist(), strict=True):
-        ids_of_image, info = number_segments(image, won, of_own, overlap_mask_area_threshold, label_ids_to_fuse)
-        ids.append(ids_of_image + [VOID_ID] * (max(counts) - len(image)))
-        infos.append(info)
+    competitions = zip(queries, *torch.stack((areas, own_areas)).tolist(), strict=True)
+    ids, infos = _number_images(competitions, rule)
     table = torch.tensor(ids, dtype=torch.int32, device=winners.device)  # (B, S)
     places = winners + max(counts) * torch.arange(len(ids), dtype=torch.int32, device=winners.device)[:, None, None]
     maps = table.flatten().index_select(0, places.flatten()).view(places.shape)
@@ -147,6 +155,16 @@ def _compete_in_tiles(
             )
             areas[image] = torch.bincount(winners[image].flatten(), minlength=scores.shape[1])
     return winners, areas, own_areas
+
+
+def _number_images(
+    competitions: Iterable[tuple[Sequence[tuple[float, int]], Sequence[int], Sequence[int]]],
+    rule: tuple[float, Collection[int]],
+) -> tuple[list[list[int]], list[list[dict]]]:
+    """What `number_segments` gives for each image, all lists of ids of one length, of at least 1."""
+    numbered = [number_segments(*image, *rule) for image in competitions]
+    most = max(1, *(len(ids) for ids, _ in numbered))
+    return [ids + [VOID_ID] * (most - len(ids)) for ids, _ in numbered], [infos for _, infos in numbered]
 
 
 def number_segments(

@@ -2,7 +2,8 @@
 
 score(class c, pixel x) = sum over queries q of p_q(c) * m_q(x); the pixel's class is the argmax over the K classes.
 
-`_score_strips` is that sentence. On a CPU `tiling/semantic_tiles.py` finds the argmax without most of the scores.
+`_score_strips` is that sentence. On a CPU `tiling/semantic_tiles.py` finds the argmax without most of the scores, on
+an NVIDIA GPU `fused/semantic_kernels.py` without writing any.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from . import tiling
+from . import fused, tiling
 from .resampling import MaskResize, Taps, crop_to_image, float32_products, resized_strips, target_taps
 from .tiling.semantic_tiles import argmax_of_resized_logits, argmax_of_resized_scores
 
@@ -45,6 +46,11 @@ def semantic_segmentations(
     mask_resize: MaskResize = "logits",
 ) -> Tensor:
     """`(B, H, W)` int64: `semantic_segmentation` of images of one size, logits `(B, Q, K + 1)` and `(B, Q, h, w)`."""
+    if mask_resize == "logits" and fused.use_kernels(mask_logits):
+        from .fused.semantic_kernels import class_maps  # needs Triton
+
+        logits, image_size = crop_to_image(mask_logits, image_size)
+        return class_maps(class_logits, logits, *target_taps(logits, image_size, target_size))
     probs, logits, rows, columns = _prepare(class_logits, mask_logits, image_size, target_size, mask_resize)
     if tiling.use_tiles(logits) and not rows.changes_nothing:  # else a tile would be a sample
         decide = argmax_of_resized_logits if mask_resize == "logits" else argmax_of_resized_scores

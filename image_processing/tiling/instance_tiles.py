@@ -49,13 +49,17 @@ class TiledMasks:
             mask.copy_(self.tiling.crop(canvas))
         return masks
 
-    def first(self, ranks: Tensor, none: int) -> Tensor:
-        """`(H, W)` int32: the least of the `ranks` `(S,)` of the masks that have a pixel, `none` where none has."""
+    def first(self, numbers: Tensor) -> Tensor:
+        """`(H, W)` int32: the place in `numbers` of the first whose mask has a pixel, -1 where none has."""
+        none = len(numbers)
+        places = torch.arange(none, dtype=torch.int32, device=numbers.device)
+        ranks = places.new_full((self.count,), none).scatter_reduce_(0, numbers, places, "amin")
         canvas = self.tiling.canvas(torch.int32).fill_(none)
         for part in self.parts:
             found = torch.where(part.pixels, ranks[part.masks], none).flatten()
             canvas.view(-1).scatter_reduce_(0, self.tiling.index(part.tiles).flatten(), found, "amin")
-        return self.tiling.crop(canvas)
+        ids = self.tiling.crop(canvas)
+        return ids.masked_fill_(ids == none, -1)
 
 
 def cut_masks_in_tiles(logits: Tensor, rows: Taps, columns: Taps, least: float) -> tuple[TiledMasks, Tensor, Tensor]:
