@@ -106,8 +106,17 @@ def _merge(parts: list, size: torch.Size, order: Tensor | None = None, strides: 
 
 def _fit(maps: list[Tensor], size: list[int]) -> list[Tensor]:
     """Maps `(b, C, h, w)` cropped to `size`, and where several are to be joined, padded with zeros to it."""
-    maps = [part[..., : size[0], : size[1]] for part in maps]
+    maps = [_crop(part, size) for part in maps]
     return maps if len(maps) == 1 else [_pad_to(part, size) for part in maps]
+
+
+def _crop(values: Tensor, size: list[int]) -> Tensor:
+    """The first `size` rows and columns of `(..., h, w)`."""
+    if not (torch.compiler.is_compiling() or torch.jit.is_tracing()):
+        return values[..., : size[0], : size[1]]
+    # a slice that may or may not be the whole would have two layouts, and the graph could serve one of them only
+    rows, columns = (torch.arange(length, device=values.device) for length in size)
+    return values.index_select(-2, rows).index_select(-1, columns)
 
 
 def _pad_to(values: Tensor, size: list[int] | torch.Size) -> Tensor:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from transformers.models.maskformer.configuration_maskformer_swin import MaskFormerSwinConfig
 from transformers.models.maskformer.modeling_maskformer_swin import (
     MaskFormerSwinBackbone,
     MaskFormerSwinLayer,
+    MaskFormerSwinModel,
     MaskFormerSwinPatchMerging,
     MaskFormerSwinSelfAttention,
 )
@@ -66,7 +67,17 @@ def _pad_to_multiples(maps: Tensor, height: int, width: int, multiple: int) -> T
     return F.pad(maps, (0, 0, 0, right, 0, bottom))
 
 
+class SwinModel(MaskFormerSwinModel):
+    """The blocks, with an input embedding that gives a tensor: where adapters are trained with checkpointing, a hook
+    makes it require a gradient."""
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The convolution that takes the pixels."""
+        return self.embeddings.patch_embeddings.projection
+
+
 OWN_CLASSES = {
+    MaskFormerSwinModel: SwinModel,
     MaskFormerSwinSelfAttention: WindowAttention,
     MaskFormerSwinLayer: SwinBlock,
     MaskFormerSwinPatchMerging: PatchMerging,
@@ -74,7 +85,7 @@ OWN_CLASSES = {
 
 
 class AnySizeSwinBackbone(MaskFormerSwinBackbone):
-    """transformers' backbone with its parameter names and weights, and the three classes above for its parts.
+    """transformers' backbone with its parameter names and weights, and the classes above for its parts.
 
     `feature_maps`: `(B, C_i, ceil(H / s_i), ceil(W / s_i))` of pixels `(B, 3, H, W)`, s_i = 4, 8, 16, 32.
     """

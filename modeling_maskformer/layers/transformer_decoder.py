@@ -131,6 +131,7 @@ class TransformerModule(nn.Module):
         enforce_projection: bool = False,
     ):
         super().__init__()
+        self.num_queries = num_queries
         self.queries_embedder = nn.Embedding(num_queries, channels)
         # features that already have the decoder's width are not projected
         project = enforce_projection or in_channels != channels
@@ -144,5 +145,5 @@ class TransformerModule(nn.Module):
         positions = position_embedding_of(features)  # (H*W, C)
         memory = features.flatten(2).transpose(1, 2)  # (B, H*W, C)
         # called, not read: an adapter or an offloaded weight answers the call only
-        queries = self.queries_embedder(torch.arange(self.queries_embedder.num_embeddings, device=memory.device))
+        queries = self.queries_embedder(torch.arange(self.num_queries, device=memory.device))
         return self.decoder(queries, memory, positions, output_attentions)

@@ -3,8 +3,10 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
-from modeling_maskformer.layers.convolution import LEAST_CHANNELS, LEAST_PIXELS, Conv1x1, Conv3x3, conv3x3
+from modeling_maskformer.layers.convolution import LEAST_CHANNELS, LEAST_PIXELS, WinogradConv2d
+from modeling_maskformer.layers.initialized import KaimingConv2d, MSRAConv2d, XavierLinear
 
 needs_nnpack = pytest.mark.skipif(not torch.backends.nnpack.is_available(), reason="this PyTorch is without NNPACK")
 
@@ -14,6 +16,15 @@ def inputs(in_channels=LEAST_CHANNELS, out_channels=100, size=(41, 43), batch_si
     maps = torch.randn(batch_size, in_channels, *size, generator=generator)
     weight = torch.randn(out_channels, in_channels, 3, 3, generator=generator) / (3 * in_channels**0.5)
     return maps, weight, torch.randn(out_channels, generator=generator)
+
+
+def conv3x3(maps, weight, bias=None):
+    """The layer with these weights."""
+    layer = WinogradConv2d(*weight.shape[1::-1], 3, padding=1, bias=bias is not None)
+    layer.weight.data = weight
+    if bias is not None:
+        layer.bias.data = bias
+    return layer(maps)
 
 
 def in_float64(maps, weight, bias):
@@ -71,18 +82,19 @@ def test_other_maps_do_not():
 
 @torch.no_grad()
 def test_a_program_for_elsewhere_has_pytorch_s_own_convolution():
-    maps, weight, bias = inputs()
-    exported = torch.export.export(Conv3x3(*weight.shape[1::-1]), (maps,))
-    traced = torch.jit.trace(conv3x3, (maps, weight, bias), check_trace=False)
+    maps, weight, _ = inputs()
+    layer = WinogradConv2d(*weight.shape[1::-1], 3, padding=1)
+    exported = torch.export.export(layer, (maps,))
+    traced = torch.jit.trace(layer, (maps,), check_trace=False)
     for program in (exported.graph, traced.graph):
-        assert "conv" in str(program)
+        assert "conv" in str(program).replace("nnpack_spatial_conv", "")
         assert "nnpack" not in str(program)
 
 
 @pytest.mark.parametrize("of_maps", [True, False])
 def test_gradients_are_those_of_the_plain_convolution(of_maps):
     maps, weight, bias = inputs()
-    layer = Conv3x3(*weight.shape[1::-1])
+    layer = WinogradConv2d(*weight.shape[1::-1], 3, padding=1)
     layer.load_state_dict({"weight": weight, "bias": bias})
     factors = torch.randn(len(maps), len(weight), *maps.shape[2:])
     maps.requires_grad_(of_maps)
@@ -96,11 +108,27 @@ def test_gradients_are_those_of_the_plain_convolution(of_maps):
     assert (maps.grad is not None) == of_maps
 
 
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize("batch_size", [1, 2])
-def test_the_matrix_product_is_the_1x1_convolution_and_writes_channels_first(batch_size, layout):
-    layer = Conv1x1(12, 20)
-    maps = torch.randn(batch_size, 12, 7, 9).contiguous(memory_format=layout)
-    found = layer(maps)
-    torch.testing.assert_close(found, F.conv2d(maps, layer.weight))
-    assert found.is_contiguous()
+@torch.no_grad()
+def test_every_other_convolution_is_pytorch_s():
+    maps = inputs()[0]
+    for settings in (
+        {"kernel_size": 1},
+        {"kernel_size": 3},
+        {"kernel_size": 3, "padding": 1, "stride": 2},
+        {"kernel_size": 3, "padding": 2, "dilation": 2},
+        {"kernel_size": 3, "padding": 1, "padding_mode": "reflect"},
+        {"kernel_size": 3, "padding": "same"},
+    ):
+        layer = WinogradConv2d(64, 64, **settings)
+        plain = nn.Conv2d(64, 64, **settings)
+        plain.load_state_dict(layer.state_dict())
+        assert torch.equal(layer(maps), plain(maps)), settings
+
+
+@pytest.mark.parametrize("layer_class", [WinogradConv2d, KaimingConv2d, MSRAConv2d])
+def test_layers_are_built_as_pytorch_s(layer_class):
+    layer = layer_class(8, 4, (3, 3), (1, 1), (1, 1), bias=False)  # as adapters build them
+    assert layer.weight.shape == (4, 8, 3, 3) and layer.bias is None
+    assert layer_class(8, 4, 1, dtype=torch.float64, device="meta").weight.dtype == torch.float64
+    linear = XavierLinear(8, 4, False, dtype=torch.float64)
+    assert linear.weight.dtype == torch.float64 and linear.bias is None

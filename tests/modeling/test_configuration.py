@@ -1,0 +1,66 @@
+"""What a config takes, refuses and keeps."""
+
+import copy
+import json
+import subprocess
+import sys
+
+import pytest
+from tiny import tiny_config
+
+import modeling_maskformer
+from modeling_maskformer import MaskFormerConfig, PerPixelBaselineConfig, PerPixelBaselinePlusConfig
+
+CONFIGS = [MaskFormerConfig, PerPixelBaselineConfig, PerPixelBaselinePlusConfig]
+every_config = pytest.mark.parametrize("config_class", CONFIGS)
+
+
+@every_config
+@pytest.mark.parametrize(
+    ("typo", "field"),
+    [("fpn_featur_size", "fpn_feature_size"), ("lable2id", "label2id"), ("back_bone_config", "backbone_config")],
+)
+def test_a_keyword_that_no_field_has_is_refused_with_the_nearest(config_class, typo, field):
+    with pytest.raises(TypeError, match=rf"{config_class.__name__} has no field '{typo}'\. Did you mean '{field}'"):
+        config_class(**{typo: 3})
+
+
+def test_a_field_of_another_architecture_is_refused():
+    with pytest.raises(TypeError, match="has no field 'num_queries'"):
+        PerPixelBaselineConfig(num_queries=10)
+    with pytest.raises(TypeError, match="has no field 'mask_loss'"):
+        PerPixelBaselinePlusConfig(mask_loss="points")
+
+
+def test_fields_of_other_versions_in_a_file_are_kept(tmp_path):
+    config = tiny_config()
+    fields = config.to_dict() | {"unheard_of": 7}
+    (tmp_path / "config.json").write_text(json.dumps(fields, default=str))
+    assert MaskFormerConfig.from_pretrained(tmp_path).unheard_of == 7
+    assert MaskFormerConfig(**fields).unheard_of == 7
+    assert copy.deepcopy(config).to_dict() == config.to_dict()
+
+
+@every_config
+@pytest.mark.parametrize("name", ["timm/resnet10t.c3_in1k", "resnet10t.c3_in1k", "resnet10t"])
+def test_a_timm_backbone_goes_by_the_hub_s_name_too(config_class, name):
+    for fields in ({"backbone": name}, {"backbone_config": {"model_type": "timm_backbone", "backbone": name}}):
+        backbone = config_class(**fields).backbone_config
+        assert (backbone.model_type, backbone.backbone) == ("timm_backbone", name.removeprefix("timm/"))
+        assert backbone.out_indices == [1, 2, 3, 4]
+
+
+def test_the_number_of_queries_may_stand_at_the_top():
+    assert MaskFormerConfig(num_queries=7).decoder_config.num_queries == 7
+    config = MaskFormerConfig(num_queries=7, decoder_config={"model_type": "detr", "d_model": 32})
+    assert (config.decoder_config.num_queries, config.decoder_config.d_model) == (7, 32)
+    assert MaskFormerConfig.from_dict(config.to_dict()).decoder_config.num_queries == 7
+
+
+def test_the_package_offers_trainer_and_image_processor_and_stays_light():
+    for name in modeling_maskformer.__all__:
+        assert getattr(modeling_maskformer, name).__name__ == name
+    with pytest.raises(AttributeError, match="no attribute 'MaskFormerTrainr'"):
+        _ = modeling_maskformer.MaskFormerTrainr
+    program = "import sys, modeling_maskformer; assert not any('maskformer.training' in name for name in sys.modules)"
+    subprocess.run([sys.executable, "-c", program], check=True)

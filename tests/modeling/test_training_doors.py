@@ -1,0 +1,89 @@
+"""Training as transformers' users do it: several processes, checkpointing, a compiled step, DataParallel."""
+
+import pytest
+import torch
+import torch._dynamo.testing
+from models import ARCHITECTURES, KINDS, batch_of, tiny
+from torch import nn
+from transformers import Trainer, TrainingArguments
+
+from modeling_maskformer import MaskFormerForInstanceSegmentation
+
+
+@pytest.mark.parametrize(("kind", "backbone"), [*KINDS, ("encoder", "resnet"), ("encoder", "swin")])
+def test_every_trainable_weight_has_a_gradient(kind, backbone, tmp_path):
+    """Plain DistributedDataParallel ends in its second step where one has none."""
+    fields = {"pixel_decoder_layers": 1} if kind == "encoder" else {}
+    fresh = tiny("maskformer" if kind == "encoder" else kind, backbone, **fields)
+    fresh.save_pretrained(tmp_path)
+    for model in (fresh, type(fresh).from_pretrained(tmp_path).train()):
+        model(**batch_of()).loss.backward()
+        assert not [name for name, w in model.named_parameters() if w.requires_grad and w.grad is None]
+        assert sum(weight.requires_grad for weight in model.parameters()) > 30
+
+
+@pytest.mark.parametrize(("kind", "backbone"), [kind for kind in KINDS if kind[0] != "per_pixel"])
+def test_checkpointing_computes_layers_twice_and_changes_no_gradient(kind, backbone):
+    model = tiny(kind, backbone)
+    parts = [m for m in model.modules() if type(m).__name__ in ("TransformerDecoderLayer", "MaskFormerSwinStage")]
+    layers = [part.fc1 if hasattr(part, "fc1") else part.blocks[0].intermediate for part in parts]
+    calls, gradients = [], []
+    for layer in layers:
+        layer.register_forward_hook(lambda *_: calls.append(1))
+    for _ in range(2):
+        model.zero_grad()
+        calls.clear()
+        model(**batch_of()).loss.backward()
+        gradients.append({name: weight.grad for name, weight in model.named_parameters() if weight.requires_grad})
+        assert len(calls) == len(layers) * len(gradients)
+        model.gradient_checkpointing_enable()
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-3, atol=1e-5)
+
+
+def test_a_trainer_checkpoints_swin(tmp_path):
+    batch = batch_of(batch_size=1)
+    arguments = TrainingArguments(
+        tmp_path,
+        use_cpu=True,
+        report_to=[],
+        max_steps=2,
+        gradient_checkpointing=True,
+        per_device_train_batch_size=1,
+        remove_unused_columns=False,
+    )
+    model = tiny("maskformer", "swin")
+    before = model.get_backbone().model.encoder.layers[0].blocks[0].attention.self.query.weight.clone()
+    Trainer(model, arguments, train_dataset=[batch] * 2, data_collator=lambda rows: rows[0]).train()
+    after = model.get_backbone().model.encoder.layers[0].blocks[0].attention.self.query.weight
+    assert not torch.equal(after, before)
+
+
+@pytest.mark.parametrize("kind", ARCHITECTURES)
+def test_data_parallel_is_refused_with_what_to_do_instead(kind):
+    replica = tiny(kind)._replicate_for_data_parallel()  # as nn.DataParallel makes one for each GPU
+    for name, module in replica.named_children():
+        setattr(replica, name, module)
+    with pytest.raises(RuntimeError, match=r"nn\.DataParallel.*accelerate launch"):
+        replica(**batch_of())
+
+
+@pytest.mark.parametrize("kind", ARCHITECTURES)
+def test_a_compiled_training_step_is_one_graph_up_to_the_loss(kind):
+    model, batch = tiny(kind), batch_of()
+    torch._dynamo.reset()
+    counter = torch._dynamo.testing.CompileCounterWithBackend("eager")
+    expected = model(**batch).loss
+    compiled = torch.compile(model, backend=counter)
+    found = compiled(**batch).loss
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    found.backward()
+    assert all(weight.grad is not None for weight in model.parameters() if weight.requires_grad)
+    assert counter.frame_count <= 2  # the model, and the sum of the loss's parts
+
+
+def test_a_model_that_was_frozen_by_its_config_is_so_when_it_is_loaded(tmp_path):
+    tiny("maskformer", "timm").save_pretrained(tmp_path)
+    model = MaskFormerForInstanceSegmentation.from_pretrained(tmp_path)
+    norms = [module for module in model.get_backbone().modules() if isinstance(module, nn.BatchNorm2d)]
+    assert norms and not any(weight.requires_grad for norm in norms for weight in norm.parameters())
