@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from accelerate.utils import is_compiled_module
 from huggingface_hub import ModelCard
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
@@ -207,6 +208,20 @@ def test_each_log_holds_the_mean_of_each_loss_part_since_the_last(tmp_path):
         assert entry["loss_cross_entropy"] == pytest.approx(total / 6, rel=1e-5)
         assert entry["loss_cross_entropy_auxiliary"] == pytest.approx(total * 5 / 6, rel=1e-5)
         assert entry["images_per_second"] > 0 and 0 < entry["waiting_for_data"] < 1
+
+
+def test_a_compiled_model_is_trained_evaluated_and_saved_as_itself(tmp_path):
+    plain = make_trainer(tmp_path, max_steps=2)
+    plain.train()
+    score = plain.evaluate()["eval_mean_iou"]
+    compiled = make_trainer(tmp_path, max_steps=2, torch_compile=True, torch_compile_backend="eager")
+    compiled.train()
+    assert is_compiled_module(compiled.model_wrapped) and not is_compiled_module(plain.model_wrapped)
+    torch.testing.assert_close(compiled.model.state_dict(), plain.model.state_dict())
+    assert compiled.evaluate()["eval_mean_iou"] == score
+    compiled.save_model(tmp_path / "saved")
+    saved = StubSegmenter.from_pretrained(tmp_path / "saved").state_dict()
+    torch.testing.assert_close(saved, plain.model.state_dict())
 
 
 def test_a_cost_that_is_not_finite_is_told_with_its_step(tmp_path):
