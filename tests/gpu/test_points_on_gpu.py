@@ -24,7 +24,8 @@ SIZES = {
     "fewer cells than points": ((3, 2), (12, 8)),
 }
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-GRADIENT_ERRORS = {"fp32": 1e-3, "bf16": 5e-3, "fp16": 2e-3}
+GRADIENT_ERRORS = {"fp32": 1e-4, "bf16": 5e-3, "fp16": 2e-3}  # of the same points
+SWAPPED = 2e-2  # more of them, where of two candidates that are almost equally certain the other one is chosen
 COST_ERRORS = {"fp32": 1e-5, "bf16": 1e-3, "fp16": 1e-3}
 each_precision = pytest.mark.parametrize("precision", DTYPES)
 
@@ -89,12 +90,13 @@ def test_values_and_gradients_are_those_of_a_cpu(way, precision, sizes, importan
     case = make_case(*sizes, dtype=DTYPES[precision])
     *losses, gradient = losses_and_gradient(case, "cuda", importance=importance)
     *expected, of_cpu = losses_and_gradient(case, "cpu", torch.float32, importance)
-    # of equally certain candidates, as in the corners, each way may choose others
+    # in the corners candidates are equally certain, and each way may choose others
     tied = importance > 0 and min(sizes[0]) < 10
+    tolerance = 1e-2 if tied else 1e-3 if importance > 0 else 1e-5
     for found, loss in zip(losses, expected, strict=True):
-        torch.testing.assert_close(found, loss, rtol=1e-2 if tied else 1e-4, atol=1e-2 if tied else 1e-5)
+        torch.testing.assert_close(found, loss, rtol=tolerance, atol=tolerance / 10 + tied * tolerance)
     assert gradient.dtype == case[0].dtype
-    assert error(gradient, of_cpu) < (0.1 if tied else GRADIENT_ERRORS[precision])
+    assert error(gradient, of_cpu) < GRADIENT_ERRORS[precision] + (0.1 if tied else SWAPPED * (importance > 0))
 
 
 @pytest.mark.parametrize("num_points", [1, 37, 12544, 50_000])
@@ -103,8 +105,8 @@ def test_any_number_of_points_will_do(way, num_points):
     *losses, gradient = losses_and_gradient(case, "cuda", num_points=num_points)
     *expected, of_cpu = losses_and_gradient(case, "cpu", num_points=num_points)
     for found, loss in zip(losses, expected, strict=True):
-        torch.testing.assert_close(found, loss, rtol=1e-4, atol=1e-5)
-    assert error(gradient, of_cpu) < 1e-3
+        torch.testing.assert_close(found, loss, rtol=1e-3, atol=1e-4)
+    assert error(gradient, of_cpu) < SWAPPED
 
 
 @pytest.mark.parametrize("ids_dtype", [torch.uint8, torch.int16, torch.int32])
@@ -115,8 +117,8 @@ def test_more_pairs_than_programs_and_ids_of_any_dtype(way, ids_dtype, num_layer
     *losses, gradient = losses_and_gradient(case, "cuda", num_points=500)
     *expected, of_cpu = losses_and_gradient(case, "cpu", num_points=500)
     for found, loss in zip(losses, expected, strict=True):
-        assert error(found, loss) < 1e-4
-    assert error(gradient, of_cpu) < 5e-3
+        assert error(found, loss) < 1e-3
+    assert error(gradient, of_cpu) < SWAPPED
 
 
 def test_the_same_points_give_the_same_bits():
@@ -135,7 +137,8 @@ def test_constant_masks_and_what_is_not_a_number(way):
     assert torch.equal(focal.isnan(), sixth) and torch.equal(dice.isnan(), sixth)
     # of a constant mask, all candidates are equally certain: any choice is right
     assert focal[3].item() == pytest.approx(of_cpu[0][3].item(), rel=0.1)
-    assert error(gradient[~sixth], of_cpu[2][~sixth]) < 0.1
+    others = ~sixth & (torch.arange(24) != 3)
+    assert error(gradient[others], of_cpu[2][others]) < SWAPPED
 
 
 def test_no_pair_costs_nothing(way):
