@@ -32,7 +32,8 @@ LEAST = tl.constexpr(1e-37)  # what divides may not be smaller
 def class_maps(class_logits: Tensor, mask_logits: Tensor, rows: Taps, columns: Taps) -> Tensor:
     """`(B, H, W)` int64, the class of each pixel, of logits `(B, Q, K + 1)` and `(B, Q, h, w)`."""
     batch_size, num_queries, num_logits = class_logits.shape
-    relative, largest, block = relative_probabilities(class_logits)
+    relative, largest = relative_probabilities(class_logits)
+    main, extra = class_blocks(num_logits - 1)
     classes = torch.empty(batch_size, len(rows), len(columns), dtype=torch.int64, device=mask_logits.device)
     tiles = triton.cdiv(len(rows) * len(columns), PIXELS)
     with torch.cuda.device_of(mask_logits):
@@ -47,7 +48,8 @@ def class_maps(class_logits: Tensor, mask_logits: Tensor, rows: Taps, columns: T
             ALL_QUERIES=relative.shape[2],
             ALL_CLASSES=relative.shape[3],
             QUERIES=QUERIES,
-            CLASSES=block,
+            MAIN=main,
+            EXTRA=extra,
             PIXELS=PIXELS,
             num_warps=4,
             num_stages=1,
@@ -55,16 +57,28 @@ def class_maps(class_logits: Tensor, mask_logits: Tensor, rows: Taps, columns: T
     return classes
 
 
-def relative_probabilities(class_logits: Tensor) -> tuple[Tensor, Tensor, int]:
+def class_blocks(num_classes: int) -> tuple[int, int]:
+    """How many classes are scored at a time, in two blocks whose lengths are powers of two, the second 0 or more.
+
+    One block of 256 for 150 classes would cost half as much again as 128 and 32.
+    """
+    whole = max(16, triton.next_power_of_2(num_classes))
+    if whole > MOST_CLASSES:
+        return MOST_CLASSES, 0
+    main = whole // 2
+    extra = max(16, triton.next_power_of_2(max(num_classes - main, 1)))
+    return (main, extra) if main >= 16 and main + extra < whole else (whole, 0)
+
+
+def relative_probabilities(class_logits: Tensor) -> tuple[Tensor, Tensor]:
     """How probable a class is to a query beside its best one, from logits `(B, Q, K + 1)`, and how probable that is.
 
     Returns:
-        `(B, 2, Q, K)` float16, high and low parts, both lengths filled up with zeros to whole blocks; `(B, Q)`
-        float32; how many classes are a block.
+        `(B, 2, Q, K)` float16, high and low parts, both lengths filled up with zeros to blocks; `(B, Q)` float32.
     """
     batch_size, num_queries, num_logits = class_logits.shape
     class_logits = class_logits.contiguous()
-    block = min(MOST_CLASSES, max(16, triton.next_power_of_2(num_logits - 1)))
+    block = sum(class_blocks(num_logits - 1))
     all_queries = triton.cdiv(num_queries, QUERIES) * QUERIES
     all_classes = triton.cdiv(num_logits - 1, block) * block
     relative = class_logits.new_empty(batch_size, 2, all_queries, all_classes, dtype=torch.float16)
@@ -80,7 +94,7 @@ def relative_probabilities(class_logits: Tensor) -> tuple[Tensor, Tensor, int]:
             ALL_CLASSES=all_classes,
             BLOCK=triton.next_power_of_2(max(num_logits, all_classes)),
         )
-    return relative, largest, block
+    return relative, largest
 
 
 @triton.jit
@@ -116,6 +130,25 @@ def _probability_kernel(
     tl.store(relative + all_queries * ALL_CLASSES, low, mask=number < ALL_CLASSES)
 
 
+@triton.jit
+def _add_products(scores, high, low, places, to_low, CLASSES: tl.constexpr):
+    """Scores `(PIXELS, CLASSES)` and what these queries add; `places` `(QUERIES, 1)` is where their classes begin."""
+    places += tl.arange(0, CLASSES)[None, :]
+    of_classes = tl.load(places)  # (QUERIES, CLASSES)
+    scores = tl.dot(low, of_classes, scores)
+    scores = tl.dot(high, of_classes, scores)
+    return tl.dot(high, tl.load(places + to_low), scores)
+
+
+@triton.jit
+def _better(best, winner, scores, first_class, num_classes, CLASSES: tl.constexpr):
+    """The best score and its class `(PIXELS,)` after these classes, the first of equal ones."""
+    scores = tl.where((first_class + tl.arange(0, CLASSES) < num_classes)[None, :], scores, -1.0)
+    highest, place = tl.max(scores, 1, return_indices=True)
+    winner = tl.where(highest > best, first_class + place, winner)
+    return tl.maximum(best, highest), winner
+
+
 @triton.jit(do_not_specialize=["num_queries", "num_classes", "tiles", *SIZES])
 def _class_kernel(
     relative,  # (B, 2, ALL_QUERIES, ALL_CLASSES) float16
@@ -139,7 +172,8 @@ def _class_kernel(
     ALL_QUERIES: tl.constexpr,
     ALL_CLASSES: tl.constexpr,
     QUERIES: tl.constexpr,
-    CLASSES: tl.constexpr,
+    MAIN: tl.constexpr,
+    EXTRA: tl.constexpr,
     PIXELS: tl.constexpr,
 ):
     """Each program decides some pixels of one image."""
@@ -151,9 +185,10 @@ def _class_kernel(
     largest += image * ALL_QUERIES
     best = tl.full([PIXELS], -1.0, tl.float32)
     winner = tl.full([PIXELS], 0, tl.int32)
-    for first_class in range(0, num_classes, CLASSES):
-        number = first_class + tl.arange(0, CLASSES)
-        scores = tl.zeros([PIXELS, CLASSES], tl.float32)
+    for first_class in range(0, num_classes, MAIN + EXTRA):
+        scores = tl.zeros([PIXELS, MAIN], tl.float32)
+        if EXTRA > 0:
+            more_scores = tl.zeros([PIXELS, EXTRA], tl.float32)
         unit = tl.full([PIXELS], LEAST, tl.float32)  # of the scores
         for first_query in range(0, num_queries, QUERIES):
             query = first_query + tl.arange(0, QUERIES)
@@ -174,16 +209,15 @@ def _class_kernel(
             masks = tl.load(largest + query)[None, :] / (1 + tl.exp(-values))  # (PIXELS, QUERIES)
             new_unit = tl.maximum(unit, tl.max(masks, 1))
             high, low = _split(masks / new_unit[:, None])
-            scores = scores * (unit / new_unit)[:, None]
+            shrink = (unit / new_unit)[:, None]
             unit = new_unit
-            places = relative + query[:, None] * ALL_CLASSES + number[None, :]
-            of_classes = tl.load(places)  # (QUERIES, CLASSES)
-            scores = tl.dot(low, of_classes, scores)
-            scores = tl.dot(high, of_classes, scores)
-            scores = tl.dot(high, tl.load(places + ALL_QUERIES * ALL_CLASSES), scores)
-        scores = tl.where((number < num_classes)[None, :], scores, -1.0)
-        highest, place = tl.max(scores, 1, return_indices=True)
-        winner = tl.where(highest > best, first_class + place, winner)  # the first of equal ones
-        best = tl.maximum(best, highest)
+            places = relative + query[:, None] * ALL_CLASSES + first_class
+            scores = _add_products(scores * shrink, high, low, places, ALL_QUERIES * ALL_CLASSES, MAIN)
+            if EXTRA > 0:
+                places += MAIN
+                more_scores = _add_products(more_scores * shrink, high, low, places, ALL_QUERIES * ALL_CLASSES, EXTRA)
+        best, winner = _better(best, winner, scores, first_class, num_classes, MAIN)
+        if EXTRA > 0:
+            best, winner = _better(best, winner, more_scores, first_class + MAIN, num_classes, EXTRA)
     classes += image * num_rows * num_columns
     tl.store(classes + pixel, winner.to(tl.int64), mask=inside)

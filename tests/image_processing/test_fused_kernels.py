@@ -90,6 +90,22 @@ def test_each_pixel_gets_a_class_of_the_best_score(case):
     assert (expected.gather(0, classes[None])[0] >= expected.amax(0) * (1 - 1e-5)).all()
 
 
+@pytest.mark.parametrize(("num_classes", "blocks"), [(40, (32, 16)), (60, (64, 0)), (150, (128, 32)), (300, (256, 0))])
+def test_classes_are_scored_in_blocks_of_powers_of_two(monkeypatch, num_classes, blocks):
+    from image_processing.fused import semantic_kernels
+
+    monkeypatch.setattr(semantic_kernels, "MOST_CLASSES", 256)
+    monkeypatch.setattr(semantic_kernels, "PIXELS", 512)
+    assert semantic_kernels.class_blocks(num_classes) == blocks
+    generator = torch.Generator().manual_seed(num_classes)
+    class_logits = 3 * torch.randn(20, num_classes + 1, generator=generator)
+    mask_logits = 4 * torch.randn(20, 5, 6, generator=generator)
+    case = (class_logits, mask_logits, (20, 24), (20, 24))
+    expected = reference_scores(*case)
+    classes = semantic_segmentation(*case)
+    assert (expected.gather(0, classes[None])[0] >= expected.amax(0) * (1 - 1e-5)).all()
+
+
 @pytest.mark.parametrize("threshold, mask_threshold", [(0.3, 0.5), (0.0, 0.0)])
 @each_case
 def test_panoptic_segments_are_those_of_the_plain_way(monkeypatch, case, threshold, mask_threshold):
