@@ -46,7 +46,7 @@ def test_the_encoded_feature_feeds_both_the_fpn_and_the_transformer_decoder():
     decoder = TransformerPixelDecoder([8, 16, 32, 64], 32, 32, num_layers=1, num_heads=4, ffn_channels=32).eval()
     features = [torch.randn(1, c, s, s) for c, s in zip([8, 16, 32, 64], [16, 8, 4, 2], strict=True)]
     with torch.no_grad():
-        memory, maps = decoder(features)
+        memory, maps, _ = decoder(features)
         assert memory.shape == (1, 32, 2, 2)
         again = decoder.fpn([*features[:-1], memory])
     for mine, other in zip(maps, again, strict=True):
