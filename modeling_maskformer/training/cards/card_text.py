@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import shlex
+import textwrap
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from huggingface_hub import ModelCardData
@@ -17,7 +17,7 @@ CARD_NAME = "README.md"  # where the Hub looks for the card of a model
 LINE_WIDTH = 100
 
 _SIGNATURE = re.compile(r"\n<!-- modeling-maskformer ([0-9a-f]{16}): [^\n]*-->\n\Z")
-_FOLDERS_IN_JSON = re.compile(r'"((?:file:|~|/|\.\.[\\/]|\\|[A-Za-z]:[\\/])[^"]*)"')
+_SECRET = re.compile("_(token|secret|password|api_key)$")
 
 
 def render_card(template: str, metadata: ModelCardData, **values: Any) -> str:
@@ -73,54 +73,35 @@ def _digest(text: str) -> str:
 
 
 def without_folders(text: str) -> str:
-    """The text, an argument of a command line, with paths that lead out of the working folder cut to their last part.
+    """The text, an argument of a command line; a path that leads out of the working folder is cut to its last part.
 
-    `/data/street` becomes `street`, `--model=../runs/7` becomes `--model=7`, and so within JSON; `data/street`, names
-    on the Hub and URLs stay.
+    `/data/street` becomes `street`, `--model=../runs/7` becomes `--model=7`; `data/street`, names on the Hub and URLs
+    stay.
     """
     flag, equals, value = text.partition("=") if text.startswith("--") else ("", "", text)
-    if value.startswith(("{", "[")):
-        value = _FOLDERS_IN_JSON.sub(lambda found: json.dumps(_last_part(found.group(1))), value)
-    elif _leads_out(value):
-        value = _last_part(value)
+    path = PureWindowsPath(value)  # knows both kinds of slashes
+    if value.startswith(("file:", "~", "/", "\\")) or path.is_absolute() or ".." in path.parts:
+        value = path.name if path.name not in ("", "..", "~") else "..."
     return f"{flag}{equals}{value}"
 
 
-def _leads_out(path: str) -> bool:
-    return (
-        path.startswith(("file:", "~", "/", "\\"))
-        or PureWindowsPath(path).is_absolute()
-        or ".." in PureWindowsPath(path).parts
-    )
-
-
-def _last_part(path: str) -> str:
-    last = (PureWindowsPath if "\\" in path else PurePosixPath)(path).name
-    return last if last not in ("", "..", "~") else "..."
-
-
 def shown_command(command: Sequence[str]) -> str:
-    """A command to read and to copy: broken into lines, with no folder of this machine and no secret.
+    """A command to read and to copy: broken into lines between settings, no folder of this machine and no secret.
 
     Args:
         command: the program's words, then flags, each followed by its values. Of a flag that is given twice the last
             counts, as for argparse.
     """
-    first = next((number for number, word in enumerate(command) if word.startswith("--")), len(command))
-    settings: dict[str, list[str]] = {}
-    for word in command[first:]:
+    settings: dict[str, list[str]] = {"": []}  # the program's words come before all flags
+    name = ""
+    for word in command:
         if word.startswith("--"):
             name = word.partition("=")[0].replace("-", "_")
             settings.pop(name, None)
-            settings[name] = [word]
-        else:
-            settings[name].append(word)
-    parts = [list(command[:first])] + [words for name, words in settings.items() if not name.endswith("_token")]
-    lines = [""]
-    for part in parts:
-        text = shlex.join(without_folders(word) for word in part)
-        if lines[-1] and len(lines[-1]) + 1 + len(text) > LINE_WIDTH - 2:
-            lines.append(f"  {text}")
-        else:
-            lines[-1] = f"{lines[-1]} {text}".lstrip() if len(lines) == 1 else f"{lines[-1]} {text}"
-    return " \\\n".join(lines)
+        settings.setdefault(name, []).append(without_folders(word))
+    parts = [shlex.join(words) for name, words in settings.items() if not _SECRET.search(name)]
+    joined = " ".join(part.replace(" ", "\0") for part in parts)  # lines are not broken within a setting
+    lines = textwrap.wrap(
+        joined, LINE_WIDTH - 2, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )
+    return " \\\n".join(lines).replace("\0", " ")
