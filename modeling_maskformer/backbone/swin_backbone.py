@@ -91,12 +91,14 @@ def window_numbers(
     row, column = index // across * window + inside // window, index % across * window + inside % window
     source_row, source_column = (row + shift) % rows, (column + shift) % columns
     is_pixel = (source_row < height) & (source_column < width) & (index < down * across)
-    pixels = torch.where(is_pixel, source_row * width + source_column, height * width)
+    # clamped to where they are anyway: the compiler wants to know the bounds of an index
+    pixels = torch.where(is_pixel, source_row * width + source_column, height * width).clamp(0, height * width)
 
     pixel = torch.arange(height * width, device=device)
     row_of, column_of = (pixel // width - shift) % rows, (pixel % width - shift) % columns
     windows_before = row_of // window * across + column_of // window
     places = windows_before * area + row_of % window * window + column_of % window
+    places = places.clamp(0, down * across * area)
 
     # the last windows of each axis hold its two ends
     region = (row >= rows - shift).long() * 2 + (column >= columns - shift).long()

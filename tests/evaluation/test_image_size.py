@@ -4,7 +4,6 @@ import pytest
 
 from image_processing import MaskFormerImageProcessor
 from modeling_maskformer.evaluation.image_size import (
-    TRAINING_SCALE,
     evaluation_shortest_edge,
     resize_to_shortest_edge,
     sizes_to_try,
@@ -12,8 +11,9 @@ from modeling_maskformer.evaluation.image_size import (
 
 
 def test_the_size_of_evaluation_follows_from_what_training_saw():
-    assert evaluation_shortest_edge((400, 640), []) == round(400 * TRAINING_SCALE)
-    assert evaluation_shortest_edge(None, [480, 800, 640]) == 800
+    assert evaluation_shortest_edge((400, 640), (0.5, 2.0), []) == 500
+    assert evaluation_shortest_edge((400, 640), (0.5, 2.0), [300, 350]) == 325
+    assert evaluation_shortest_edge(None, (0.5, 2.0), [480, 800, 640]) == 800
 
 
 @pytest.mark.parametrize(

@@ -195,7 +195,7 @@ class AugmentationArguments:
         default=None,
         metadata={
             "help": "Short edge of images in evaluation and prediction, which keep their shape. "
-            "Default: follows from --crop_size; without crop the largest of --short_edges."
+            "Default: the mean of the sizes of training before the crop; without crop the largest of --short_edges."
         },
     )
     longest_edge: int | None = field(
@@ -212,7 +212,7 @@ class AugmentationArguments:
         self.config()
         if self.shortest_edge is None:
             crop_size = self.crop_size if self.crop else None
-            self.shortest_edge = evaluation_shortest_edge(crop_size, self.short_edges)
+            self.shortest_edge = evaluation_shortest_edge(crop_size, self.scale_range, self.short_edges)
         if self.longest_edge is None:
             self.longest_edge = LONGEST_EDGE_FACTOR * self.shortest_edge
         if not 1 <= self.shortest_edge <= self.longest_edge:
