@@ -120,7 +120,7 @@ def test_resuming_from_nothing_is_refused(tmp_path, wanted):
 def test_one_number_is_a_square_crop_and_sets_the_size_of_evaluation():
     arguments = AugmentationArguments(crop_size=[96])
     assert arguments.config().crop_size == (96, 96)
-    assert (arguments.shortest_edge, arguments.longest_edge) == (96, 384)
+    assert (arguments.shortest_edge, arguments.longest_edge) == (120, 480)  # scales of 0.5 to 2.0, at their mean
 
 
 def test_the_default_augmentation_is_that_of_the_paper():
