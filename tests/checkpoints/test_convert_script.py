@@ -34,7 +34,7 @@ def test_a_cityscapes_checkpoint_becomes_a_folder_that_from_pretrained_loads(tmp
     model = AutoModelForUniversalSegmentation.from_pretrained(tmp_path / "out")
     assert isinstance(model, MaskFormerForInstanceSegmentation)
     assert model.config.id2label[18] == "name 18"
-    pixels = torch.randn(1, 3, 64, 80)
+    pixels = torch.randn(1, 3, 64, 96)
     with torch.no_grad():
         masks = model(pixels).masks_queries_logits
     torch.testing.assert_close(masks, original(pixels)[1], atol=1e-4, rtol=0)
@@ -52,7 +52,7 @@ def test_a_baseline_becomes_a_folder_that_segments_semantically(tmp_path, kind):
     checkpoint, original = write_original(tmp_path, num_classes=150, kind=kind)
     main([str(checkpoint), str(tmp_path / "out")])
     model = AutoModelForSemanticSegmentation.from_pretrained(tmp_path / "out")
-    pixels = torch.randn(1, 3, 64, 80)
+    pixels = torch.randn(1, 3, 64, 96)
     with torch.no_grad():
         torch.testing.assert_close(model(pixels).logits, original(pixels)[1], atol=1e-4, rtol=0)
     processor = AutoImageProcessor.from_pretrained(tmp_path / "out")
