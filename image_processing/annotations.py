@@ -22,10 +22,11 @@ def as_annotations(segmentation_maps: Any, sizes: Sequence[tuple[int, int]]) -> 
     """One `(H, W)` integer tensor per image, from one map or several (PIL, arrays or tensors).
 
     Args:
-        segmentation_maps: a map, a list of maps, or a `(B, H, W)` array or tensor.
+        segmentation_maps: a map, a list of maps, or a `(B, H, W)` array or tensor. A map may also be `(1, H, W)` or
+            `(H, W, 1)`.
         sizes: (height, width) of the images.
     """
-    if isinstance(segmentation_maps, Image.Image) or getattr(segmentation_maps, "ndim", None) == 2:
+    if isinstance(segmentation_maps, Image.Image) or _is_single_map(segmentation_maps, sizes):
         segmentation_maps = [segmentation_maps]
     if len(segmentation_maps) != len(sizes):
         raise ValueError(f"Got {len(segmentation_maps)} segmentation maps for {len(sizes)} images.")
@@ -33,13 +34,21 @@ def as_annotations(segmentation_maps: Any, sizes: Sequence[tuple[int, int]]) -> 
     for index, (label_map, size) in enumerate(zip(segmentation_maps, sizes, strict=True)):
         name = f"Segmentation map {index} of the batch"
         label_map = _as_integers(label_map, name)
-        if label_map.ndim == 3 and len(label_map) == 1:
+        if tuple(label_map.shape) == (*size, 1):
+            label_map = label_map[..., 0]
+        elif label_map.ndim == 3 and len(label_map) == 1:
             label_map = label_map[0]
         if label_map.ndim != 2:
             raise ValueError(f"{name} must be (height, width), one integer a pixel; got {tuple(label_map.shape)}.")
         _check_size(label_map, size, name, index)
         maps.append(label_map)
     return maps
+
+
+def _is_single_map(maps: Any, sizes: Sequence[tuple[int, int]]) -> bool:
+    """Whether this is one array or tensor `(H, W)`, or `(H, W, 1)` of the only image."""
+    shape = tuple(getattr(maps, "shape", ()))
+    return len(shape) == 2 or (len(sizes) == 1 and shape == (*sizes[0], 1))
 
 
 def as_compact_targets(

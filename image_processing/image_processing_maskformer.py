@@ -119,7 +119,7 @@ class SegmentationImageProcessor(TorchvisionBackend):
                 logger.warning_once(f"The saved image processor has `{name}`, which is not known here: ignored.")
         if isinstance(known.get("size"), Mapping):
             known.pop("max_size", None)  # what an old processor kept beside its size says the same
-        return super().from_dict(known, **kwargs)
+        return super().from_dict(known, **_present_names(kwargs))
 
     def preprocess(
         self,

@@ -111,6 +111,7 @@ class SegmentationMetric(ABC):
 
 def unique_labels(id2label: Mapping[int, str]) -> list[str]:
     """K names in order of id; a name that several classes share is told apart by its id, as in `door (14)`."""
+    id2label = {int(class_id): name for class_id, name in id2label.items()}  # in JSON they are strings
     if not id2label or sorted(id2label) != list(range(len(id2label))):
         raise ValueError(f"id2label must name classes 0 to K-1 without a gap, got the ids {sorted(id2label)}.")
     labels = [id2label[class_id] for class_id in range(len(id2label))]

@@ -93,7 +93,8 @@ class MaskFormerPipeline(ImageSegmentationPipeline):
 
     def annotations(self, ids: Tensor, segments_info: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """For each segment of an id map `(H, W)` its score, label and mask, a picture of 0 and 255."""
-        names, ids = self.model.config.id2label, ids.numpy()
+        names = {int(label): name for label, name in self.model.config.id2label.items()}  # in JSON they are strings
+        ids = ids.numpy()
         return [
             {
                 "score": segment["score"],

@@ -125,6 +125,12 @@ def read_targets(
         ValueError: the arguments do not fit each other.
     """
     class_labels = [torch.as_tensor(labels).to(torch.int64) for labels in class_labels]
+    for image, labels in enumerate(class_labels):
+        if labels.ndim != 1:
+            raise ValueError(
+                f"class_labels[{image}] has shape {tuple(labels.shape)}, expected (segments,): one class id for each "
+                "segment of the image."
+            )
     num_segments = [len(labels) for labels in class_labels]
     check_shapes(num_segments, segment_ids, mask_labels)
     if segment_ids is None and not use_cpu_path(device):

@@ -146,3 +146,11 @@ def test_labels_must_be_complete_and_equal_ones_are_told_apart():
         MeanIoU({0: "a", 2: "b"})
     results = MeanIoU({0: "door", 1: "wall", 2: "door"}).compute()
     assert list(results["per_class"]) == ["door (0)", "wall", "door (2)"]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_labels_may_stand_under_the_strings_of_json(task):
+    from_json = metric_for_task(task, {str(class_id): label for class_id, label in LABELS.items()}, [1, 2])
+    for prediction, reference in random_images(task, 2, seed=0):
+        from_json.update(prediction, reference)
+    assert_same(from_json.compute(), measured(task, random_images(task, 2, seed=0)).compute())

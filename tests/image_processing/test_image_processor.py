@@ -5,10 +5,11 @@ import json
 import numpy as np
 import pytest
 import torch
+from models import ARCHITECTURES, logits_of, tiny
 from PIL import Image
 from transformers.models.maskformer.image_processing_maskformer import MaskFormerImageProcessor as TheirProcessor
 
-from image_processing import MaskFormerImageProcessor
+from image_processing import MaskFormerImageProcessor, PerPixelImageProcessor
 
 SMALL = {"shortest_edge": 48, "longest_edge": 80}
 
@@ -166,6 +167,8 @@ def test_void_of_uint8_ids_is_255():
         (lambda p: p(PICTURES[:1], [torch.full((50, 70), 0.1)]), "map 0 of the batch must hold integers.*float32"),
         (lambda p: p(PICTURES[:1], [np.full((50, 70), np.inf)]), "map 0 of the batch must hold integers.*float64"),
         (lambda p: p([]), "`images` is empty"),
+        (lambda p: p(Image.new("RGB", (0, 0))), "Image 0 of the batch is 0x0 .* has no pixels"),
+        (lambda p: p(torch.zeros(3, 50, 0, dtype=torch.uint8)), "Image 0 of the batch is 50x0 .* has no pixels"),
         (lambda p: p([PICTURES[0], np.zeros((0, 70, 3), np.uint8)]), "Image 1 of the batch is 0x70 .* has no pixels"),
         (lambda p: p(np.full((50, 70, 3), 256)), "image of int64 has values from 256 to 256; expected 0 to 255"),
         (lambda p: p(PICTURES[0].convert("I")), "mode 'I' does not say which value is white"),
@@ -240,6 +243,29 @@ def test_ids_of_json_and_ids_stored_as_floats_are_ids():
         assert all(map(torch.equal, actual[name], expected[name]))
 
 
+def test_maps_may_have_an_axis_of_one_channel():
+    processor = MaskFormerImageProcessor(size=SMALL)
+    expected = processor(PICTURES[0], MAPS[0])
+    column = np.array(MAPS[0])[..., None]
+    for label_map in (column, [column], column[None], torch.from_numpy(column), column[..., 0][None]):
+        actual = processor(PICTURES[0], label_map)
+        for name in ("class_labels", "mask_labels"):
+            assert all(map(torch.equal, actual[name], expected[name]))
+    actual = processor([PICTURES[0]] * 2, np.stack([column] * 2))
+    assert all(torch.equal(masks, expected["mask_labels"][0]) for masks in actual["mask_labels"])
+
+
+@pytest.mark.parametrize("kind", ARCHITECTURES)
+def test_what_comes_without_return_tensors_goes_into_the_model(kind):
+    processor_class = MaskFormerImageProcessor if kind == "maskformer" else PerPixelImageProcessor
+    processor, model = processor_class(size=SMALL), tiny(kind).eval()
+    maps = [label_map % 5 for label_map in MAPS]
+    batch = processor(PICTURES, maps)
+    with torch.no_grad():
+        found, expected = model(**batch), model(**processor(PICTURES, maps, return_tensors="pt"))
+    assert torch.equal(logits_of(found), logits_of(expected)) and torch.equal(found.loss, expected.loss)
+
+
 def test_classes_of_compact_targets_may_be_lists_or_arrays():
     processor = MaskFormerImageProcessor(do_resize=False)
     ids = [np.ones(image.size[::-1], np.int32) for image in PICTURES]
@@ -251,8 +277,17 @@ def test_classes_of_compact_targets_may_be_lists_or_arrays():
 def test_a_processor_is_made_of_its_own_dictionary_and_of_an_old_file():
     processor = MaskFormerImageProcessor(size=SMALL, label_ids_to_fuse=[2], ignore_index=255)
     assert MaskFormerImageProcessor(**processor.to_dict()).to_dict() == processor.to_dict()
+    as_json = json.loads(processor.to_json_string())
+    assert as_json["image_processor_type"] == "MaskFormerImageProcessor"
+    assert MaskFormerImageProcessor(**as_json).to_dict() == processor.to_dict()
     old = MaskFormerImageProcessor(size=48, _max_size=80, reduce_labels=True, ignore_index=255, processor_class="x")
     assert dict(old.size) == SMALL and old.do_reduce_labels is True
+
+
+def test_arguments_for_loading_may_have_their_old_names(tmp_path):
+    MaskFormerImageProcessor(size=SMALL).save_pretrained(tmp_path)
+    loaded = MaskFormerImageProcessor.from_pretrained(tmp_path, reduce_labels=True, ignore_index=255)
+    assert loaded.do_reduce_labels is True and loaded.ignore_index == 255 and dict(loaded.size) == SMALL
 
 
 def test_a_misspelt_argument_is_refused():

@@ -86,6 +86,17 @@ def test_a_semantic_model_gives_its_semantic_result_unless_something_else_is_ask
         assert found and all(result["score"] is not None for result in found)
 
 
+def test_names_may_stand_under_the_strings_of_json(model, monkeypatch):
+    processor = MaskFormerImageProcessor(size={"height": 64, "width": 64})
+    segmenter = pipeline("image-segmentation", model=model, image_processor=processor)
+    image = image_of(60, 80)
+    expected = segmenter(image, subtask="semantic")
+    monkeypatch.setattr(model.config, "id2label", {str(label): name for label, name in model.config.id2label.items()})
+    assert expected and [result["label"] for result in segmenter(image, subtask="semantic")] == [
+        result["label"] for result in expected
+    ]
+
+
 def test_images_come_from_a_generator_and_in_batches(model):
     processor = MaskFormerImageProcessor(size={"height": 64, "width": 64})
     segmenter = pipeline("image-segmentation", model=model, image_processor=processor)

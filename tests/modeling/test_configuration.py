@@ -64,3 +64,9 @@ def test_the_package_offers_trainer_and_image_processor_and_stays_light():
         _ = modeling_maskformer.MaskFormerTrainr
     program = "import sys, modeling_maskformer; assert not any('maskformer.training' in name for name in sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@pytest.mark.parametrize("config_class", [MaskFormerConfig, PerPixelBaselineConfig])
+def test_labels_may_stand_under_the_strings_of_json(config_class):
+    config = config_class(id2label={"0": "road", "1": "sky"})
+    assert config.id2label == {0: "road", 1: "sky"} and config.num_labels == 2

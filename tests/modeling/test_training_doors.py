@@ -1,5 +1,6 @@
 """Training as transformers' users do it: several processes, checkpointing, a compiled step, DataParallel."""
 
+import numpy as np
 import pytest
 import torch
 import torch._dynamo.testing
@@ -57,6 +58,30 @@ def test_a_trainer_checkpoints_swin(tmp_path):
     Trainer(model, arguments, train_dataset=[batch] * 2, data_collator=lambda rows: rows[0]).train()
     after = model.get_backbone().model.encoder.layers[0].blocks[0].attention.self.query.weight
     assert not torch.equal(after, before)
+
+
+@pytest.mark.parametrize("kind", ARCHITECTURES)
+def test_class_labels_may_be_lists_arrays_or_a_tensor(kind):
+    model, batch = tiny(kind).eval(), batch_of()
+    labels = [labels.tolist() for labels in batch.pop("class_labels")]
+    with torch.no_grad():
+        expected = model(**batch, class_labels=[torch.tensor(some) for some in labels]).loss
+        for same in (
+            labels,
+            [np.array(some) for some in labels],
+            [np.array(some, np.uint8) for some in labels],
+            np.array(labels),
+            torch.tensor(labels),
+        ):
+            assert torch.equal(model(**batch, class_labels=same).loss, expected)
+        none = model(batch["pixel_values"], [torch.zeros(0, 64, 96)] * 2, [[], []]).loss
+    assert none.isfinite()
+
+
+@pytest.mark.parametrize("kind", ARCHITECTURES)
+def test_one_class_for_each_image_is_no_class_for_each_segment(kind):
+    with pytest.raises(ValueError, match=r"class_labels\[0\] has shape \(\), expected \(segments,\)"):
+        tiny(kind)(**batch_of() | {"class_labels": [0, 1]})
 
 
 @pytest.mark.parametrize("kind", ARCHITECTURES)

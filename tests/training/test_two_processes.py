@@ -7,13 +7,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import ddp_run
 import pytest
+import torch
 import two_process_run
+from models import tiny
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-def run_in_two_processes(folder):
+def run_in_two_processes(program, *arguments):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -29,20 +32,33 @@ def run_in_two_processes(folder):
             "OMP_NUM_THREADS": "1",
             "PYTHONPATH": str(REPOSITORY),
         }
-        command = [sys.executable, two_process_run.__file__, str(folder), "2"]
+        command = [sys.executable, program.__file__, *arguments]
         processes.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
     errors = [process.communicate(timeout=300)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], "\n".join(errors)
-    return json.loads((folder / "found.json").read_text())
 
 
 def test_two_processes_measure_and_log_what_one_does(tmp_path):
     alone, _ = two_process_run.run(str(tmp_path / "alone"), batch_size=4)
     (tmp_path / "two").mkdir()
-    found = run_in_two_processes(tmp_path / "two")
+    run_in_two_processes(two_process_run, str(tmp_path / "two"), "2")
+    found = json.loads((tmp_path / "two" / "found.json").read_text())
     assert alone["num_images"] == found["num_images"] == 5  # the sixth, which fills up the last batch, is no sample
     for name in ("eval_mean_iou", "eval_pixel_accuracy", "eval_mean_accuracy"):
         assert found[name] == pytest.approx(alone[name], rel=1e-4), name
     # the number of masks is averaged over processes, so their mean loss is that of the whole batch
     for name in ("loss_mask", "loss_dice", "loss_mask_auxiliary", "loss_dice_auxiliary"):
         assert found[name] == pytest.approx(alone[name], rel=1e-4), name
+
+
+def test_plain_ddp_trains_swin_without_looking_for_unused_weights(tmp_path):
+    run_in_two_processes(ddp_run, str(tmp_path))
+    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
+    alone = tiny("maskformer", "swin")
+    before = {name: value.clone() for name, value in alone.state_dict().items()}
+    ddp_run.train(alone, slice(None))
+    for name, weight in alone.state_dict().items():
+        assert torch.equal(first[name], second[name]), name
+        torch.testing.assert_close(first[name], weight, rtol=1e-3, atol=1e-6)
+    moved = [name for name, weight in alone.named_parameters() if not torch.equal(weight, before[name])]
+    assert len(moved) > 100
