@@ -249,10 +249,6 @@ class Block:
         """`(N, s, t)`: this rectangle of the result of `(N, h, w)` maps."""
         return self.rows @ (maps[:, self.source[0], self.source[1]] @ self.columns.T)
 
-    def add_transposed(self, values: Tensor, maps: Tensor) -> None:
-        """Adds to maps `(N, h, w)` the transpose of `resize`, applied to values `(N, s, t)`."""
-        maps[:, self.source[0], self.source[1]] += self.rows.T @ (values @ self.columns)
-
 
 def block_at(rows: Taps, columns: Taps, start: tuple[int, int], size: tuple[int, int]) -> Block:
     """The rectangle of the result that begins there, of that size or what there is of it."""

@@ -70,19 +70,6 @@ class AugmentationConfig:
                 raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}.")
 
 
-# Of DETR, which the reference follows on COCO panoptic.
-COCO_PANOPTIC = AugmentationConfig(
-    crop_size=None,
-    short_edges=tuple(range(480, 801, 32)),
-    max_long_edge=1333,
-    early_crop_probability=0.5,
-    brightness=0.0,
-    contrast=0.0,
-    saturation=0.0,
-    hue=0.0,
-)
-
-
 @dataclass(frozen=True)
 class Box:
     """A region of an image, in pixels."""

@@ -12,6 +12,7 @@ from pycocotools import mask as mask_utils
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from ..run_lengths import compressed_run_lengths
 from ..targets import Segments
 from .base import SegmentationMetric, check_result, mean_of_defined
 
@@ -93,7 +94,7 @@ class MaskAP(SegmentationMetric):
         return [
             {
                 "category_id": int(segment["label_id"]),
-                "segmentation": compress_rle(rle),
+                "segmentation": compressed_run_lengths(rle),
                 "score": float(segment["score"]),
             }
             for segment, rle in zip(segments, rles, strict=True)
@@ -135,12 +136,3 @@ def _encode(reference: Segments) -> Iterator[dict[str, Any]]:
     for number in range(1, len(reference) + 1):
         mask = layer_of.get(number, layers[0]) == number
         yield mask_utils.encode(mask.view(np.uint8))
-
-
-def compress_rle(rle: Mapping[str, Any]) -> dict[str, Any]:
-    """The same RLE with its counts as bytes; counts come as bytes, as text (from JSON) or as a list of runs."""
-    counts = rle["counts"]
-    if isinstance(counts, list):
-        return mask_utils.frPyObjects({"size": list(rle["size"]), "counts": counts}, *rle["size"])
-    counts = counts.encode("ascii") if isinstance(counts, str) else counts
-    return {"size": list(rle["size"]), "counts": counts}

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from pycocotools import mask as mask_utils
 
+from ..run_lengths import compressed_run_lengths
 from ..targets import VOID, Segments, segments_from_masks, smallest_id_dtype
 from .base import integer_map
-from .mask_ap import compress_rle
 
 
 def segments_from_id_map(segmentation: Any, segments_info: Sequence[Mapping[str, Any]]) -> Segments:
@@ -39,7 +39,7 @@ def segments_from_rles(
         segments_info: S dicts with `label_id` and, where it is a crowd region, `iscrowd`.
         size: (H, W).
     """
-    masks = [mask_utils.decode(compress_rle(rle)) for rle in segmentation]
+    masks = [mask_utils.decode(compressed_run_lengths(rle)) for rle in segmentation]
     return segments_from_masks(masks, _class_ids(segments_info), _is_crowd(segments_info), size=size)
 
 

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from types import ModuleType
 
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
-from transformers.utils import logging
 
 from .targets import to_device
-
-logger = logging.get_logger(__name__)
+from .triton_modules import triton_module
 
 LARGEST_SIDE = 512  # queries or segments, of which the kernel keeps vectors in registers
 
@@ -57,7 +55,7 @@ def assign(costs: Tensor, num_segments: Sequence[int]) -> Matches:
     if sum(num_pairs) == 0:
         queries = segments = costs.new_zeros(0, num_layers, dtype=torch.int64)
     elif stays_on_device(costs):
-        queries, segments = _kernels(costs.device).assign_on_device(costs, num_segments)
+        queries, segments = _kernels(costs).assign_on_device(costs, num_segments)
     else:
         pairs = assign_on_host(costs.cpu().numpy(), num_segments)
         queries, segments = to_device(pairs, costs.device)
@@ -66,20 +64,15 @@ def assign(costs: Tensor, num_segments: Sequence[int]) -> Matches:
 
 def stays_on_device(costs: Tensor) -> bool:
     """Whether a kernel solves these problems, so that the host does not wait for their costs."""
-    return costs.is_cuda and max(costs.shape[2:]) <= LARGEST_SIDE and _kernels(costs.device) is not None
+    return max(costs.shape[2:]) <= LARGEST_SIDE and _kernels(costs) is not None
 
 
-@cache
-def _kernels(device: torch.device):
-    """The module of the kernel, or None where Triton is missing or cannot compile, which takes a C compiler, too."""
-    try:
-        from . import assignment_triton
+def _kernels(costs: Tensor) -> ModuleType | None:
+    return triton_module("assignment_triton", costs, _assign_one_pair)
 
-        assignment_triton.assign_on_device(torch.zeros(1, 1, 1, 1, device=device), [1])
-    except Exception as error:
-        logger.warning(f"Triton cannot compile the assignment here, so the host solves it: {error}")
-        return None
-    return assignment_triton
+
+def _assign_one_pair(module: ModuleType, device: torch.device) -> None:
+    module.assign_on_device(torch.zeros(1, 1, 1, 1, device=device), [1])
 
 
 def assign_on_host(costs: np.ndarray, num_segments: Sequence[int]) -> np.ndarray:

@@ -15,12 +15,11 @@ from torch import Tensor
 from .scratch import Scratch
 
 FOCAL_ALPHA = 0.25
-FOCAL_GAMMA = 2.0  # written as squares below
 LARGEST_EXPONENT = 80.0  # exp of it is still finite in float32
 
 
 def focal_loss(logits: Tensor, masks: Tensor) -> Tensor:
-    """Focal loss of each logit against boolean masks of the same shape."""
+    """Focal loss of each logit against boolean masks of the same shape; its gamma of 2 is a square."""
     wrong_logits = torch.where(masks, -logits, logits)  # of the answer that the target says is wrong
     alpha = torch.where(masks, FOCAL_ALPHA, 1 - FOCAL_ALPHA)
     return alpha * wrong_logits.sigmoid().square() * F.softplus(wrong_logits)

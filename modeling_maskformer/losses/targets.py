@@ -163,12 +163,6 @@ def checked_targets(
     return targets
 
 
-def target_maps(segment_ids: Tensor, num_segments: Sequence[int]) -> TargetMaps:
-    """The checked maps of `segment_ids` `(B, L, H, W)` of images with `num_segments` segments each, of any class."""
-    class_labels = [torch.zeros(count, dtype=torch.int64) for count in num_segments]
-    return checked_targets(class_labels, segment_ids, None, num_labels=1, device=segment_ids.device).maps
-
-
 def check_batch_size(class_labels: Sequence[Tensor], batch_size: int) -> None:
     """Raises a ValueError where there are not as many images with targets as there are predictions."""
     if len(class_labels) != batch_size:

@@ -11,7 +11,7 @@ from PIL import Image
 from plain_augmentation import plain_view
 from torchvision.transforms.v2 import functional as tvF
 
-from modeling_maskformer.data.augmentation import COCO_PANOPTIC, Augmentation, AugmentationConfig
+from modeling_maskformer.data.augmentation import Augmentation, AugmentationConfig
 from modeling_maskformer.data.color_jitter import ColorJitter, apply_color_matrix, change_of_chroma
 from modeling_maskformer.data.samples import Sample
 from modeling_maskformer.targets import Segments
@@ -84,12 +84,13 @@ def test_the_long_edge_is_bounded(sample):
 
 
 def test_detrs_recipe_draws_short_edges_and_crops_some_images_before(sample):
-    augment = Augmentation(dataclasses.replace(COCO_PANOPTIC, short_edges=(48, 64), early_crop_probability=0.0))
+    augment = Augmentation(config(crop_size=None, short_edges=(48, 64), max_long_edge=1333))
     assert {augment(sample)[0].shape[1:] for _ in range(20)} == {(48, 64), (64, 85)}
     early = Augmentation(
-        dataclasses.replace(
-            COCO_PANOPTIC,
+        config(
+            crop_size=None,
             short_edges=(48,),
+            max_long_edge=1333,
             early_crop_probability=1.0,
             early_crop_short_edges=(180,),
             early_crop_range=(60, 90),

@@ -4,12 +4,13 @@ import importlib.util
 
 import pytest
 import torch
+from id_maps import target_maps
 from scipy.optimize import linear_sum_assignment
 
 from modeling_maskformer.losses import matching, points
 from modeling_maskformer.losses.matching import mask_costs
 from modeling_maskformer.losses.points import point_losses
-from modeling_maskformer.losses.targets import TargetMaps, target_maps
+from modeling_maskformer.losses.targets import TargetMaps
 from modeling_maskformer.losses.triton_modules import triton_module
 
 pytestmark = [

@@ -77,18 +77,15 @@ def test_an_unknown_way_to_resize_is_refused():
 
 
 @pytest.mark.parametrize("num_pixels", [1, 7, 60, 10**6])
-def test_blocks_are_the_whole_result_once_and_their_transpose_is_exact(num_pixels):
+def test_blocks_are_the_whole_result_once(num_pixels):
     rows, columns = linear_taps(5, 13), linear_taps(7, 22)
-    maps, values = torch.randn(2, 5, 7), torch.randn(2, 13, 22)
-    result, transposed, count = torch.zeros(2, 13, 22), torch.zeros(2, 5, 7), torch.zeros(13, 22)
+    maps, result, count = torch.randn(2, 5, 7), torch.zeros(2, 13, 22), torch.zeros(13, 22)
     for block in blocks_of(rows, columns, num_pixels, maps.device):
         result[:, block.target[0], block.target[1]] = block.resize(maps)
-        block.add_transposed(values[:, block.target[0], block.target[1]], transposed)
         count[block.target] += 1
         assert block.rows.shape[0] * block.columns.shape[0] <= max(num_pixels, 1)
     assert (count == 1).all()
     torch.testing.assert_close(result, bilinear(maps, (13, 22)), atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close((result * values).sum(), (maps * transposed).sum(), atol=1e-3, rtol=1e-4)
 
 
 @pytest.mark.parametrize("processor_class", [MaskFormerImageProcessor, PerPixelImageProcessor])

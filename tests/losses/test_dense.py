@@ -6,13 +6,13 @@ import plain_mask_losses
 import pytest
 import torch
 from device_waits import DeviceWaits
+from id_maps import target_maps
 from torch.nn import functional as F
 
 from modeling_maskformer import fast_on_cpu
 from modeling_maskformer.losses import dense, scratch
 from modeling_maskformer.losses.dense import dense_losses
 from modeling_maskformer.losses.enlargement import Enlargement, enlarge
-from modeling_maskformer.losses.targets import target_maps
 from modeling_maskformer.targets import segments_from_masks
 
 SIZES = {

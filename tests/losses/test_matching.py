@@ -3,12 +3,13 @@
 import pytest
 import torch
 import transformers
+from id_maps import target_maps
 
 from modeling_maskformer import MaskFormerConfig
 from modeling_maskformer.losses import matching, scratch
 from modeling_maskformer.losses.assignment import assign
 from modeling_maskformer.losses.matching import HungarianMatcher, mask_costs
-from modeling_maskformer.losses.targets import Targets, checked_targets, target_maps
+from modeling_maskformer.losses.targets import Targets, checked_targets
 from modeling_maskformer.targets import segments_from_masks
 
 Q, K, H, W = 7, 3, 6, 5

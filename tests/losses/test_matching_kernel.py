@@ -4,12 +4,12 @@ import importlib.util
 
 import pytest
 import torch
+from id_maps import target_maps
 from scipy.optimize import linear_sum_assignment
 
 from modeling_maskformer import fast_on_cpu
 from modeling_maskformer.losses import matching
 from modeling_maskformer.losses.matching import mask_costs
-from modeling_maskformer.losses.targets import target_maps
 
 LAYERS, Q, H, W = 2, 18, 9, 7
 

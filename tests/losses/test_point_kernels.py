@@ -5,13 +5,13 @@ import importlib.util
 import plain_mask_losses
 import pytest
 import torch
+from id_maps import target_maps
 from torch.nn import functional as F
 
 from modeling_maskformer import fast_on_cpu
 from modeling_maskformer.losses import points
 from modeling_maskformer.losses.point_sampling import draw_candidates
 from modeling_maskformer.losses.points import point_losses
-from modeling_maskformer.losses.targets import target_maps
 
 HALF_ERROR = 1e-2  # of gradients that are rounded to bfloat16, which the interpreter cuts off
 

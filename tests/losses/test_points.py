@@ -5,6 +5,7 @@ from functools import partial
 import plain_mask_losses
 import pytest
 import torch
+from id_maps import target_maps
 
 from modeling_maskformer.losses import scratch
 from modeling_maskformer.losses.assignment import Matches
@@ -18,7 +19,6 @@ from modeling_maskformer.losses.point_sampling import (
     uniform_points,
 )
 from modeling_maskformer.losses.points import choose_points, point_losses
-from modeling_maskformer.losses.targets import target_maps
 from modeling_maskformer.targets import segments_from_masks
 
 SIZE, LARGE = (10, 8), (40, 32)

@@ -16,7 +16,7 @@ from modeling_maskformer import (
     PerPixelBaselineForSemanticSegmentation,
     PerPixelBaselinePlusForSemanticSegmentation,
 )
-from modeling_maskformer.data.augmentation import COCO_PANOPTIC
+from modeling_maskformer.data.augmentation import AugmentationConfig
 from modeling_maskformer.training.model_building import build_model, normalization_of
 from modeling_maskformer.training.trainer import MaskFormerTrainer
 from scripts import train
@@ -190,7 +190,13 @@ def scaled_edges(config):
 
 
 def test_cocos_augmentation_is_detrs(load):
-    assert load("coco_panoptic_r50_6enc")[2].config() == COCO_PANOPTIC
+    assert load("coco_panoptic_r50_6enc")[2].config() == AugmentationConfig(
+        crop_size=None,
+        short_edges=tuple(range(480, 801, 32)),
+        max_long_edge=1333,
+        early_crop_probability=0.5,
+        **dict.fromkeys(("brightness", "contrast", "saturation", "hue"), 0.0),
+    )
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -86,15 +86,13 @@ def test_a_command_shows_each_setting_once_and_no_secret():
         "2",
     ]
     text = shown_command(["python", "scripts/train.py", *flags])
-    assert shlex.split(text) == [
+    assert shlex.split(text.replace("\\\n", "")) == [
         *("python", "scripts/train.py", "--dataset", "my street", "--sizes", "3", "4", "--rate", "2")
     ]
 
 
-def test_a_long_command_is_broken_between_settings():
-    flags = [word for number in range(20) for word in (f"--setting_{number}", str(number))]
+def test_a_command_has_a_line_for_each_setting():
+    flags = [word for number in range(3) for word in (f"--setting_{number}", str(number))]
     text = shown_command(["python", "scripts/train.py", *flags])
     assert shlex.split(text.replace("\\\n", "")) == ["python", "scripts/train.py", *flags]
-    lines = text.splitlines()
-    assert len(lines) > 2 and max(map(len, lines)) <= 100
-    assert all(line.startswith("  --") for line in lines[1:])
+    assert [line.split()[0] for line in text.splitlines()] == ["python", "--setting_0", "--setting_1", "--setting_2"]

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from pycocotools import mask as coco_mask
 
+from ...run_lengths import compressed_run_lengths
 from ...targets import Segments, smallest_id_dtype
 from ..errors import DataError
 from ..labels import LabelSet
@@ -53,7 +54,7 @@ class CocoInstanceFormat:
                 f"an entry of column '{self.column}' has no {' or '.join(MASK_KEYS)}, only {', '.join(item)}"
             )
         try:
-            return compressed_run_lengths(segmentation, size)
+            return run_lengths_of(segmentation, size)
         except DataError:
             raise
         except Exception as error:  # pycocotools raises bare Exceptions, and whatever Cython makes of a wrong type
@@ -83,19 +84,16 @@ def draw_layers(run_lengths: list[dict], size: tuple[int, int]) -> torch.Tensor:
     return torch.from_numpy(np.stack(layers))
 
 
-def compressed_run_lengths(segmentation: Any, size: tuple[int, int]) -> dict:
+def run_lengths_of(segmentation: Any, size: tuple[int, int]) -> dict:
     """COCO's compressed run lengths of polygons or of either form of run lengths."""
-    height, width = size
     if isinstance(segmentation, Mapping):
         if tuple(segmentation["size"]) != size:
-            raise DataError(f"a mask has size {list(segmentation['size'])} but the image is {[height, width]} (H, W)")
-        if isinstance(segmentation["counts"], (str, bytes)):
-            return {"size": [height, width], "counts": segmentation["counts"]}
-        return coco_mask.frPyObjects({"size": [height, width], "counts": list(segmentation["counts"])}, height, width)
+            raise DataError(f"a mask has size {list(segmentation['size'])} but the image is {list(size)} (H, W)")
+        return compressed_run_lengths(segmentation)
     polygons = (
         segmentation if len(segmentation) and isinstance(segmentation[0], (list, np.ndarray)) else [segmentation]
     )
     polygons = [list(polygon) for polygon in polygons if len(polygon) >= 6]  # fewer than 3 points enclose nothing
     if not polygons:
         return coco_mask.encode(np.zeros(size, dtype=np.uint8, order="F"))
-    return coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
+    return coco_mask.merge(coco_mask.frPyObjects(polygons, *size))

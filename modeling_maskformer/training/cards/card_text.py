@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 import shlex
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -14,9 +13,8 @@ from huggingface_hub import ModelCardData
 from jinja2 import Environment, StrictUndefined
 
 CARD_NAME = "README.md"  # where the Hub looks for the card of a model
-LINE_WIDTH = 100
 
-_SIGNATURE = re.compile(r"\n<!-- modeling-maskformer ([0-9a-f]{16}): [^\n]*-->\n\Z")
+_SIGNATURE = "\n<!-- modeling-maskformer "
 _SECRET = re.compile("_(token|secret|password|api_key)$")
 
 
@@ -49,24 +47,16 @@ def table_cell(value: Any) -> str:
 
 def sign(text: str) -> str:
     """The text with a last line that tells it from text that somebody has written or changed."""
-    return (
-        f"{text}\n<!-- modeling-maskformer {_digest(text)}: a later run in this folder replaces this file unless it "
-        "was edited -->\n"
-    )
+    digest = hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
+    return f"{text}{_SIGNATURE}{digest}: a later run in this folder replaces this file unless it was edited -->\n"
 
 
 def is_signed(path: Path) -> bool:
     """Whether the file is as `sign` made it: False where there is none, or a single character was changed."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
+    if not path.is_file():
         return False
-    signature = _SIGNATURE.search(text)
-    return signature is not None and signature.group(1) == _digest(text[: signature.start()])
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
+    text = path.read_text(encoding="utf-8", errors="replace")
+    return text == sign(text.rpartition(_SIGNATURE)[0])
 
 
 # Command lines
@@ -86,7 +76,7 @@ def without_folders(text: str) -> str:
 
 
 def shown_command(command: Sequence[str]) -> str:
-    """A command to read and to copy: broken into lines between settings, no folder of this machine and no secret.
+    """A command to read and to copy: a line for each setting, no folder of this machine and no secret.
 
     Args:
         command: the program's words, then flags, each followed by its values. Of a flag that is given twice the last
@@ -99,9 +89,4 @@ def shown_command(command: Sequence[str]) -> str:
             name = word.partition("=")[0].replace("-", "_")
             settings.pop(name, None)
         settings.setdefault(name, []).append(without_folders(word))
-    parts = [shlex.join(words) for name, words in settings.items() if not _SECRET.search(name)]
-    joined = " ".join(part.replace(" ", "\0") for part in parts)  # lines are not broken within a setting
-    lines = textwrap.wrap(
-        joined, LINE_WIDTH - 2, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
-    )
-    return " \\\n".join(lines).replace("\0", " ")
+    return " \\\n  ".join(shlex.join(words) for name, words in settings.items() if not _SECRET.search(name))

@@ -51,23 +51,15 @@ class RunDescription:
     @property
     def dataset(self) -> str:
         """The dataset's name on the Hub, "shapes", or the last part of a local path."""
-        path = Path(self.data.dataset).expanduser()
-        if self.data.dataset == GENERATED or not path.exists():
-            return without_folders(self.data.dataset)
-        return path.resolve().name
+        return GENERATED if self.data.dataset == GENERATED else _shown_name(self.data.dataset)
 
     @property
     def origin(self) -> str:
         """What the training started from."""
         if self.model.model is not None:
-            return f"fine-tuned from {_last_of_local(self.model.model)}"
-        weights = self.model.backbone_weights
-        if weights == "pretrained":
-            weights = "timm's pretrained weights"
-        elif weights == "random":
-            weights = "random weights"
-        else:
-            weights = f"the weights in {Path(weights).name}"
+            return f"fine-tuned from {_shown_name(self.model.model)}"
+        weights = {"pretrained": "timm's pretrained weights", "random": "random weights"}
+        weights = weights.get(self.model.backbone_weights, f"the weights in {Path(self.model.backbone_weights).name}")
         return f"a new model on the backbone {self.model.backbone} with {weights}"
 
     @property
@@ -75,10 +67,9 @@ class RunDescription:
         """The Hub's name of what the training started from; None where that did not come from the Hub."""
         if self.model.model is not None:
             return None if Path(self.model.model).exists() else self.model.model
-        settings = timm.get_pretrained_cfg(timm_name_of(self.model.backbone))
-        if self.model.backbone_weights != "pretrained" or settings is None:
+        if self.model.backbone_weights != "pretrained":
             return None
-        return settings.hf_hub_id or None
+        return getattr(timm.get_pretrained_cfg(timm_name_of(self.model.backbone)), "hf_hub_id", None) or None
 
 
 class FinishedTraining(Protocol):
@@ -101,9 +92,10 @@ class FinishedTraining(Protocol):
     pictures: Sequence[Path]
 
 
-def _last_of_local(name: str) -> str:
+def _shown_name(name: str) -> str:
     """A name on the Hub as it is, a local path without its folders."""
-    return Path(name).resolve().name if Path(name).exists() else without_folders(name)
+    path = Path(name).expanduser()
+    return path.resolve().name if path.exists() else without_folders(name)
 
 
 def write_card(folder: Path, text: str) -> None:
@@ -134,51 +126,55 @@ def trained_model_card(
         tags: more tags for the Hub.
         model_name: default: the name of the output folder.
     """
-    run, evaluator = training.run_description, training.evaluator
-    folder = Path(training.args.output_dir).resolve()
-    task = None if evaluator is None else evaluator.task
-    results = {} if evaluator is None else evaluator.results
-    totals = {name: value for name, value in results.items() if not isinstance(value, Mapping)}
-    name = model_name or folder.name
-    labels = training.model.config.id2label
-    picture = next(iter(training.pictures), None)
+    run, evaluator, folder = training.run_description, training.evaluator, Path(training.args.output_dir).resolve()
+    name, picture = model_name or folder.name, next(iter(training.pictures), None)
+    task, results = (evaluator.task, evaluator.results) if evaluator is not None else (None, {})
+    tables = {title: value for title, value in results.items() if isinstance(value, Mapping)}
+    totals = {metric: value for metric, value in results.items() if metric not in tables}
+    measured = _evaluations(training, {name: value for name, value in totals.items() if isinstance(value, float)})
+    metadata = ModelCardData(
+        language=language,
+        license=license,
+        library_name="transformers",
+        pipeline_tag="image-segmentation",
+        tags=[
+            *("maskformer", "image-segmentation"),
+            *([f"{task}-segmentation"] if task else []),
+            *([tags] if isinstance(tags, str) else tags or ()),
+        ],
+        base_model=run and run.base_model,
+        datasets=[_identifier(run.dataset)] if run else None,
+        metrics=[result.metric_type for result in measured] or None,
+        model_name=name if measured else None,
+        eval_results=measured or None,
+    )
     return render_card(
         TEMPLATE.read_text(encoding="utf-8"),
-        _metadata(name, task, totals, training, language, license, tags),
+        metadata,
         name=name,
-        model_class=type(training.model).__name__,
+        training=training,
+        run=run,
         task=task,
-        dataset=run and run.dataset,
-        origin=run.origin if run else "how it was made is only partly known",
-        labels=[labels[number] for number in sorted(labels)],
+        totals=totals,
+        tables=tables,
+        number_text=number_text,
         picture=picture and quote(Path(picture).resolve().relative_to(folder).as_posix()),
-        repository=training.args.hub_model_id or name,
-        totals={metric: number_text(value) for metric, value in totals.items()},
-        tables={title: _table(rows) for title, rows in results.items() if isinstance(rows, Mapping) and rows},
-        measured_on=totals and _measured_on(training),
+        is_held_out=isinstance(getattr(training.eval_dataset, "samples", None), Subset),
+        split=_evaluation_split(training),
         command=shown_command(_program(training) + run.command) if run and run.command else None,
         settings=_settings(training),
         versions=versions(),
-        limitations=_limitations(training),
     )
 
 
-def _metadata(
-    name: str,
-    task: str | None,
-    totals: Mapping[str, float],
-    training: FinishedTraining,
-    language: str | None,
-    license: str | None,
-    tags: str | Sequence[str] | None,
-) -> ModelCardData:
-    """The front matter. Undefined numbers are no results."""
+def _evaluations(training: FinishedTraining, totals: Mapping[str, float]) -> list[EvalResult]:
+    """The results for the Hub; undefined numbers are none."""
     run = training.run_description
     dataset = run.dataset if run else "unknown"
-    evaluations = [
+    return [
         EvalResult(
             task_type="image-segmentation",
-            task_name=f"{task} segmentation",
+            task_name=f"{training.evaluator.task} segmentation",
             dataset_type=_identifier(dataset),
             dataset_name=dataset,
             dataset_config=run and run.data.dataset_config,
@@ -188,21 +184,8 @@ def _metadata(
             metric_value=value,
         )
         for metric, value in totals.items()
-        if isinstance(value, float) and math.isfinite(value)
+        if math.isfinite(value)
     ]
-    more_tags = [tags] if isinstance(tags, str) else list(tags or ())
-    return ModelCardData(
-        language=language,
-        license=license,
-        library_name="transformers",
-        pipeline_tag="image-segmentation",
-        tags=["maskformer", "image-segmentation", *([f"{task}-segmentation"] if task else []), *more_tags],
-        base_model=run and run.base_model,
-        datasets=[_identifier(dataset)] if run else None,
-        metrics=[result.metric_type for result in evaluations] or None,
-        model_name=name if evaluations else None,
-        eval_results=evaluations or None,
-    )
 
 
 def _identifier(dataset: str) -> str:
@@ -210,26 +193,9 @@ def _identifier(dataset: str) -> str:
     return re.sub(r"[^\w./-]+", "-", dataset).strip("-") or "unnamed"
 
 
-def _table(rows: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
-    columns = list(next(iter(rows.values())))
-    return {
-        "columns": columns,
-        "rows": {label: [number_text(row[column]) for column in columns] for label, row in rows.items()},
-    }
-
-
 def _evaluation_split(training: FinishedTraining) -> str | None:
     """The split that the model is measured on, None where that has no name."""
     return getattr(getattr(training.eval_dataset, "samples", None), "split", None)
-
-
-def _measured_on(training: FinishedTraining) -> str:
-    count = training.evaluator.num_images
-    images = "one image" if count == 1 else f"{count} images"
-    if isinstance(getattr(training.eval_dataset, "samples", None), Subset):
-        return f"{images} that were set aside from the training images"
-    split = _evaluation_split(training)
-    return f"{images} of the split {split}" if split else f"{images} of the evaluation set"
 
 
 def _program(training: FinishedTraining) -> tuple[str, ...]:
@@ -238,12 +204,12 @@ def _program(training: FinishedTraining) -> tuple[str, ...]:
 
 
 def _settings(training: FinishedTraining) -> dict[str, Any]:
-    """What was trained with, by name; only what is known of this run."""
+    """What was trained with, by name; None is not shown."""
     args, state, config, run = training.args, training.state, training.model.config, training.run_description
-    steps = args.gradient_accumulation_steps
+    mask_loss = getattr(config, "mask_loss", None)
     settings = {
         "training images": len(training.train_dataset) if isinstance(training.train_dataset, Sized) else None,
-        "images per step": args.train_batch_size * args.world_size * steps,
+        "images per step": args.train_batch_size * args.world_size * args.gradient_accumulation_steps,
         "steps": state.global_step,
         "epochs": None if state.epoch is None else round(state.epoch, 2),
         "checkpoint kept, by step": state.best_global_step if args.load_best_model_at_end else None,
@@ -254,12 +220,10 @@ def _settings(training: FinishedTraining) -> dict[str, Any]:
         "warm-up steps": args.get_warmup_steps(state.max_steps),
         "weight decay": args.weight_decay,
         "largest gradient norm": args.max_grad_norm or None,
-        "mask loss": getattr(config, "mask_loss", None),
+        "mask loss": f"at {config.num_points} points per mask" if mask_loss == "points" else mask_loss,
         "precision": "bfloat16, mixed" if args.bf16 else "float16, mixed" if args.fp16 else "float32",
         "seed": args.seed,
     }
-    if settings["mask loss"] == "points":
-        settings["mask loss"] = f"at {config.num_points} points per mask"
     if run is not None:
         settings |= {
             name.replace("_", " "): ", ".join(map(str, value)) if isinstance(value, tuple) else value
@@ -271,23 +235,4 @@ def _settings(training: FinishedTraining) -> dict[str, Any]:
         part = ", since it was resumed" if args.resume_from_checkpoint else ""
         settings["training time"] = duration(runtimes[-1]) + part
     settings["hardware"] = hardware(args.device, args.world_size)
-    return {name: value for name, value in settings.items() if value is not None}
-
-
-def _limitations(training: FinishedTraining) -> list[str]:
-    """What a reader must not conclude from the card."""
-    limitations = [
-        "It knows these classes and no others: whatever else is in a picture is taken for one of them or left out.",
-        "It was trained with one seed: another one gives other numbers.",
-    ]
-    if training.evaluator is not None and training.evaluator.results:
-        limitations.append(
-            "The results hold for images like those it was measured on; nothing is known about cameras, places, "
-            "seasons or resolutions that differ."
-        )
-    if training.args.load_best_model_at_end:
-        limitations.append(
-            "The checkpoint was chosen by its results on the same images, which makes them somewhat too good."
-        )
-    limitations.append("Whatever bias its data, and the weights that it started from, have, it may have too.")
-    return limitations
+    return settings
