@@ -13,7 +13,7 @@ from ..columns import Columns, describe
 from ..errors import DataError
 from ..samples import AnnotationFormat, decode_image, with_encoded_images
 from .binary_mask import BinaryMaskFormat, is_black_and_white
-from .channels import ChannelsFormat
+from .channels import ChannelsFormat, are_colours
 from .class_map import ClassMapFormat
 from .coco_instance import CocoInstanceFormat
 from .coco_panoptic import CocoPanopticFormat
@@ -82,6 +82,12 @@ def _detect(rows: Dataset, columns: Columns, task: str) -> str:
     if all(picture.mode in INTEGER_MODES for picture in pictures):
         return "class_map"
     if all(picture.mode in ("RGB", "RGBA") and picture.getextrema()[2][1] == 0 for picture in pictures):
+        if are_colours(pictures):
+            raise DataError(
+                f"The pictures in column '{columns.map}' look like colours without blue, such as VOC's first ones, "
+                "not like class ids in red and instance ids in green, which begin low. Colours have to be translated "
+                "to class ids first. If they are ids, pass --annotation_format channels."
+            )
         return "channels"
     modes = ", ".join(sorted({picture.mode for picture in pictures}))
     raise DataError(
