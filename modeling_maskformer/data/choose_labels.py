@@ -61,6 +61,7 @@ def choose_labels(
             reduce_labels, background_ids = True, {0}
         elif reduce_labels:
             void_ids.add(0)
+        void_ids |= tables.void_ids - (named.names.keys() if named is not None else set())
     if named is None:
         named = _names_of_found_ids(_scan(tables, columns, reader), void_ids | background_ids)
     labels = make_label_set(named, void_ids, background_ids, reduce_labels)
