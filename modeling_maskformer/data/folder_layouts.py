@@ -42,7 +42,8 @@ _TABLE_SUFFIXES = (".parquet", ".arrow", ".jsonl", ".json", ".csv", ".tar", ".zi
 READ_LAYOUTS = (
     "images/ and masks/ (or img_dir/ and ann_dir/, leftImg8bit/ and gtFine/, ...), with train/ and val/ around or "
     "inside them; train/ and train_masks/ (or train_images/ and train_labels/, train/ and trainannot/, ...); images "
-    "and masks in one folder, as 1.jpg and 1_mask.png; COCO's JSON files; and folders laid out for load_dataset"
+    "and masks in one folder, as 1.jpg and 1_mask.png; COCO's JSON files; YOLO's data.yaml with its folders; "
+    "and folders laid out for load_dataset"
 )
 
 

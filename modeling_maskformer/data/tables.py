@@ -14,6 +14,7 @@ from .errors import DataError
 from .folder_layouts import READ_LAYOUTS, describe_folders, find_paired_folders, is_for_load_dataset, split_folders
 from .labels import NamedIds, read_named_ids
 from .mask_names import STEM, in_folder_of, match_names, suffix_of_masks
+from .yolo_files import find_yolo_file, read_yolo_tables
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm")
 MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif")  # none that loses values
@@ -27,7 +28,7 @@ class Tables:
     splits: dict[str, Dataset]
     named: NamedIds | None = None
     void_ids: frozenset[int] = frozenset()  # ids of unlabelled pixels, where the dataset is known to have them
-    coco_format: str | None = None  # the annotation format, where it was official COCO files
+    annotation_format: str | None = None  # where files of COCO or YOLO tell it
 
 
 def open_tables(
@@ -36,8 +37,8 @@ def open_tables(
     """The tables of a dataset; nothing of it is executed, and no picture is read.
 
     Args:
-        dataset: the name of a dataset on the Hub; or a folder: of COCO's official files, of pictures and masks, or
-            laid out for `load_dataset`; or a COCO JSON file.
+        dataset: the name of a dataset on the Hub; or a folder: of COCO's official files, with YOLO's data.yaml, of
+            pictures and masks, or laid out for `load_dataset`; or a COCO JSON file or data.yaml itself.
         config_name: configuration of a Hub dataset.
         coco_format: "coco_panoptic" or "coco_instance", which of COCO's files to prefer.
         mask_name: how the mask of an image is called, as "{stem}_mask.png"; None finds it.
@@ -51,9 +52,15 @@ def open_tables(
     coco_files = find_coco_files(path, coco_format)
     if coco_files:
         splits, named, coco_format = read_coco_tables(path, coco_files)
-        return Tables(splits, named, coco_format)
+        return Tables(splits, named, annotation_format=coco_format)
+    yolo_file = find_yolo_file(path)
+    if yolo_file:
+        return Tables(*read_yolo_tables(yolo_file), annotation_format="yolo")
     if path.is_file():
-        raise DataError(f"Dataset '{dataset}' is a file but no COCO JSON with images, annotations and categories.")
+        raise DataError(
+            f"Dataset '{dataset}' is a file but no COCO JSON with images, annotations and categories, and no "
+            "data.yaml of YOLO."
+        )
     if not any(path.iterdir()):
         raise DataError(f"The dataset folder '{dataset}' is empty.")
     named = next((read_named_ids(path / name) for name in LABEL_FILES if (path / name).is_file()), None)

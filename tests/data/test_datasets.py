@@ -381,7 +381,7 @@ def test_an_image_of_16_bits_is_refused(paired_folder, save_picture):
     ("arguments", "words"),
     [
         ({"task": "detection"}, "task is one of semantic, instance, panoptic, got 'detection'"),
-        ({"task": "semantic", "annotation_format": "yolo"}, "annotation_format is one of .* got 'yolo'"),
+        ({"task": "semantic", "annotation_format": "voc"}, "annotation_format is one of .* got 'voc'"),
         ({"task": "panoptic", "config_name": "large"}, "size in pixels, got 'large'"),
     ],
 )

@@ -18,8 +18,9 @@ from .class_map import ClassMapFormat
 from .coco_instance import CocoInstanceFormat
 from .coco_panoptic import CocoPanopticFormat
 from .id_maps import INTEGER_MODES
+from .yolo import YoloFormat
 
-FORMATS = ("class_map", "binary_mask", "channels", "coco_panoptic", "coco_instance")
+FORMATS = ("class_map", "binary_mask", "channels", "coco_panoptic", "coco_instance", "yolo")
 NUM_PEEKED = 8  # pictures looked at to tell class maps from channels
 
 
@@ -36,7 +37,9 @@ def choose_format(name: str | None, rows: Dataset, columns: Columns, task: str) 
         DataError: a column is missing, the pictures fit no format, or the format does not serve the task.
     """
     name = name or _detect(rows, columns, task)
-    needed = {"coco_panoptic": ("map", "info"), "coco_instance": ("objects",)}.get(name, ("map",))
+    needed = {"coco_panoptic": ("map", "info"), "coco_instance": ("objects",), "yolo": ("objects",)}.get(
+        name, ("map",)
+    )
     missing = [kind for kind in needed if getattr(columns, kind) is None]
     if missing:
         what = {"map": "a picture of ids", "info": "segments_info", "objects": "a list of objects"}[missing[0]]
@@ -50,6 +53,7 @@ def choose_format(name: str | None, rows: Dataset, columns: Columns, task: str) 
         "channels": lambda: ChannelsFormat(columns.map),
         "coco_panoptic": lambda: CocoPanopticFormat(columns.map, columns.info),
         "coco_instance": lambda: CocoInstanceFormat(columns.objects),
+        "yolo": lambda: YoloFormat(columns.objects),
     }[name]()
     if task not in reader.tasks:
         raise DataError(

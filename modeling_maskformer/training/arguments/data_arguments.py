@@ -20,7 +20,7 @@ class DataArguments:
             "help": "shapes (generated, nothing to download); a dataset of the Hub; a folder laid out for "
             "load_dataset; of images/ and masks/ (or img_dir/ and ann_dir/, leftImg8bit/ and gtFine/, ...), with or "
             "without train/ and val/; of train/ and train_masks/ (or train_images/ and train_labels/, ...); of images "
-            "and masks together; or COCO's files."
+            "and masks together; COCO's files; or YOLO's data.yaml."
         },
     )
     task: Literal["semantic", "instance", "panoptic"] | None = field(
@@ -49,7 +49,8 @@ class DataArguments:
         metadata={
             "help": f"One of {', '.join(FORMATS)}. Default: found by looking. class_map: pixel = class id. "
             "binary_mask: 0 = background, 255 = foreground. "
-            "channels: red = class id, green = instance id. coco_*: as COCO's panoptic and instance annotations."
+            "channels: red = class id, green = instance id. coco_*: as COCO's panoptic and instance annotations. "
+            "yolo: YOLO's outlines."
         },
     )
     mask_name: str | None = field(
