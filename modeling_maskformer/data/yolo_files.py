@@ -6,6 +6,7 @@ instead of `images`: `train/images/1.jpg` and `train/labels/1.txt`, or `images/t
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def read_yolo_tables(file: Path) -> tuple[dict[str, Dataset], NamedIds]:
         )
     content = _read(file)
     splits = {
-        SPLITS[key]: _table(_images(file, content, key)) for key in SPLITS if content.get(key)
+        SPLITS[key]: _table(_images(file, content, key), file.parent) for key in SPLITS if content.get(key)
     }  # test: (nothing) stands in many files
     if not splits:
         raise DataError(f"'{file}' names no folder of images in train, val or test.")
@@ -79,10 +80,17 @@ def _images(file: Path, content: dict[str, Any], key: str) -> list[Path]:
     for entry in map(str, entries):
         place = _find(file, content.get("path"), entry)
         if place is None:
-            raise DataError(f"'{file}' gives '{entry}' as the images of {key}, which is nowhere near.")
+            raise DataError(
+                f"'{file}' gives '{entry}' as the images of {key}, which is nowhere in '{file.parent}': the file is "
+                "expected beside its images."
+            )
         if place.is_file():  # a list of images, relative to it
             lines = place.read_text(encoding="utf-8").split("\n")
-            images += [place.parent / line.strip() for line in lines if line.strip()]
+            listed = [place.parent / line.strip() for line in lines if line.strip()]
+            outside = next((image for image in listed if not _is_inside(image, file.parent)), None)
+            if outside is not None:
+                raise DataError(f"'{place}' lists '{outside}', which is not in '{file.parent}'.")
+            images += listed
         else:
             images += sorted(image for image in place.rglob("*") if image.suffix.lower() in IMAGE_SUFFIXES)
     if not images:
@@ -91,21 +99,24 @@ def _images(file: Path, content: dict[str, Any], key: str) -> list[Path]:
 
 
 def _find(file: Path, path: Any, entry: str) -> Path | None:
-    """The place of an entry: below `path`, below the file, or there without the leading ../ that Roboflow writes."""
-    roots = [file.parent / str(path), Path(str(path))] if path else []
+    """The place of an entry in the folder of the file: below its `path`, or without the ../ that Roboflow writes."""
     inside = entry
     while inside.startswith("../"):
         inside = inside.removeprefix("../")
-    for root in (*roots, file.parent):
-        for relative in (entry, inside):
-            if (root / relative).exists():
-                return root / relative
+    for root in (file.parent / str(path or ""), file.parent):
+        for place in (root / entry, root / inside):
+            if place.exists() and _is_inside(place, file.parent):
+                return place
     return None
 
 
-def _table(images: list[Path]) -> Dataset:
+def _is_inside(place: Path, folder: Path) -> bool:
+    return Path(os.path.abspath(place)).is_relative_to(os.path.abspath(folder))
+
+
+def _table(images: list[Path], root: Path) -> Dataset:
     """An image without a label file has no object."""
-    files = [label_file(image) for image in images]
+    files = [label_file(image, root) for image in images]
     texts = [file.read_text(encoding="utf-8") if file.is_file() else "" for file in files]
     if not any(file.is_file() for file in files):
         raise DataError(
@@ -117,11 +128,9 @@ def _table(images: list[Path]) -> Dataset:
     )
 
 
-def label_file(image: Path) -> Path:
-    """Where the outlines of an image are: the last folder called images in its path becomes labels."""
-    parts = list(image.with_suffix(".txt").parts)
-    for position in range(len(parts) - 2, -1, -1):
-        if parts[position] == "images":
-            parts[position] = "labels"
-            break
-    return Path(*parts)
+def label_file(image: Path, root: Path) -> Path:
+    """Where the outlines of an image are: the last folder called images in its path below the root becomes labels."""
+    parts = list(Path(os.path.relpath(image, root)).with_suffix(".txt").parts)
+    if "images" in parts:
+        parts[len(parts) - 1 - parts[::-1].index("images")] = "labels"
+    return root.joinpath(*parts)

@@ -64,6 +64,21 @@ def test_splits_may_be_lists_of_files(make):
     assert [len(samples[index].segments) for index in (0, 1)] == [2, 2]
 
 
+def test_images_outside_of_the_folder_of_the_file_are_not_read(make, tmp_path):
+    root = make()
+    (root / "project").mkdir()
+    file = root / "project" / "data.yaml"
+    (root / "project" / "train.txt").write_text(str(root / "images" / "train" / "1.jpg"))
+    for train, words in (
+        (str(root / "images" / "train"), "is nowhere in '.*project': the file is expected beside its images"),
+        ("../images/train", "is nowhere in"),
+        ("train.txt", r"lists '.*1.jpg', which is not in"),
+    ):
+        file.write_text(yaml.safe_dump({"train": train, "names": ["cat", "dog"]}))
+        with pytest.raises(DataError, match=words):
+            open_dataset(str(file), "instance")
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -92,7 +107,7 @@ def test_images_or_labels_that_are_nowhere_are_named(make):
     with pytest.raises(DataError, match=r"None of the 2 images .* that of '1.jpg' would be '.*labels/train/1.txt'"):
         open_dataset(str(root), "instance")
     (root / "images" / "train").rename(root / "images" / "elsewhere")
-    with pytest.raises(DataError, match="gives 'images/train' as the images of train, which is nowhere near"):
+    with pytest.raises(DataError, match="gives 'images/train' as the images of train, which is nowhere in "):
         open_dataset(str(root), "instance")
 
 
