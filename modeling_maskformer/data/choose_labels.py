@@ -26,6 +26,8 @@ from .tables import Tables
 
 logger = logging.get_logger(__name__)
 
+HIGHEST_OF_16_BITS = 65535
+MAX_UNNAMED = 200  # classes that nobody named; ADE20K has 150, COCO with stuff 171
 LABEL_COLUMNS = ("id2label", "label2id", "semantic_class_to_id", "class_to_id")
 
 
@@ -59,8 +61,9 @@ def choose_labels(
             reduce_labels, background_ids = True, {0}
         elif reduce_labels:
             void_ids.add(0)
+        void_ids |= tables.void_ids - (named.names.keys() if named is not None else set())
     if named is None:
-        named = _names_of_found_ids(_scan(tables, columns, reader), void_ids | background_ids, reduce_labels)
+        named = _names_of_found_ids(_scan(tables, columns, reader), void_ids | background_ids)
     labels = make_label_set(named, void_ids, background_ids, reduce_labels)
     if labels.is_thing is None:
         labels = _tell_things_from_stuff(labels, tables, columns, reader, task)
@@ -107,23 +110,32 @@ def _scan(tables: Tables, columns: Columns, reader: AnnotationFormat) -> dict[in
     return scan_class_ids(splits or tables.splits, reader, columns.image)
 
 
-def _names_of_found_ids(found: Mapping[int, bool], special: set[int], reduce_labels: bool) -> NamedIds:
-    """ "class_<id>" for every id from 0 (or 1) to the highest, found or not: a label is the number in the pixels."""
+def _names_of_found_ids(found: Mapping[int, bool], special: set[int]) -> NamedIds:
+    """ "class_<id>" for each id found. Only these are numbered: ids may have gaps, as 0, 20, 40 or 0, 1, 65535."""
     ids = sorted(found.keys() - special)
     if not ids:
         raise DataError(
             f"The annotations have no class id but {', '.join(map(str, sorted(found)))}, which mean void or "
             "background: check ignore_index and reduce_labels."
         )
-    lowest = 1 if reduce_labels else 0
-    names = {raw: f"class_{raw}" for raw in range(lowest, ids[-1] + 1) if raw not in special}
+    if ids[-1] == HIGHEST_OF_16_BITS:
+        raise DataError(
+            f"The annotations have the id {ids[-1]}, the highest of 16 bits, which mostly marks unlabelled pixels: "
+            f"pass --ignore_index {ids[-1]} if it does, or name all classes with --id2label."
+        )
+    if len(ids) > MAX_UNNAMED:
+        raise DataError(
+            f"The annotations have {len(ids)} ids, {summarize(ids)}, and no names of classes. So many are seldom "
+            "classes, but grey values of a mask that was resized or saved as JPEG, or numbers of objects. If they are "
+            "classes, name them with --id2label."
+        )
     unused = sorted(found.keys() & special)
     meaning = f" Pixels of id {', '.join(map(str, unused))} are void or background." if unused else ""
     logger.warning(
-        f"The dataset does not name its classes: the {len(ids)} ids found, {summarize(ids)}, become {len(names)} "
-        f"classes 'class_{min(names)}' to 'class_{max(names)}'.{meaning} A label file (id2label) names them."
+        f"The dataset does not name its classes: the {len(ids)} ids found, {summarize(ids)}, become the classes "
+        f"'class_{ids[0]}' to 'class_{ids[-1]}'.{meaning} A label file (id2label) names them."
     )
-    return NamedIds(names)
+    return NamedIds({raw: f"class_{raw}" for raw in ids})
 
 
 def _tell_things_from_stuff(

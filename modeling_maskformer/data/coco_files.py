@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, Image
+from transformers.utils import logging
 
 from .errors import DataError
+from .formats.polygons import MIN_NUMBERS, are_pairs, list_of_polygons
 from .labels import NamedIds, read_named_ids
+
+logger = logging.get_logger(__name__)
 
 OFFICIAL_PREFIX = {"coco_panoptic": "panoptic_", "coco_instance": "instances_"}
 PEEK = 1 << 16  # bytes at each end of a JSON file by which it is recognised
@@ -124,8 +128,71 @@ def _folder_with(names: list[str], folders: list[Path], file: Path, what: str) -
     raise DataError(f"No folder near '{file}' has '{names[0]}', the first of its {len(names)} {what}.")
 
 
+def _annotations_of_images(file: Path, content: dict[str, Any]) -> list[dict[str, Any]]:
+    """The annotations whose image there is; warns of the others.
+
+    Raises:
+        DataError: two images have one id, or no annotation has an image.
+    """
+    ids = [image["id"] for image in content["images"]]
+    twice = next((image_id for image_id, count in Counter(ids).items() if count > 1), None)
+    if twice is not None:
+        names = [image["file_name"] for image in content["images"] if image["id"] == twice]
+        raise DataError(f"In '{file}' the images '{names[0]}' and '{names[1]}' have one id, {twice!r}.")
+    annotations, known = content["annotations"], set(ids)
+    others = [item for item in annotations if item.get("image_id") not in known]
+    if len(others) == len(annotations):
+        raise DataError(
+            f"In '{file}' none of the {len(annotations)} annotations belongs to one of the {len(ids)} images: the "
+            f"first has the image_id {others[0].get('image_id')!r}, the first image the id {ids[0]!r}."
+        )
+    if others:
+        logger.warning(
+            f"In '{file}' {len(others)} of {len(annotations)} annotations have an image_id that no image has, among "
+            f"them {others[0].get('image_id')!r}: they are left out."
+        )
+    return [item for item in annotations if item.get("image_id") in known]
+
+
+def _check_outlines(file: Path, annotations: list[dict[str, Any]], names: Mapping[Any, str]) -> None:
+    """Warns of objects whose polygons enclose nothing, which are none then; refuses a file of such alone.
+
+    Args:
+        file: for messages.
+        annotations: of the file.
+        names: image id -> file name.
+    """
+    short = []
+    for item in annotations:
+        if isinstance(item.get("segmentation"), list):
+            polygons = list_of_polygons(item["segmentation"])
+            if not are_pairs(polygons) and all(len(polygon) < MIN_NUMBERS for polygon in polygons):
+                short.append(item)
+    if not short:
+        return
+    first = names[short[0]["image_id"]]
+    what = "have an empty outline or one of fewer than 3 points (6 numbers)"
+    if len(short) == len(annotations):
+        boxes = " They have boxes, which tell no mask." if any(item.get("bbox") for item in short) else ""
+        raise DataError(f"In '{file}' all {len(short)} annotations {what}.{boxes} Polygons or run lengths are needed.")
+    logger.warning(
+        f"In '{file}' {len(short)} of {len(annotations)} annotations {what}, among them one of '{first}': "
+        "they are no objects and are left out."
+    )
+
+
+def _pixels(image: Mapping[str, Any], key: str, file: Path) -> int | None:
+    """The width or height of an image that the file tells; None, or 0, where it is not known."""
+    try:
+        return int(image.get(key) or 0) or None
+    except (TypeError, ValueError):
+        raise DataError(
+            f"In '{file}' image '{image['file_name']}' has the {key} {image[key]!r}: pixels are expected."
+        ) from None
+
+
 def _panoptic_table(file: Path, content: dict[str, Any], folders: list[Path]) -> Dataset:
-    annotations = content["annotations"]
+    annotations = _annotations_of_images(file, content)
     file_names = {image["id"]: image["file_name"] for image in content["images"]}
     maps = _folder_with([item["file_name"] for item in annotations], folders, file, "annotations")
     other_folders = [folder for folder in folders if folder != maps]
@@ -146,8 +213,10 @@ def _panoptic_table(file: Path, content: dict[str, Any], folders: list[Path]) ->
 def _instance_table(file: Path, content: dict[str, Any], folders: list[Path]) -> Dataset:
     images = content["images"]
     folder = _folder_with([image["file_name"] for image in images], folders, file, "images")
+    annotations = _annotations_of_images(file, content)
+    _check_outlines(file, annotations, {image["id"]: image["file_name"] for image in images})
     objects = defaultdict(list)
-    for item in content["annotations"]:
+    for item in annotations:
         objects[item["image_id"]].append(
             {key: item[key] for key in ("category_id", "segmentation", "iscrowd") if key in item}
         )
@@ -155,5 +224,7 @@ def _instance_table(file: Path, content: dict[str, Any], folders: list[Path]) ->
         "image": [str(folder / image["file_name"]) for image in images],
         "objects": [json.dumps(objects[image["id"]]) for image in images],
         "image_id": [image["id"] for image in images],
+        "width": [_pixels(image, "width", file) for image in images],
+        "height": [_pixels(image, "height", file) for image in images],
     }
     return Dataset.from_dict(table).cast_column("image", Image())

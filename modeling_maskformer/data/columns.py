@@ -35,7 +35,7 @@ MAP_NAMES = (
     "target",
 )
 INFO_NAMES = ("segments_info", "segments")
-OBJECT_NAMES = ("objects", "annotations", "annotation", "instances")
+OBJECT_NAMES = ("objects", "annotations", "annotation", "instances", "outlines")
 ID_NAMES = ("image_id", "id")
 
 

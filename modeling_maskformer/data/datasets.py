@@ -114,6 +114,7 @@ def open_dataset(
     annotation_format: str | None = None,
     image_column: str | None = None,
     annotation_column: str | None = None,
+    mask_name: str | None = None,
     id2label: str | Path | Mapping | list | None = None,
     reduce_labels: bool = False,
     ignore_index: int | None = 255,
@@ -121,14 +122,17 @@ def open_dataset(
     """The splits and labels of a dataset, for one task. Nothing of the dataset is executed, no picture is decoded yet.
 
     Args:
-        dataset: "shapes" (generated); a dataset of the Hub; a folder laid out for `load_dataset`; a folder with
-            `images/` and `masks/`; one with COCO's official files; or a COCO JSON file.
+        dataset: "shapes" (generated); a dataset of the Hub; a folder laid out for `load_dataset`; a folder of pictures
+            with `images/` and `masks/`, or in another of the layouts in `folder_layouts.READ_LAYOUTS`; one with COCO's
+            official files; a COCO JSON file; or a folder with YOLO's data.yaml, or this file.
         task: "semantic", "instance" or "panoptic".
         config_name: configuration of a Hub dataset; for "shapes", the size of the images in pixels (default 128).
-        annotation_format: "class_map", "binary_mask", "channels", "coco_panoptic" or "coco_instance"; None looks at
-            the data.
+        annotation_format: "class_map", "binary_mask", "channels", "coco_panoptic", "coco_instance" or "yolo"; None
+            looks at the data.
         image_column: None finds it by its usual names.
         annotation_column: the column of maps or objects; None finds it by its usual names.
+        mask_name: for folders of pictures: how the mask of an image is called, as "{stem}_mask.png", where `{stem}` is
+            the image's name without ending. None finds it.
         id2label: names of the classes: a JSON file or its content, `{"0": "sky"}`, `{"sky": 0}`, `["sky"]` or COCO
             categories; ids are those of the annotations, numbered 0..K-1 in ascending order for the model. None takes
             them from the dataset, or names the ids found in the annotations "class_0", "class_1", ...
@@ -146,13 +150,13 @@ def open_dataset(
     if dataset == GENERATED:
         return _generated(task, config_name)
     preferred = annotation_format or ("coco_instance" if task == "instance" else "coco_panoptic")
-    tables = open_tables(dataset, config_name, preferred)
+    tables = open_tables(dataset, config_name, preferred, mask_name)
     tables.splits = {split: rows for split, rows in tables.splits.items() if len(rows) > 0}
     if not tables.splits:
         raise DataError(f"Dataset '{dataset}' has no rows.")
     first = next(iter(tables.splits.values()))
     columns = find_columns(first.features, image_column, annotation_column)
-    reader = choose_format(annotation_format or tables.coco_format, first, columns, task)
+    reader = choose_format(annotation_format or tables.annotation_format, first, columns, task)
     for split, rows in tables.splits.items():
         if rows.features.keys() != first.features.keys():
             raise DataError(

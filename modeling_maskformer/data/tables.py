@@ -8,26 +8,14 @@ from pathlib import Path
 import datasets
 from datasets import Dataset, DatasetDict, Image
 
+from .cityscapes import named_ids_of
 from .coco_files import find_coco_files, read_coco_tables
 from .errors import DataError
+from .folder_layouts import READ_LAYOUTS, describe_folders, find_paired_folders, is_for_load_dataset, split_folders
 from .labels import NamedIds, read_named_ids
+from .mask_names import STEM, in_folder_of, match_names, suffix_of_masks
+from .yolo_files import find_yolo_file, read_yolo_tables
 
-IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages", "photos", "inputs", "input")
-MASK_FOLDERS = (
-    "masks",
-    "mask",
-    "annotations",
-    "annotation",
-    "labels",
-    "label",
-    "segmentations",
-    "segmentation",
-    "segmentationclass",
-    "gt",
-    "ground_truth",
-    "targets",
-    "target",
-)
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm")
 MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif")  # none that loses values
 LABEL_FILES = ("id2label.json", "label2id.json", "labels.json", "categories.json")
@@ -39,17 +27,21 @@ class Tables:
 
     splits: dict[str, Dataset]
     named: NamedIds | None = None
-    coco_format: str | None = None  # the annotation format, where it was official COCO files
+    void_ids: frozenset[int] = frozenset()  # ids of unlabelled pixels, where the dataset is known to have them
+    annotation_format: str | None = None  # where files of COCO or YOLO tell it
 
 
-def open_tables(dataset: str, config_name: str | None = None, coco_format: str | None = None) -> Tables:
+def open_tables(
+    dataset: str, config_name: str | None = None, coco_format: str | None = None, mask_name: str | None = None
+) -> Tables:
     """The tables of a dataset; nothing of it is executed, and no picture is read.
 
     Args:
-        dataset: the name of a dataset on the Hub; or a folder: of COCO's official files, of pictures and masks, or
-            laid out for `load_dataset`; or a COCO JSON file.
+        dataset: the name of a dataset on the Hub; or a folder: of COCO's official files, with YOLO's data.yaml, of
+            pictures and masks, or laid out for `load_dataset`; or a COCO JSON file or data.yaml itself.
         config_name: configuration of a Hub dataset.
         coco_format: "coco_panoptic" or "coco_instance", which of COCO's files to prefer.
+        mask_name: how the mask of an image is called, as "{stem}_mask.png"; None finds it.
 
     Raises:
         DataError: it cannot be found or opened.
@@ -60,17 +52,39 @@ def open_tables(dataset: str, config_name: str | None = None, coco_format: str |
     coco_files = find_coco_files(path, coco_format)
     if coco_files:
         splits, named, coco_format = read_coco_tables(path, coco_files)
-        return Tables(splits, named, coco_format)
+        return Tables(splits, named, annotation_format=coco_format)
+    yolo_file = find_yolo_file(path)
+    if yolo_file:
+        return Tables(*read_yolo_tables(yolo_file), annotation_format="yolo")
     if path.is_file():
-        raise DataError(f"Dataset '{dataset}' is a file but no COCO JSON with images, annotations and categories.")
+        raise DataError(
+            f"Dataset '{dataset}' is a file but no COCO JSON with images, annotations and categories, and no "
+            "data.yaml of YOLO."
+        )
     if not any(path.iterdir()):
         raise DataError(f"The dataset folder '{dataset}' is empty.")
-    paired = find_paired_folders(path)
     named = next((read_named_ids(path / name) for name in LABEL_FILES if (path / name).is_file()), None)
-    if paired:
-        return Tables({split: pair_files(*folders) for split, folders in paired.items()}, named)
+    folders = find_paired_folders(path) or _folders_of_both(path, mask_name)
+    if folders:
+        return _pictures(folders, mask_name, named)
+    if not is_for_load_dataset(path, LABEL_FILES):
+        raise DataError(
+            f"The dataset folder '{dataset}' is not laid out in a way that is read. Its folders are: "
+            f"{describe_folders(path)}. What is read: {READ_LAYOUTS}. Masks called otherwise are found with "
+            "--mask_name."
+        )
     tables = _load(str(path), config_name)
     tables.named = named
+    return tables
+
+
+def _pictures(folders: dict[str, tuple[Path, Path]], mask_name: str | None, named: NamedIds | None) -> Tables:
+    """The tables of splits whose images and masks lie in two folders, or in one twice named."""
+    tables = Tables({}, named)
+    for split, (images, masks) in folders.items():
+        template, tables.splits[split] = pair_files(images, masks, mask_name)
+        known, tables.void_ids = named_ids_of(template)
+        tables.named = named or known
     return tables
 
 
@@ -90,59 +104,77 @@ def _load(dataset: str, config_name: str | None) -> Tables:
     return Tables(dict(splits) if isinstance(splits, DatasetDict) else {"train": splits})
 
 
-def find_paired_folders(root: Path) -> dict[str, tuple[Path, Path]]:
-    """Split -> (folder of images, folder of masks); empty where `root` is not laid out like that.
+def _folders_of_both(root: Path, mask_name: str | None) -> dict[str, tuple[Path, Path]]:
+    """Split -> the one folder in which its images and masks lie, twice; empty where files are not called like that."""
+    found = {}
+    for split, folder in split_folders(root).items():
+        names = _files(folder, IMAGE_SUFFIXES, one_a_stem=False)
+        template = _template(mask_name) if mask_name else suffix_of_masks(names)
+        if template is not None and any(in_folder_of(name, template, name) in names for name in names):
+            found[split] = (folder, folder)
+    return found
 
-    Either `images/` and `masks/`, these two inside `train/`, `val/`, ..., or these inside those two.
+
+def pair_files(images: Path, masks: Path, mask_name: str | None = None) -> tuple[str, Dataset]:
+    """A table of `image` and `annotation`: each image and the mask of the same path below its folder, but for affixes.
+
+    Args:
+        images: folder of images.
+        masks: folder of masks; the same where they lie together.
+        mask_name: how the mask of an image is called, as "{stem}_mask.png"; None finds it.
+
+    Returns:
+        How masks are called, and the table.
+
+    Raises:
+        DataError: there are no images, or some have no mask.
     """
-    pair = _pair_in(root)
-    if pair is None:
-        inside = {folder.name: _pair_in(folder) for folder in _folders(root)}
-        return {split: found for split, found in inside.items() if found is not None}
-    images, masks = pair
-    splits = {folder.name for folder in _folders(images)} & {folder.name for folder in _folders(masks)}
-    splits = sorted(split for split in splits if split.lower().startswith(("train", "val", "test")))
-    return {split: (images / split, masks / split) for split in splits} or {"train": pair}
-
-
-def _folders(root: Path) -> list[Path]:
-    return sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-
-
-def _pair_in(root: Path) -> tuple[Path, Path] | None:
-    by_name = {folder.name.lower(): folder for folder in _folders(root)}
-    images = next((by_name[name] for name in IMAGE_FOLDERS if name in by_name), None)
-    masks = next((by_name[name] for name in MASK_FOLDERS if name in by_name), None)
-    return None if images is None or masks is None else (images, masks)
-
-
-def pair_files(images: Path, masks: Path) -> Dataset:
-    """A table of `image` and `annotation`: each image and the mask of the same path below its folder, but suffix."""
-    image_files = _files(images, IMAGE_SUFFIXES)
-    mask_files = _files(masks, MASK_SUFFIXES)
+    image_files = _files(images, IMAGE_SUFFIXES, one_a_stem=images != masks)
+    mask_files = _files(masks, MASK_SUFFIXES, one_a_stem=images != masks)
+    template = _template(mask_name) if mask_name else suffix_of_masks(image_files) if images == masks else None
+    if template is not None:
+        matched = {stem: in_folder_of(stem, template, stem) for stem in image_files}
+        are_masks = set(matched.values()) if images == masks else set()
+        image_files = {stem: file for stem, file in image_files.items() if stem not in are_masks}
+        matched = {stem: matched[stem] for stem in image_files if matched[stem] in mask_files}
+    else:
+        template, matched = match_names(image_files, mask_files)
     if not image_files:
         raise DataError(f"Folder '{images}' has no image ({', '.join(IMAGE_SUFFIXES)}).")
-    missing = sorted(image_files.keys() - mask_files.keys())
+    missing = sorted(image_files.keys() - matched.keys())
     if missing:
+        name = "of the same stem" if template == STEM else f"called '{template}'"
         raise DataError(
-            f"{len(missing)} of {len(image_files)} images in '{images}' have no mask of the same stem "
-            f"({', '.join(MASK_SUFFIXES)}) in '{masks}', among them '{image_files[missing[0]].name}'."
+            f"{len(missing)} of {len(image_files)} images in '{images}' have no mask {name} "
+            f"({', '.join(MASK_SUFFIXES)}) in '{masks}', among them '{image_files[missing[0]].name}'. "
+            "Masks called otherwise are found with --mask_name, such as '{stem}_mask.png'."
         )
     stems = sorted(image_files)
     table = {
         "image": [str(image_files[stem]) for stem in stems],
-        "annotation": [str(mask_files[stem]) for stem in stems],
+        "annotation": [str(mask_files[matched[stem]]) for stem in stems],
     }
-    return Dataset.from_dict(table).cast_column("image", Image()).cast_column("annotation", Image())
+    return template, Dataset.from_dict(table).cast_column("image", Image()).cast_column("annotation", Image())
 
 
-def _files(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
+def _template(mask_name: str) -> str:
+    """The name of masks without ending."""
+    if STEM not in mask_name or "/" in mask_name:
+        raise DataError(
+            f"mask_name is the name of an image's mask, in which {STEM} stands for the image's name without ending, "
+            f"as '{STEM}_mask.png'; got '{mask_name}'."
+        )
+    suffix = Path(mask_name).suffix
+    return mask_name.removesuffix(suffix) if suffix.lower() in MASK_SUFFIXES else mask_name
+
+
+def _files(folder: Path, suffixes: tuple[str, ...], one_a_stem: bool = True) -> dict[str, Path]:
     """Path below the folder without suffix -> file."""
     found: dict[str, Path] = {}
     for file in sorted(folder.rglob("*")):
         if file.suffix.lower() in suffixes and file.is_file() and not file.name.startswith("."):
             stem = file.relative_to(folder).with_suffix("").as_posix()
-            if stem in found:
+            if stem in found and one_a_stem:
                 raise DataError(f"Folder '{folder}' has two files of the stem '{stem}': one is expected.")
             found[stem] = file
     return found

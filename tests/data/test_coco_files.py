@@ -101,6 +101,100 @@ def test_two_files_of_one_split_are_not_guessed_between(coco_root):
         open_dataset(str(coco_root), "instance")
 
 
+# Annotations that are not of their images
+
+
+@pytest.fixture
+def change(coco_root):
+    """Changes the content of instances_train2017.json; returns the file."""
+
+    def apply(function):
+        file = coco_root / "annotations" / "instances_train2017.json"
+        content = json.loads(file.read_text())
+        function(content)
+        file.write_text(json.dumps(content))
+        return str(file)
+
+    return apply
+
+
+def test_outlines_on_an_image_resized_on_disk_are_refused(coco_root, save_picture):
+    save_picture(coco_root / "train2017" / "11.jpg", np.zeros((3, 4, 3), np.uint8))
+    samples = open_dataset(str(coco_root), "instance").splits["train"]
+    with pytest.raises(
+        DataError, match=r"Sample 0 .*\(11\): .* image of 8 x 6 .* but the image is 4 x 3.*scale the ann"
+    ):
+        samples[0]
+    assert samples[1].segments.size == (6, 8)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_outlines_on_a_photo_turned_by_its_exif_tag_are_refused(coco_root, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation  # 6: to be turned by a quarter, so that 8 x 6 pixels are seen as 6 x 8
+    Image.new("RGB", (8, 6)).save(coco_root / "train2017" / "11.jpg", exif=exif)
+    samples = open_dataset(str(coco_root), "instance").splits["train"]
+    if orientation == 1:
+        assert samples[0].segments.areas().tolist() == [24]
+    else:
+        with pytest.raises(DataError, match=r"of 8 x 6 .* but the image is 6 x 8.* EXIF tag .*exiftool"):
+            samples[0]
+
+
+def test_sizes_that_a_file_does_not_tell_are_not_compared(change):
+    def forget(content):
+        for image in content["images"]:
+            image["width"] = 0
+            del image["height"]
+
+    assert open_dataset(change(forget), "instance").splits["train"][0].segments.areas().tolist() == [24]
+
+
+def test_annotations_of_no_image_are_counted(change, caplog):
+    def add(content):
+        content["annotations"] += [content["annotations"][0] | {"image_id": number} for number in (77, 78)]
+
+    data = open_dataset(change(add), "instance")
+    assert "2 of 3 annotations have an image_id that no image has, among them 77" in caplog.text
+    assert [len(data.splits["train"][index].segments) for index in (0, 1)] == [1, 0]
+
+
+@pytest.mark.parametrize("kind", ["instances", "panoptic"])
+def test_ids_written_as_text_on_one_side_are_refused(coco_root, kind):
+    file = coco_root / "annotations" / f"{kind}_train2017.json"
+    content = json.loads(file.read_text())
+    for item in content["annotations"]:
+        item["image_id"] = str(item["image_id"])
+    file.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"none of the . annotations .* image_id '11', the first image the id 11"):
+        open_dataset(str(file), "instance")
+
+
+def test_two_images_of_one_id_are_named(change):
+    with pytest.raises(DataError, match=r"images '11.jpg' and '12.jpg' have one id, 11"):
+        open_dataset(change(lambda content: content["images"][1].update(id=11)), "instance")
+
+
+def test_outlines_that_enclose_nothing_are_counted(change, caplog):
+    def add(content):
+        short = [[], [[1, 1, 4, 1]], [[], [0, 0]]]
+        content["annotations"] += [content["annotations"][0] | {"segmentation": outline} for outline in short]
+
+    data = open_dataset(change(add), "instance")
+    assert "3 of 4 annotations have an empty outline or one of fewer than 3 points" in caplog.text
+    assert "one of '11.jpg'" in caplog.text
+    assert data.splits["train"][0].segments.areas().tolist() == [24]
+
+
+def test_boxes_alone_are_no_masks(change):
+    def empty(content):
+        for item in content["annotations"]:
+            item.update(segmentation=[], bbox=[0, 0, 8, 3])
+
+    with pytest.raises(DataError, match=r"all 1 annotations .* They have boxes, which tell no mask. Polygons or run"):
+        open_dataset(change(empty), "instance")
+
+
 def test_reduce_labels_is_not_for_categories(coco_root):
     with pytest.raises(DataError, match="reduce_labels is for class ids in pixels"):
         open_dataset(str(coco_root), "panoptic", reduce_labels=True)

@@ -179,6 +179,30 @@ def test_coloured_masks_are_refused(paired_folder):
         open_dataset(str(folder), "semantic")
 
 
+VOC_WITHOUT_BLUE = [(0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0), (64, 0, 0), (192, 0, 0)]
+
+
+@pytest.mark.parametrize("colours", [VOC_WITHOUT_BLUE, [(0, 0, 0), (255, 0, 0)], [(0, 0, 0), (0, 255, 0)]])
+def test_colours_without_blue_are_not_taken_for_channels(paired_folder, save_picture, colours):
+    folder = paired_folder()
+    for number in range(5):
+        index = np.random.default_rng(number).integers(0, len(colours), (8, 6))
+        save_picture(folder / "masks" / f"{number}.png", np.uint8(colours)[index])
+    with pytest.raises(DataError, match=r"look like colours without blue.* pass --annotation_format channels"):
+        open_dataset(str(folder), "semantic")
+    assert open_dataset(str(folder), "semantic", annotation_format="channels", ignore_index=None).labels
+
+
+@pytest.mark.parametrize("pairs", [[(0, 0), (1, 1), (2, 9)], [(0, 0), (17, 0), (60, 0), (255, 0)]])
+def test_channels_with_gaps_are_no_colours(paired_folder, save_picture, pairs):
+    folder = paired_folder()
+    for number in range(5):
+        index = np.random.default_rng(number).integers(0, len(pairs), (8, 6))
+        save_picture(folder / "masks" / f"{number}.png", np.uint8([(*pair, 0) for pair in pairs])[index])
+    names = tuple(f"class_{raw}" for raw, _ in pairs if raw != 255)
+    assert open_dataset(str(folder), "panoptic").labels.names == names
+
+
 def test_class_maps_do_not_serve_instance_segmentation(paired_folder):
     with pytest.raises(DataError, match="class_map serve semantic and panoptic segmentation, not instance"):
         open_dataset(str(paired_folder()), "instance")
@@ -246,9 +270,38 @@ def test_found_ids_are_named_after_themselves_and_remembered(paired_folder, monk
     folder = paired_folder()
     assert open_dataset(str(folder), "semantic", reduce_labels=True).labels.names == ("class_1", "class_2")
     labels = open_dataset(str(folder), "semantic", ignore_index=2).labels
-    assert labels.names[:3] == ("class_0", "class_1", "class_3") and labels.names[-1] == "class_255"
+    assert labels.names == ("class_0", "class_1", "class_255")
     monkeypatch.setattr("modeling_maskformer.data.formats.class_map.unique_ids", None)  # a second look would fail
     assert open_dataset(str(folder), "semantic").labels.names == ("class_0", "class_1", "class_2")
+
+
+@pytest.mark.parametrize(("dtype", "void"), [(np.uint8, 255), (np.uint16, 65535)])
+def test_of_ids_with_gaps_only_those_found_are_classes(tmp_path, save_picture, dtype, void):
+    mask = np.array([[0, 20, 40], [220, 20, void]], dtype)
+    save_picture(tmp_path / "images" / "a.png", np.zeros((2, 3, 3), np.uint8))
+    save_picture(tmp_path / "masks" / "a.png", mask)
+    data = open_dataset(str(tmp_path), "semantic", ignore_index=void)
+    assert data.labels.names == ("class_0", "class_20", "class_40", "class_220")
+    segments = data.splits["train"][0].segments
+    assert segments.class_ids.tolist() == [0, 1, 2, 3] and segments.areas().tolist() == [1, 2, 1, 1]
+    assert segments.void.sum() == 1 and segments.void[1, 2]
+
+
+@pytest.mark.parametrize(
+    ("mask", "words"),
+    [
+        ([[0, 1, 65535]], "id 65535, the highest of 16 bits, .* pass --ignore_index 65535"),
+        ([list(range(250))], "have 250 ids, 0 to 249, and no names of classes.* saved as JPEG.* name them with --id2"),
+    ],
+)
+def test_ids_that_are_hardly_classes_are_refused(tmp_path, save_picture, mask, words):
+    save_picture(tmp_path / "images" / "a.png", np.zeros((1, len(mask[0]), 3), np.uint8))
+    save_picture(tmp_path / "masks" / "a.png", np.uint16(mask))
+    with pytest.raises(DataError, match=words):
+        open_dataset(str(tmp_path), "semantic")
+    names = {str(raw): f"name {raw}" for raw in mask[0]}
+    named = open_dataset(str(tmp_path), "semantic", id2label=names, ignore_index=None)
+    assert len(named.splits["train"][0].segments) == len(mask[0])
 
 
 def test_masks_of_void_alone_name_the_cause(tmp_path, save_picture):
@@ -328,7 +381,7 @@ def test_an_image_of_16_bits_is_refused(paired_folder, save_picture):
     ("arguments", "words"),
     [
         ({"task": "detection"}, "task is one of semantic, instance, panoptic, got 'detection'"),
-        ({"task": "semantic", "annotation_format": "yolo"}, "annotation_format is one of .* got 'yolo'"),
+        ({"task": "semantic", "annotation_format": "voc"}, "annotation_format is one of .* got 'voc'"),
         ({"task": "panoptic", "config_name": "large"}, "size in pixels, got 'large'"),
     ],
 )

@@ -287,6 +287,9 @@ def test_a_polygon_of_no_area_is_no_object():
             r"size \[2, 2\] but the image is \[9, 7\]",
         ),
         ({"category_id": 3, "segmentation": [["x"] * 6]}, "neither polygons nor run lengths"),
+        ({"category_id": 3, "segmentation": [[1, 1], [4, 1], [4, 5]]}, "written as pairs"),
+        ({"category_id": 3, "segmentation": [[[1, 1], [4, 1], [4, 5]]]}, "written as pairs"),
+        ({"category_id": 3, "segmentation": [[1, 1, 4, 1, 4, 5, 1]]}, "a polygon has 7 numbers"),
     ],
 )
 def test_a_bad_object_is_described(item, words):

@@ -6,6 +6,7 @@ from .class_map import ClassMapFormat
 from .coco_instance import CocoInstanceFormat
 from .coco_panoptic import CocoPanopticFormat
 from .detect_format import FORMATS, choose_format
+from .yolo import YoloFormat
 
 __all__ = [
     "FORMATS",
@@ -14,5 +15,6 @@ __all__ = [
     "ClassMapFormat",
     "CocoInstanceFormat",
     "CocoPanopticFormat",
+    "YoloFormat",
     "choose_format",
 ]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import PIL.Image
 
 from ...targets import Segments
 from ..errors import DataError
 from ..labels import NO_LABEL, LabelSet
 from .id_maps import read_colour_ids, segments_of_ids, unique_ids
+
+LOWEST_COLOUR = 31  # a part of a colour that is not 0 is mostly higher
 
 
 @dataclass
@@ -51,3 +54,21 @@ class ChannelsFormat:
                 "instance ids in green are expected"
             )
         return pairs, index
+
+
+def are_colours(pictures: Sequence[PIL.Image.Image]) -> bool:
+    """Whether red and green of RGB pictures without blue are parts of colours instead of class and instance ids.
+
+    Objects of an image are numbered from 1, so that the highest number tells how many regions are expected; and where
+    no picture has an object, the classes do not all have high ids.
+    """
+    classes: set[int] = set()
+    has_objects = False
+    for picture in pictures:
+        pairs, _ = unique_ids(read_colour_ids(picture, ""))
+        classes |= set((pairs & 0xFF).tolist())
+        most_objects = int(pairs.max() >> 8)
+        if most_objects > LOWEST_COLOUR and most_objects > 4 * len(pairs):
+            return True
+        has_objects = has_objects or most_objects > 0
+    return not has_objects and min(classes - {0}, default=0) > LOWEST_COLOUR

@@ -14,6 +14,7 @@ from ...run_lengths import compressed_run_lengths
 from ...targets import Segments, smallest_id_dtype
 from ..errors import DataError
 from ..labels import LabelSet
+from .polygons import read_polygons
 from .records import read_integer, read_records
 
 CATEGORY_KEYS = ("category_id", "category", "label", "class_id")
@@ -26,7 +27,7 @@ class CocoInstanceFormat:
     """Row -> one segment per object; objects may overlap, crowd regions keep their flag.
 
     The objects are a list of dicts, a dict of lists or JSON of either; masks are polygons (x, y, x, y, ...), or
-    run lengths, compressed or not.
+    run lengths, compressed or not. Where the row has `width` and `height`, the image must have this size.
     """
 
     column: str
@@ -35,6 +36,7 @@ class CocoInstanceFormat:
     why = "such objects may overlap, and what lies between them is not labelled"
 
     def read(self, row: Mapping[str, Any], labels: LabelSet, task: str, size: tuple[int, int]) -> Segments:
+        check_size(row, size)
         objects = read_records(row[self.column], self.column)
         class_ids = labels.labels_of(read_integer(item, CATEGORY_KEYS, self.column) for item in objects)
         kept = np.flatnonzero(class_ids >= 0)  # the others are no objects in this label set
@@ -90,10 +92,30 @@ def run_lengths_of(segmentation: Any, size: tuple[int, int]) -> dict:
         if tuple(segmentation["size"]) != size:
             raise DataError(f"a mask has size {list(segmentation['size'])} but the image is {list(size)} (H, W)")
         return compressed_run_lengths(segmentation)
-    polygons = (
-        segmentation if len(segmentation) and isinstance(segmentation[0], (list, np.ndarray)) else [segmentation]
-    )
-    polygons = [list(polygon) for polygon in polygons if len(polygon) >= 6]  # fewer than 3 points enclose nothing
+    polygons = read_polygons(segmentation)
     if not polygons:
         return coco_mask.encode(np.zeros(size, dtype=np.uint8, order="F"))
     return coco_mask.merge(coco_mask.frPyObjects(polygons, *size))
+
+
+def check_size(row: Mapping[str, Any], size: tuple[int, int]) -> None:
+    """Refuses outlines that were drawn on an image of another size: they would lie beside their objects.
+
+    Args:
+        row: with the size that the annotations' file tells in `height` and `width`, where it tells it.
+        size: (H, W) of the image.
+    """
+    height, width = row.get("height"), row.get("width")
+    if not isinstance(height, int) or not isinstance(width, int) or (height, width) == size:
+        return
+    if (width, height) == size:
+        mend = (
+            "it is a photo that its EXIF tag turns, while its annotations were made of it unturned, or one of the two "
+            "was rotated. Remove the tag (exiftool -Orientation= FILE), or annotate the turned image"
+        )
+    else:
+        mend = "take the images that were annotated, or scale the annotations"
+    raise DataError(
+        f"the annotations are of an image of {width} x {height} pixels (width x height) but the image is "
+        f"{size[1]} x {size[0]}, so outlines would lie elsewhere: {mend}"
+    )

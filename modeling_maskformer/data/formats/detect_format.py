@@ -13,13 +13,14 @@ from ..columns import Columns, describe
 from ..errors import DataError
 from ..samples import AnnotationFormat, decode_image, with_encoded_images
 from .binary_mask import BinaryMaskFormat, is_black_and_white
-from .channels import ChannelsFormat
+from .channels import ChannelsFormat, are_colours
 from .class_map import ClassMapFormat
 from .coco_instance import CocoInstanceFormat
 from .coco_panoptic import CocoPanopticFormat
 from .id_maps import INTEGER_MODES
+from .yolo import YoloFormat
 
-FORMATS = ("class_map", "binary_mask", "channels", "coco_panoptic", "coco_instance")
+FORMATS = ("class_map", "binary_mask", "channels", "coco_panoptic", "coco_instance", "yolo")
 NUM_PEEKED = 8  # pictures looked at to tell class maps from channels
 
 
@@ -36,7 +37,9 @@ def choose_format(name: str | None, rows: Dataset, columns: Columns, task: str) 
         DataError: a column is missing, the pictures fit no format, or the format does not serve the task.
     """
     name = name or _detect(rows, columns, task)
-    needed = {"coco_panoptic": ("map", "info"), "coco_instance": ("objects",)}.get(name, ("map",))
+    needed = {"coco_panoptic": ("map", "info"), "coco_instance": ("objects",), "yolo": ("objects",)}.get(
+        name, ("map",)
+    )
     missing = [kind for kind in needed if getattr(columns, kind) is None]
     if missing:
         what = {"map": "a picture of ids", "info": "segments_info", "objects": "a list of objects"}[missing[0]]
@@ -50,6 +53,7 @@ def choose_format(name: str | None, rows: Dataset, columns: Columns, task: str) 
         "channels": lambda: ChannelsFormat(columns.map),
         "coco_panoptic": lambda: CocoPanopticFormat(columns.map, columns.info),
         "coco_instance": lambda: CocoInstanceFormat(columns.objects),
+        "yolo": lambda: YoloFormat(columns.objects),
     }[name]()
     if task not in reader.tasks:
         raise DataError(
@@ -82,6 +86,12 @@ def _detect(rows: Dataset, columns: Columns, task: str) -> str:
     if all(picture.mode in INTEGER_MODES for picture in pictures):
         return "class_map"
     if all(picture.mode in ("RGB", "RGBA") and picture.getextrema()[2][1] == 0 for picture in pictures):
+        if are_colours(pictures):
+            raise DataError(
+                f"The pictures in column '{columns.map}' look like colours without blue, such as VOC's first ones, "
+                "not like class ids in red and instance ids in green, which begin low. Colours have to be translated "
+                "to class ids first. If they are ids, pass --annotation_format channels."
+            )
         return "channels"
     modes = ", ".join(sorted({picture.mode for picture in pictures}))
     raise DataError(

@@ -18,7 +18,9 @@ class DataArguments:
     dataset: str = field(
         metadata={
             "help": "shapes (generated, nothing to download); a dataset of the Hub; a folder laid out for "
-            "load_dataset, or with images/ and masks/ (with or without train/ and val/); or COCO's official files."
+            "load_dataset; of images/ and masks/ (or img_dir/ and ann_dir/, leftImg8bit/ and gtFine/, ...), with or "
+            "without train/ and val/; of train/ and train_masks/ (or train_images/ and train_labels/, ...); of images "
+            "and masks together; COCO's files; or YOLO's data.yaml."
         },
     )
     task: Literal["semantic", "instance", "panoptic"] | None = field(
@@ -47,7 +49,15 @@ class DataArguments:
         metadata={
             "help": f"One of {', '.join(FORMATS)}. Default: found by looking. class_map: pixel = class id. "
             "binary_mask: 0 = background, 255 = foreground. "
-            "channels: red = class id, green = instance id. coco_*: as COCO's panoptic and instance annotations."
+            "channels: red = class id, green = instance id. coco_*: as COCO's panoptic and instance annotations. "
+            "yolo: YOLO's outlines."
+        },
+    )
+    mask_name: str | None = field(
+        default=None,
+        metadata={
+            "help": "In folders of pictures, what the mask of an image is called, as {stem}_mask.png, where {stem} is "
+            "the image's name without ending. Default: found by looking (1.png, 1_mask.png, mask_1.png, ...)."
         },
     )
     id2label: str | None = field(
@@ -88,6 +98,7 @@ class DataArguments:
             annotation_format=self.annotation_format,
             image_column=self.image_column,
             annotation_column=self.annotation_column,
+            mask_name=self.mask_name,
             id2label=self.id2label,
             reduce_labels=self.reduce_labels,
             ignore_index=self.ignore_index,

@@ -1,0 +1,39 @@
+"""The names of Cityscapes' classes, which its files do not tell."""
+
+from __future__ import annotations
+
+from .labels import NamedIds
+
+# Labels of which results are measured, in the order of their training ids, with their ids in labelIds.png.
+IDS = {
+    "road": 7,
+    "sidewalk": 8,
+    "building": 11,
+    "wall": 12,
+    "fence": 13,
+    "pole": 17,
+    "traffic light": 19,
+    "traffic sign": 20,
+    "vegetation": 21,
+    "terrain": 22,
+    "sky": 23,
+    "person": 24,
+    "rider": 25,
+    "car": 26,
+    "truck": 27,
+    "bus": 28,
+    "train": 31,
+    "motorcycle": 32,
+    "bicycle": 33,
+}
+MAX_ID = 34
+
+
+def named_ids_of(template: str) -> tuple[NamedIds | None, frozenset[int]]:
+    """Names by id, and ids of unlabelled pixels, of maps whose files are called so; None where not Cityscapes'."""
+    if template.endswith("_gtFine_labelTrainIds"):
+        return NamedIds(dict(enumerate(IDS))), frozenset()
+    if template.endswith("_gtFine_labelIds"):
+        names = {raw: name for name, raw in IDS.items()}
+        return NamedIds(names), frozenset(range(MAX_ID + 1)) - names.keys()
+    return None, frozenset()

@@ -1,0 +1,127 @@
+"""YOLO's segmentation data sets, as Ultralytics and Roboflow lay them out."""
+
+import numpy as np
+import pytest
+import yaml
+
+from modeling_maskformer.data.datasets import open_dataset
+from modeling_maskformer.data.errors import DataError
+
+# Two rectangles of a picture of 8 x 4 pixels: x 2 to 6 and y 1 to 3; x 4 to 8 and y 0 to 4. They overlap.
+OUTLINES = "0 0.25 0.25 0.75 0.25 0.75 0.75 0.25 0.75\n1 0.5 0 1 0 1 1 0.5 1\n"
+LAYOUTS = {
+    "ultralytics": ("images/{0}/{1}.jpg", "labels/{0}/{1}.txt", {"train": "images/train", "val": "images/val"}),
+    "roboflow": ("{0}/images/{1}.jpg", "{0}/labels/{1}.txt", {"train": "../train/images", "val": "../val/images"}),
+    "with a path": (
+        "set/images/{0}/{1}.jpg",
+        "set/labels/{0}/{1}.txt",
+        {"path": "set", "train": ["images/train"], "val": "images/val", "test": None},
+    ),
+}
+
+
+@pytest.fixture
+def make(tmp_path, save_picture):
+    """Two splits of two images, of which the second has no label file."""
+
+    def write(layout="ultralytics", text=OUTLINES, names=("cat", "dog"), file="data.yaml"):
+        image, label, content = LAYOUTS[layout]
+        for split in ("train", "val"):
+            for number in (1, 2):
+                save_picture(tmp_path / image.format(split, number), np.full((4, 8, 3), number, np.uint8))
+            (tmp_path / label.format(split, 1)).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / label.format(split, 1)).write_text(text)
+        names = list(names) if isinstance(names, tuple) else names
+        (tmp_path / file).write_text(yaml.safe_dump(content | {"nc": len(names), "names": names}))
+        return tmp_path
+
+    return write
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_outlines_become_masks(make, layout):
+    data = open_dataset(str(make(layout)), "instance")
+    assert {split: len(samples) for split, samples in data.splits.items()} == {"train": 2, "validation": 2}
+    assert data.labels.names == ("cat", "dog") and data.labels.is_thing == (True, True)
+    for samples in data.splits.values():
+        masks = np.zeros((2, 4, 8), bool)
+        masks[0, 1:3, 2:6], masks[1, :, 4:] = True, True
+        assert samples[0].segments.class_ids.tolist() == [0, 1]
+        assert (samples[0].segments.masks().numpy() == masks).all()
+        assert samples[0].name == "1" and len(samples[1].segments) == 0
+
+
+def test_the_file_itself_is_a_dataset_and_names_may_be_by_number(make):
+    file = make(names={0: "cat", 1: "dog"}, file="pets.yaml") / "pets.yaml"
+    assert open_dataset(str(file), "instance").labels.names == ("cat", "dog")
+
+
+def test_splits_may_be_lists_of_files(make):
+    root = make()
+    (root / "train.txt").write_text("./images/train/1.jpg\n./images/val/1.jpg\n")
+    (root / "data.yaml").write_text(yaml.safe_dump({"train": "train.txt", "names": ["cat", "dog"]}))
+    samples = open_dataset(str(root), "instance").splits["train"]
+    assert [len(samples[index].segments) for index in (0, 1)] == [2, 2]
+
+
+def test_images_outside_of_the_folder_of_the_file_are_not_read(make, tmp_path):
+    root = make()
+    (root / "project").mkdir()
+    file = root / "project" / "data.yaml"
+    (root / "project" / "train.txt").write_text(str(root / "images" / "train" / "1.jpg"))
+    for train, words in (
+        (str(root / "images" / "train"), "is nowhere in '.*project': the file is expected beside its images"),
+        ("../images/train", "is nowhere in"),
+        ("train.txt", r"lists '.*1.jpg', which is not in"),
+    ):
+        file.write_text(yaml.safe_dump({"train": train, "names": ["cat", "dog"]}))
+        with pytest.raises(DataError, match=words):
+            open_dataset(str(file), "instance")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("0 0.5 0.5 0.2 0.2", "line 1 of the label file is a box"),
+        ("\n0 0.1 0.1 0.2 0.2 0.3", "line 2 of the label file has 6 numbers"),
+        ("0 10 10 20 10 20 20", r"coordinates from 10 to 20: parts of the image's width and height"),
+        ("0 nan 0 0.5 0.5 0.1 0.1", "coordinates from nan"),
+        ("cat 0.1 0.1 0.2 0.2 0.3 0.3", "line 1 of the label file holds 'cat 0.1"),
+        ("2 0.1 0.1 0.2 0.2 0.3 0.3", "class id 2 is not in the label set"),
+    ],
+)
+def test_a_bad_line_is_named(make, text, words):
+    samples = open_dataset(str(make(text=text)), "instance").splits["train"]
+    with pytest.raises(DataError, match=rf"Sample 0 of split 'train' \(1\): .*{words}"):
+        samples[0]
+
+
+def test_outlines_do_not_serve_semantic_segmentation(make):
+    with pytest.raises(DataError, match="yolo serve instance segmentation, not semantic"):
+        open_dataset(str(make()), "semantic")
+
+
+def test_images_or_labels_that_are_nowhere_are_named(make):
+    root = make()
+    (root / "labels" / "train").rename(root / "labels" / "elsewhere")
+    with pytest.raises(DataError, match=r"None of the 2 images .* that of '1.jpg' would be '.*labels/train/1.txt'"):
+        open_dataset(str(root), "instance")
+    (root / "images" / "train").rename(root / "images" / "elsewhere")
+    with pytest.raises(DataError, match="gives 'images/train' as the images of train, which is nowhere in "):
+        open_dataset(str(root), "instance")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("names: [cat]", "is no description of a YOLO data set"),
+        ("a: [", "is not YAML"),
+        ("train: images/train\nnames: 3", "names are a list of names, or names by number, got 3"),
+        ("train:\nnames: [cat]", "names no folder of images in train, val or test"),
+    ],
+)
+def test_a_file_that_describes_no_dataset_is_refused(make, content, words):
+    file = make() / "data.yaml"
+    file.write_text(content)
+    with pytest.raises(DataError, match=words):
+        open_dataset(str(file), "instance")
