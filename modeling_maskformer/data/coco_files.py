@@ -12,6 +12,7 @@ from typing import Any
 from datasets import Dataset, Image
 
 from .errors import DataError
+from .inside_dataset import check_file_name
 from .labels import NamedIds, read_named_ids
 
 OFFICIAL_PREFIX = {"coco_panoptic": "panoptic_", "coco_instance": "instances_"}
@@ -124,8 +125,15 @@ def _folder_with(names: list[str], folders: list[Path], file: Path, what: str) -
     raise DataError(f"No folder near '{file}' has '{names[0]}', the first of its {len(names)} {what}.")
 
 
+def _check_file_names(entries: list[dict[str, Any]], what: str, id_key: str, file: Path) -> None:
+    for entry in entries:
+        check_file_name(entry.get("file_name"), f"{what} {entry.get(id_key)} in '{file}'")
+
+
 def _panoptic_table(file: Path, content: dict[str, Any], folders: list[Path]) -> Dataset:
     annotations = content["annotations"]
+    _check_file_names(content["images"], "image", "id", file)
+    _check_file_names(annotations, "annotation of image", "image_id", file)
     file_names = {image["id"]: image["file_name"] for image in content["images"]}
     maps = _folder_with([item["file_name"] for item in annotations], folders, file, "annotations")
     other_folders = [folder for folder in folders if folder != maps]
@@ -145,6 +153,7 @@ def _panoptic_table(file: Path, content: dict[str, Any], folders: list[Path]) ->
 
 def _instance_table(file: Path, content: dict[str, Any], folders: list[Path]) -> Dataset:
     images = content["images"]
+    _check_file_names(images, "image", "id", file)
     folder = _folder_with([image["file_name"] for image in images], folders, file, "images")
     objects = defaultdict(list)
     for item in content["annotations"]:

@@ -10,6 +10,7 @@ from datasets import Dataset, DatasetDict, Image
 
 from .coco_files import find_coco_files, read_coco_tables
 from .errors import DataError
+from .inside_dataset import without_outside_files
 from .labels import NamedIds, read_named_ids
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages", "photos", "inputs", "input")
@@ -52,7 +53,7 @@ def open_tables(dataset: str, config_name: str | None = None, coco_format: str |
         coco_format: "coco_panoptic" or "coco_instance", which of COCO's files to prefer.
 
     Raises:
-        DataError: it cannot be found or opened.
+        DataError: it cannot be found or opened, or names files that are not its own.
     """
     path = Path(dataset).expanduser()
     if not path.exists():
@@ -87,7 +88,8 @@ def _load(dataset: str, config_name: str | None) -> Tables:
             f"Dataset '{dataset}' cannot be opened: {reason.rstrip('.')}.{hint} Expected is 'shapes', a dataset of "
             "the Hub, a folder laid out for load_dataset, one with images/ and masks/, or COCO's official files."
         ) from error
-    return Tables(dict(splits) if isinstance(splits, DatasetDict) else {"train": splits})
+    splits = splits if isinstance(splits, DatasetDict) else {"train": splits}
+    return Tables({split: without_outside_files(rows, split, dataset) for split, rows in splits.items()})
 
 
 def find_paired_folders(root: Path) -> dict[str, tuple[Path, Path]]:
