@@ -2,15 +2,18 @@
 
 A pickle is a program: it names functions and calls them. Here every name it may use stands for an inert record of our
 own, any other name is refused, and no function of NumPy is called before the records are checked. So a file can build
-arrays of numbers, dicts, lists, tuples, strings and numbers, and nothing else.
+arrays of numbers, dicts, lists, tuples, strings and numbers, and nothing else; and no more of them than its size
+allows (pickle_limits.py).
 """
 
 from __future__ import annotations
 
 import math
 import pickle
+import reprlib
 import zipfile
 from collections.abc import Callable
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,6 +22,7 @@ import torch
 from torch import Tensor
 
 from .errors import CheckpointError, UnsafeCheckpointError
+from .pickle_limits import check_limits
 
 # NumPy's codes of the numbers a weight may consist of
 NUMBER_TYPES = {"b1", "u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8"}
@@ -32,7 +36,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
 
     Raises:
         FileNotFoundError: no such file.
-        UnsafeCheckpointError: the pickle uses a function or class other than those that rebuild arrays.
+        UnsafeCheckpointError: the pickle uses a function or class other than those that rebuild arrays, or would build
+            far more than its size allows.
         CheckpointError: it is no pickle, or holds no such dict.
     """
     path = Path(path)
@@ -44,13 +49,20 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
         data = _unpickle(file, path)
     model = data.get("model") if isinstance(data, dict) else None
     if not isinstance(model, dict) or not model:
-        found = f"the entries {sorted(map(str, data))}" if isinstance(data, dict) else f"a {type(data).__name__}"
+        found = f"the entries {_names(data)}" if isinstance(data, dict) else f"a {type(data).__name__}"
         raise CheckpointError(f'{path} holds {found}, expected a dict whose entry "model" holds the weights.')
     for name, value in model.items():
         if not isinstance(name, str) or not isinstance(value, _Array) or value.values is None:
-            raise CheckpointError(f"{path}: weight {name!r} is a {type(value).__name__}, expected a NumPy array.")
+            raise CheckpointError(
+                f"{path}: weight {reprlib.repr(name)} is a {type(value).__name__}, expected a NumPy array."
+            )
     # one at a time, so that file and tensors are never both whole in memory
     return {name: _to_tensor(model.pop(name).values) for name in list(model)}
+
+
+def _names(entries: dict) -> str:
+    """The keys of a dict, shortened where they are many or long."""
+    return reprlib.repr(sorted(key if isinstance(key, str) else reprlib.repr(key) for key in entries))
 
 
 def _to_tensor(array: np.ndarray) -> Tensor:
@@ -60,8 +72,11 @@ def _to_tensor(array: np.ndarray) -> Tensor:
 
 def _unpickle(file: BinaryIO, path: Path) -> Any:
     try:
-        # latin1 is how Python 3 reads the strings, and the bytes of arrays, that Python 2 wrote
-        return _Unpickler(file, encoding="latin1").load()
+        with mmap(file.fileno(), 0, access=ACCESS_READ) as content:  # whatever length the pickle asks for: its own
+            check_limits(content)
+            content.seek(0)
+            # latin1 is how Python 3 reads the strings, and the bytes of arrays, that Python 2 wrote
+            return _Unpickler(content, encoding="latin1").load()
     except UnsafeCheckpointError as error:
         raise UnsafeCheckpointError(f"{path} was refused, nothing in it was executed: {error}") from None
     except Exception as error:  # a broken pickle can fail in any way
@@ -80,7 +95,7 @@ class _Unpickler(pickle.Unpickler):
             ) from None
 
     def persistent_load(self, pid: Any) -> Any:
-        raise UnsafeCheckpointError(f"it refers to the outside object {pid!r}.")
+        raise UnsafeCheckpointError(f"it refers to the outside object {reprlib.repr(pid)}.")
 
 
 class _Dict(dict):
@@ -99,7 +114,9 @@ class _DType:
 
     def __init__(self, code: Any):
         if code not in NUMBER_TYPES:
-            raise UnsafeCheckpointError(f"it holds an array of type {code!r}, and only plain numbers are allowed.")
+            raise UnsafeCheckpointError(
+                f"it holds an array of type {reprlib.repr(code)}, and only plain numbers are allowed."
+            )
         self.code = code
         self.order = "<"
 
@@ -131,12 +148,21 @@ def _array_of(data: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
         data = data.encode("latin1")
     if not isinstance(data, (bytes, bytearray)) or not isinstance(dtype, _DType) or order not in ("C", "F"):
         raise UnsafeCheckpointError("it holds an array that is not made of the bytes of numbers.")
-    if not isinstance(shape, tuple) or not all(type(length) is int and length >= 0 for length in shape):
-        raise UnsafeCheckpointError(f"it holds an array of shape {shape!r}.")
+    if not _is_shape(shape):
+        raise UnsafeCheckpointError(f"it holds an array of shape {reprlib.repr(shape)}.")
     expected = math.prod(shape) * int(dtype.code[1:])
     if len(data) != expected:
         raise UnsafeCheckpointError(f"it holds an array of {len(data)} bytes, expected {expected} for shape {shape}.")
     return np.frombuffer(data, dtype=dtype.order + dtype.code).reshape(shape, order=order)
+
+
+def _is_shape(shape: Any) -> bool:
+    """Whether these are lengths that NumPy can count with, in at most as many dimensions as it has."""
+    return (
+        isinstance(shape, tuple)
+        and len(shape) <= 32
+        and all(type(length) is int and 0 <= length < 1 << 40 for length in shape)
+    )
 
 
 class _Constructor:
@@ -151,7 +177,7 @@ class _Constructor:
         return self._build(*args)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        raise UnsafeCheckpointError(f"it sets the attribute {name!r} of a function.")
+        raise UnsafeCheckpointError(f"it sets the attribute {reprlib.repr(name)} of a function.")
 
     def __setstate__(self, state: Any) -> None:
         raise UnsafeCheckpointError("it changes a function.")
@@ -193,7 +219,7 @@ def _dtype(code: Any, align: Any = False, copy: Any = True) -> _DType:
 def _encode(text: Any, encoding: Any) -> bytes:
     """How Python 3 writes bytes in the pickle protocols of Python 2."""
     if not isinstance(text, str) or encoding != "latin1":
-        raise UnsafeCheckpointError(f"it encodes text as {encoding!r}.")
+        raise UnsafeCheckpointError(f"it encodes text as {reprlib.repr(encoding)}.")
     return text.encode("latin1")
 
 

@@ -14,6 +14,7 @@ from transformers.utils import logging
 
 from .errors import DataError
 from .formats.polygons import MIN_NUMBERS, are_pairs, list_of_polygons
+from .inside_dataset import check_file_name
 from .labels import NamedIds, read_named_ids
 
 logger = logging.get_logger(__name__)
@@ -191,8 +192,15 @@ def _pixels(image: Mapping[str, Any], key: str, file: Path) -> int | None:
         ) from None
 
 
+def _check_file_names(entries: list[dict[str, Any]], what: str, id_key: str, file: Path) -> None:
+    for entry in entries:
+        check_file_name(entry.get("file_name"), f"{what} {entry.get(id_key)} in '{file}'")
+
+
 def _panoptic_table(file: Path, content: dict[str, Any], folders: list[Path]) -> Dataset:
+    _check_file_names(content["images"], "image", "id", file)
     annotations = _annotations_of_images(file, content)
+    _check_file_names(annotations, "annotation of image", "image_id", file)
     file_names = {image["id"]: image["file_name"] for image in content["images"]}
     maps = _folder_with([item["file_name"] for item in annotations], folders, file, "annotations")
     other_folders = [folder for folder in folders if folder != maps]
@@ -212,6 +220,7 @@ def _panoptic_table(file: Path, content: dict[str, Any], folders: list[Path]) ->
 
 def _instance_table(file: Path, content: dict[str, Any], folders: list[Path]) -> Dataset:
     images = content["images"]
+    _check_file_names(images, "image", "id", file)
     folder = _folder_with([image["file_name"] for image in images], folders, file, "images")
     annotations = _annotations_of_images(file, content)
     _check_outlines(file, annotations, {image["id"]: image["file_name"] for image in images})

@@ -12,6 +12,7 @@ from .cityscapes import named_ids_of
 from .coco_files import find_coco_files, read_coco_tables
 from .errors import DataError
 from .folder_layouts import READ_LAYOUTS, describe_folders, find_paired_folders, is_for_load_dataset, split_folders
+from .inside_dataset import without_outside_files
 from .labels import NamedIds, read_named_ids
 from .mask_names import STEM, in_folder_of, match_names, suffix_of_masks
 from .yolo_files import find_yolo_file, read_yolo_tables
@@ -44,7 +45,7 @@ def open_tables(
         mask_name: how the mask of an image is called, as "{stem}_mask.png"; None finds it.
 
     Raises:
-        DataError: it cannot be found or opened.
+        DataError: it cannot be found or opened, or names files that are not its own.
     """
     path = Path(dataset).expanduser()
     if not path.exists():
@@ -101,7 +102,8 @@ def _load(dataset: str, config_name: str | None) -> Tables:
             f"Dataset '{dataset}' cannot be opened: {reason.rstrip('.')}.{hint} Expected is 'shapes', a dataset of "
             "the Hub, a folder laid out for load_dataset, one with images/ and masks/, or COCO's official files."
         ) from error
-    return Tables(dict(splits) if isinstance(splits, DatasetDict) else {"train": splits})
+    splits = splits if isinstance(splits, DatasetDict) else {"train": splits}
+    return Tables({split: without_outside_files(rows, split, dataset) for split, rows in splits.items()})
 
 
 def _folders_of_both(root: Path, mask_name: str | None) -> dict[str, tuple[Path, Path]]:

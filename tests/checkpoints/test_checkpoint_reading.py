@@ -1,16 +1,18 @@
 """A checkpoint's arrays are read exactly, and a file that wants to do anything else is refused."""
 
+import codecs
 import collections
 import os
 import pickle
 import pickletools
 import subprocess
+import tracemalloc
 
 import numpy as np
 import pytest
 import torch
 
-from modeling_maskformer.checkpoints import CheckpointError, UnsafeCheckpointError, read_checkpoint
+from modeling_maskformer.checkpoints import CheckpointError, UnsafeCheckpointError, read_checkpoint, unpickle
 
 EXECUTED = []  # what a hostile pickle managed to call
 
@@ -256,3 +258,73 @@ def test_a_missing_file_and_a_file_of_torch_are_told_apart(file):
     torch.save({"model": {"x": torch.zeros(1)}}, file)
     with pytest.raises(CheckpointError, match=r"torch\.save"):
         read_checkpoint(file)
+
+
+# A small file that asks for much
+
+
+def nested_tuples(depth, last=b"."):
+    return b"\x80\x04)" + b"\x85" * depth + last
+
+
+def doubled_tuples(times):
+    """(t, t) of (t, t) of ...: a few bytes each time, twice as much to look at."""
+    return b"\x80\x04)\x94" + b"".join(b"h" + bytes([k]) + b"h" + bytes([k]) + b"\x86\x94" for k in range(times))
+
+
+def one_array_many_times(times):
+    array = np.zeros(250_000, dtype=np.float32)
+    return pickle.dumps({"model": {f"weight_{number}": array for number in range(times)}})
+
+
+def one_text_made_bytes_many_times(times):
+    text = "x" * 1_000_000
+    return pickle.dumps([Reduce(codecs.encode, text, "latin1") for _ in range(times)])
+
+
+GREEDY = {
+    "tuples as a key of a dict": (b"\x80\x04}" + nested_tuples(300_000, b"Ns.")[2:], "more than 100 deep"),
+    "lists": (b"\x80\x04" + b"]" * 300_000 + b"a" * 299_999 + b".", "more than 100 deep"),
+    "a far place of the table": (b"\x80\x04Nr\xff\xff\xff\x7f0.", "at place 2147483647"),
+    "a far place, in text": (b"Np900000000\n.", "at place 900000000"),
+    "tuples doubled 60 times": (doubled_tuples(60) + b"}h\x3cNs.", "over and over"),
+    "one array named 900 times": (one_array_many_times(900), "over and over"),
+    "one text encoded 900 times": (one_text_made_bytes_many_times(900), "over and over"),
+    "a dict copied over and over": (
+        b"\x80\x04}\x94(" + b"".join(b"J" + n.to_bytes(4, "little") + b"N" for n in range(3000)) + b"u0"
+        b"ccollections\nOrderedDict\n\x94(" + b"h\x01h\x00\x85R" * 2000 + b"t.",
+        "over and over",
+    ),
+    "instructions": (b"\x80\x04" + b"N0" * 600_000 + b"N.", "more than 1000000 instructions"),
+}
+
+
+@pytest.mark.parametrize("name", GREEDY)
+def test_a_file_that_builds_far_more_than_it_holds_is_refused_before_anything_is_built(file, monkeypatch, name):
+    monkeypatch.setattr(unpickle._Unpickler, "load", lambda self: pytest.fail("the pickle was loaded"))
+    content, reason = GREEDY[name]
+    with pytest.raises(UnsafeCheckpointError, match=reason):
+        read_checkpoint(write(file, content))
+
+
+@pytest.mark.parametrize("opcode", [b"\x8e", b"\x8d", b"\x96", b"\x95"], ids=["bytes", "text", "bytearray", "frame"])
+def test_a_length_beyond_the_end_of_the_file_costs_no_memory(file, opcode):
+    content = b"\x80\x05" + opcode + (4_600_000_000).to_bytes(8, "little") + b"x."
+    tracemalloc.start()
+    with pytest.raises(CheckpointError, match="not a readable pickle"):
+        read_checkpoint(write(file, content))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10_000_000
+
+
+def test_an_array_that_two_names_share_is_read(file):
+    weights = read_checkpoint(write(file, one_array_many_times(2)))
+    assert torch.equal(weights["weight_0"], weights["weight_1"]) and len(weights["weight_0"]) == 250_000
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_a_checkpoint_of_many_arrays_is_within_the_limits(file, protocol):
+    arrays = collections.OrderedDict((f"layer.{number}.weight", np.full((3, 5), number)) for number in range(1500))
+    weights = read_checkpoint(write(file, {"model": arrays}, protocol))
+    assert len(weights) == 1500 and weights["layer.1499.weight"].unique().tolist() == [1499]

@@ -216,3 +216,33 @@ def test_the_panoptic_sample_has_the_areas_that_its_json_says(shared_data):
         assert found == [names[info["category_id"]] for info in infos]
         assert sample.segments.void.sum() == np.prod(sample.segments.size) - sum(info["area"] for info in infos)
         assert np.array_equal(sample.image, Image.open(folder / "input_images" / f"{sample.name}.jpg"))
+
+
+@pytest.mark.parametrize(
+    "name", ["../../secret.png", "a/../../secret.png", "..\\secret.png", "C:\\secret.png", None, 7]
+)
+@pytest.mark.parametrize(
+    ("kind", "task", "entries", "what"),
+    [
+        ("instances", "instance", "images", "image 12 in"),
+        ("panoptic", "panoptic", "images", "image 12 in"),
+        ("panoptic", "panoptic", "annotations", "annotation of image 12 in"),
+    ],
+)
+def test_a_file_outside_the_folder_is_refused_and_its_image_named(coco_root, name, kind, task, entries, what):
+    path = coco_root / "annotations" / f"{kind}_train2017.json"
+    content = json.loads(path.read_text())
+    content[entries][1]["file_name"] = name
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=f"The file name of {what} .* below .* is expected"):
+        open_dataset(str(path), task)
+
+
+def test_an_absolute_path_in_a_coco_file_is_refused(coco_root, save_picture):
+    secret = save_picture(coco_root.parent / "secret.png", np.zeros((6, 8, 3), np.uint8))
+    path = coco_root / "annotations" / "instances_train2017.json"
+    content = json.loads(path.read_text())
+    content["images"][0]["file_name"] = str(secret)
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"image 11 in .*secret.png', which leads out of the dataset's folder"):
+        open_dataset(str(coco_root), "instance")

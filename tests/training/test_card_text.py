@@ -1,5 +1,7 @@
 """What every model card is made with: strict templates, commands without folders, and a mark on what a run wrote."""
 
+import html
+import re
 import shlex
 
 import jinja2
@@ -28,7 +30,35 @@ def test_a_value_that_the_template_lacks_is_an_error():
 
 
 def test_no_name_breaks_a_table():
-    assert table_cell("a|b\n<i>*c* _d_ mean_iou") == r"a\|b \<i>\*c\* \_d\_ mean_iou"
+    assert table_cell("a|b\n<i>*c* _d_ mean_iou") == r"a\|b \<i\>\*c\* \_d\_ mean_iou"
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        "![x](https://example.org/track.png)",
+        "[click](javascript:alert)",
+        "<img src=x onerror=alert(1)>",
+        "<https://example.org>",
+        "https://example.org and www.example.org",
+        "&lt;b&gt; &#x3c;script&#x3e;",
+        "**bold** __bold__ ~~gone~~ `code`",
+        "a|b\\|c",
+        "\\*not escaped\\*",
+        "tree, oak_tree: tall (wild) 50% - 1. + = ;",
+    ],
+)
+def test_a_name_is_shown_as_it_is_and_makes_no_markup(label):
+    markdown = pytest.importorskip("markdown_it").MarkdownIt("commonmark").enable(["table", "strikethrough"])
+    rendered = markdown.render(f"| class |\n|---|\n| {table_cell(label)} |\n")
+    (shown,) = re.findall("<td>(.*)</td>", rendered)
+    assert "<" not in shown and html.unescape(shown) == label
+    assert re.search("<p>(.*)</p>", markdown.render(f"It finds: {table_cell(label)}."))[1] == f"It finds: {shown}."
+
+
+def test_addresses_mentions_formulas_and_hidden_characters_are_broken():
+    text = table_cell("https://a.org WWW.a.org me@a.org @team #12 $x$ :smile: \u202egnp\u200b")
+    assert text == r"https\://a.org WWW\.a.org me\@a.org \@team \#12 \$x\$ \:smile: gnp"
 
 
 def test_a_text_is_signed_until_a_character_changes(tmp_path):

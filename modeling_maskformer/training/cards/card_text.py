@@ -37,9 +37,12 @@ def fill_template(template: str, **values: Any) -> str:
 
 
 def table_cell(value: Any) -> str:
-    """The value as one cell of a Markdown table, which no name of a class can break."""
-    text = " ".join(str(value).split())
-    return re.sub(r"([\\|*`<\[\]]|(?<!\w)_|_(?!\w))", r"\\\1", text)  # within words an underscore means itself
+    """The value as text within one line of Markdown: no name of a class makes markup, a link, a mention or HTML."""
+    text = "".join(char for char in " ".join(str(value).split()) if char.isprintable())
+    # what has no meaning stays as it is, for readers of the source: _ within a word, : before a space
+    return re.sub(
+        r"([\\|*`<>\[\]~$&@#!]|(?<![^\W_])_|_(?![^\W_])|:(?=[\w/+-])|(?<=www)\.)", r"\\\1", text, flags=re.IGNORECASE
+    )
 
 
 # What a run has written

@@ -1,0 +1,91 @@
+"""What a dataset names as its files has to be its own: nothing else of this machine, and nothing of the network."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path, PureWindowsPath
+from typing import Any
+
+import datasets
+import pyarrow.compute as pc
+from datasets import Dataset, Image
+from huggingface_hub import constants
+
+from .errors import DataError
+
+
+def check_file_name(name: Any, what: str) -> None:
+    """Raises a DataError unless this is a path below a folder, whichever that is: `a.jpg`, `part/a.jpg`.
+
+    Args:
+        name: a file name as the dataset has it.
+        what: it belongs to, for the message.
+    """
+    if not isinstance(name, str) or not name or "\0" in name:
+        raise DataError(f"The file name of {what} is {name!r}: a path below the dataset's folder is expected.")
+    path = PureWindowsPath(name)  # knows both kinds of slashes
+    if path.anchor or ".." in path.parts:
+        raise DataError(
+            f"The file name of {what} is {name!r}, which leads out of the dataset's folder: a path below it is "
+            "expected."
+        )
+
+
+def without_outside_files(rows: Dataset, split: str, dataset: str) -> Dataset:
+    """The rows without columns that would open files of kinds not read here; the pictures' files were looked at.
+
+    A table can hold a picture itself, or the path of a file, which a Parquet file may set to anything.
+
+    Args:
+        rows: a split as `datasets` has loaded it.
+        split: its name, for messages.
+        dataset: the folder or the name on the Hub that it comes from.
+
+    Raises:
+        DataError: a picture is a file that is neither in the dataset's folder nor among what was downloaded.
+    """
+    folders = _folders_of(dataset)
+    pictures = [name for name, feature in rows.features.items() if isinstance(feature, Image)]
+    for column in pictures:
+        _check_paths(rows, column, split, folders)
+    unread = [name for name, feature in rows.features.items() if name not in pictures and _opens_files(feature)]
+    return rows.remove_columns(unread) if unread else rows
+
+
+def _folders_of(dataset: str) -> list[str]:
+    """The folders in which a dataset's own files may lie."""
+    own = [dataset, os.path.realpath(dataset)] if Path(dataset).exists() else [constants.HF_HUB_CACHE]
+    return [os.path.abspath(folder) for folder in (*own, datasets.config.HF_DATASETS_CACHE)]
+
+
+def _check_paths(rows: Dataset, column: str, split: str, folders: list[str]) -> None:
+    cells = rows.data.column(column)
+    missing = pc.is_null(pc.struct_field(cells, "bytes"))
+    for index, path in enumerate(_where(pc.struct_field(cells, "path"), missing)):
+        if path is not None and not _is_inside(path, folders):
+            raise DataError(
+                f"Sample {index} of split '{split}': the picture in column '{column}' is the file {path!r}, which is "
+                "not the dataset's own: a picture in the table, or a file in the dataset's folder, is expected."
+            )
+
+
+def _where(values: Any, kept: Any) -> Iterable[str | None]:
+    """The texts of an Arrow column one after the other, None where they are not kept."""
+    for chunk in pc.if_else(kept, values, None).chunks:
+        yield from chunk.to_pylist()
+
+
+def _is_inside(path: str, folders: list[str]) -> bool:
+    if "://" in path or "::" in path:  # URLs, and files within archives as `datasets` writes them
+        return False
+    path = os.path.abspath(path)
+    return any(path.startswith(os.path.join(folder, "")) for folder in folders)
+
+
+def _opens_files(feature: Any) -> bool:
+    """Whether reading a cell opens a file, as of audio, and of pictures within lists."""
+    if hasattr(feature, "decode_example"):
+        return True
+    children = feature.values() if isinstance(feature, dict) else [getattr(feature, "feature", None)]
+    return any(_opens_files(child) for child in children if child is not None)
