@@ -94,7 +94,7 @@ def _merge(parts: list, size: torch.Size, order: Tensor | None = None, strides: 
         return None
     if isinstance(first, Tensor):
         if isinstance(strides, int):
-            parts = _fit(parts, [-(-length // strides) for length in size])
+            parts = [_fit(part, [-(-length // strides) for length in size], order is not None) for part in parts]
         return parts[0] if order is None else torch.cat(parts).index_select(0, order)
     if isinstance(first, dict):
         names = [(name, MAP_STRIDES.get(name)) for name in first]
@@ -104,10 +104,10 @@ def _merge(parts: list, size: torch.Size, order: Tensor | None = None, strides: 
     return tuple(_merge(list(items), size, order, of) for *items, of in zip(*parts, each, strict=True))
 
 
-def _fit(maps: list[Tensor], size: list[int]) -> list[Tensor]:
-    """Maps `(b, C, h, w)` cropped to `size`, and where several are to be joined, padded with zeros to it."""
-    maps = [_crop(part, size) for part in maps]
-    return maps if len(maps) == 1 else [_pad_to(part, size) for part in maps]
+def _fit(values: Tensor, size: list[int], may_be_smaller: bool) -> Tensor:
+    """A map `(b, C, h, w)` cropped to `size`, and if it may be smaller, padded with zeros to it."""
+    values = _crop(values, size)
+    return _pad_to(values, size) if may_be_smaller else values
 
 
 def _crop(values: Tensor, size: list[int]) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from ...targets import Segments
 from ..errors import DataError
 from ..labels import LabelSet
-from .coco_instance import compressed_run_lengths, draw_layers
+from .coco_instance import draw_layers, run_lengths_of
 
 NUMBERS_OF_A_BOX = 4  # centre, width and height of YOLO's detection form
 # Coordinates are rounded, and objects at the border may reach a little over it.
@@ -32,7 +32,7 @@ class YoloFormat:
         objects = self._objects(row)
         class_ids = labels.labels_of(class_id for class_id, _ in objects)
         scale = np.array([size[1], size[0]])  # (x, y)
-        run_lengths = [compressed_run_lengths([(points * scale).ravel().tolist()], size) for _, points in objects]
+        run_lengths = [run_lengths_of([(points * scale).ravel().tolist()], size) for _, points in objects]
         ids = draw_layers(run_lengths, size)
         return Segments(ids, torch.from_numpy(class_ids), [False] * len(objects)).without_empty()
 
