@@ -82,6 +82,32 @@ def test_parts_may_be_loaded_to_the_disk(backbone, tmp_path):
         )
 
 
+@pytest.mark.parametrize("device_map", ["cpu", "auto", {"": "cpu"}])
+@pytest.mark.parametrize(("kind", "backbone"), KINDS)
+@torch.no_grad()
+def test_a_device_map_changes_no_result(kind, backbone, device_map, tmp_path):
+    model = tiny(kind, backbone).eval()
+    model.save_pretrained(tmp_path)
+    again = type(model).from_pretrained(tmp_path, device_map=device_map)
+    assert not again.training and torch.equal(logits_of(again(PIXELS)), logits_of(model(PIXELS)))
+
+
+@pytest.mark.parametrize(("kind", "backbone"), KINDS)
+@torch.no_grad()
+def test_auto_sends_to_the_disk_what_memory_has_no_room_for(kind, backbone, tmp_path):
+    model = tiny(kind, backbone).eval()
+    model.save_pretrained(tmp_path / "model")
+    size = sum(weight.nbytes for weight in model.parameters())
+    again = type(model).from_pretrained(
+        tmp_path / "model",
+        device_map="auto",
+        max_memory={"cpu": size * 3 // 4, "disk": 1 << 30},
+        offload_folder=tmp_path / "offload",
+    )
+    assert "disk" in again.hf_device_map.values()
+    torch.testing.assert_close(logits_of(again(PIXELS)), logits_of(model(PIXELS)), atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_no_weight_is_lost_between_base_and_full_models(backbone, tmp_path):
     full = tiny(backbone=backbone).eval()
@@ -105,13 +131,13 @@ TARGETS = {
 }
 
 
-@pytest.mark.parametrize(("kind", "backbone"), KINDS)
+@pytest.mark.parametrize(("kind", "backbone"), [*KINDS, ("per_pixel", "swin"), ("per_pixel_plus", "timm")])
 def test_lora_trains_and_comes_back_from_its_file(kind, backbone, tmp_path):
     peft = pytest.importorskip("peft")
     model = tiny(kind, backbone)
     targets = TARGETS[backbone]
-    if kind == "per_pixel":
-        targets = ["mask_projection", "block.0"]
+    if (kind, backbone) == ("per_pixel", "resnet"):
+        targets = ["mask_projection", "block.0"]  # it has no transformer
     adapted = peft.get_peft_model(model, peft.LoraConfig(r=4, target_modules=targets))
     optimizer = torch.optim.AdamW([weight for weight in adapted.parameters() if weight.requires_grad], lr=0.1)
     for _ in range(2):
@@ -141,20 +167,20 @@ def test_the_input_embedding_is_the_first_convolution(kind, backbone):
     assert logits_of(model(PIXELS)).requires_grad
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize(("kind", "backbone"), [("per_pixel", "swin"), *(k for k in KINDS if k[0] != "per_pixel")])
 @torch.no_grad()
-def test_int8_weights_of_torchao_through_from_pretrained(backbone, tmp_path):
-    torchao = pytest.importorskip("torchao", reason="torchao is not installed")
+def test_int8_weights_of_torchao_through_from_pretrained(kind, backbone, tmp_path):
+    pytest.importorskip("torchao", reason="torchao is not installed")
     from torchao.quantization import Int8WeightOnlyConfig
     from transformers import TorchAoConfig
 
-    assert torchao.__version__
-    model = tiny(backbone=backbone).eval()
+    model = tiny(kind, backbone).eval()
     model.save_pretrained(tmp_path)
-    quantized = MaskFormerForInstanceSegmentation.from_pretrained(
+    quantized = type(model).from_pretrained(
         tmp_path, quantization_config=TorchAoConfig(Int8WeightOnlyConfig(), include_input_output_embeddings=True)
     )
-    assert type(quantized.class_predictor.weight) is not nn.Parameter
-    expected = model(PIXELS).masks_queries_logits
-    error = (quantized.eval()(PIXELS).masks_queries_logits - expected).abs().max()
+    layers = [module for module in quantized.modules() if isinstance(module, nn.Linear)]
+    assert len(layers) > 10 and all(type(layer.weight) is not nn.Parameter for layer in layers)
+    expected = logits_of(model(PIXELS))
+    error = (logits_of(quantized.eval()(PIXELS)) - expected).abs().max()
     assert 0 < error < 0.1 * expected.abs().max()

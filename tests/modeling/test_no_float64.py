@@ -121,6 +121,15 @@ def test_a_training_step_has_none(kind, backbone, mask_loss, form, no_float64):
 
 
 @pytest.mark.parametrize(("kind", "backbone"), KINDS)
+def test_mixed_precision_has_none(kind, backbone, no_float64):
+    model, batch = tiny(kind, backbone), batch_of()
+    with no_float64, torch.autocast("cpu", torch.bfloat16):
+        loss = model(**batch).loss
+        loss.backward()
+    assert loss.isfinite()
+
+
+@pytest.mark.parametrize(("kind", "backbone"), KINDS)
 def test_prediction_has_none(kind, backbone, no_float64):
     model, processor = confident(kind, backbone)
     tasks = ("semantic", "instance", "panoptic") if kind == "maskformer" else ("semantic",)
