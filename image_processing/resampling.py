@@ -198,7 +198,7 @@ def resized_strips(
         numbers_per_pixel: how many numbers the caller makes for each pixel of the result: more make thinner strips.
 
     Yields:
-        The images, the rows from the top, and their `(b, N, s, W)` float32 maps, to do with as one likes.
+        The images, the rows from the top, and their `(b, N, s, W)` float32 maps, which the caller may change.
     """
     pixels = max(1, strip_elements(maps.device) // max(1, numbers_per_pixel))
     height = max(1, min(len(rows), pixels // len(columns)))
