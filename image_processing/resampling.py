@@ -220,13 +220,12 @@ def resized_strips(
 @size_table(maxsize=32)
 def _strips(taps: Taps, size: int, device: torch.device) -> list[tuple[slice, slice, Tensor]]:
     """The results of an axis, `size` at a time: which they are, the samples they blend, and the weights of these."""
-    return [_part(taps, start, size, device) for start in range(0, len(taps), size)]
-
-
-def _part(taps: Taps, start: int, size: int, device: torch.device) -> tuple[slice, slice, Tensor]:
-    target = slice(start, min(start + size, len(taps)))
-    part, source = taps.part(target.start, target.stop)
-    return target, source, part.matrix().to(device)
+    strips = []
+    for start in range(0, len(taps), size):
+        target = slice(start, min(start + size, len(taps)))
+        part, source = taps.part(target.start, target.stop)
+        strips.append((target, source, part.matrix().to(device)))
+    return strips
 
 
 @dataclass(frozen=True)
