@@ -198,7 +198,7 @@ def resized_strips(
         numbers_per_pixel: how many numbers the caller makes for each pixel of the result: more make thinner strips.
 
     Yields:
-        The images, the rows from the top, and their `(b, N, s, W)` float32 maps, to do with as one likes.
+        The images, the rows from the top, and their `(b, N, s, W)` float32 maps, which the caller may change.
     """
     pixels = max(1, strip_elements(maps.device) // max(1, numbers_per_pixel))
     height = max(1, min(len(rows), pixels // len(columns)))
@@ -220,13 +220,12 @@ def resized_strips(
 @size_table(maxsize=32)
 def _strips(taps: Taps, size: int, device: torch.device) -> list[tuple[slice, slice, Tensor]]:
     """The results of an axis, `size` at a time: which they are, the samples they blend, and the weights of these."""
-    return [_part(taps, start, size, device) for start in range(0, len(taps), size)]
-
-
-def _part(taps: Taps, start: int, size: int, device: torch.device) -> tuple[slice, slice, Tensor]:
-    target = slice(start, min(start + size, len(taps)))
-    part, source = taps.part(target.start, target.stop)
-    return target, source, part.matrix().to(device)
+    strips = []
+    for start in range(0, len(taps), size):
+        target = slice(start, min(start + size, len(taps)))
+        part, source = taps.part(target.start, target.stop)
+        strips.append((target, source, part.matrix().to(device)))
+    return strips
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ def check_pixel_level(config: PreTrainedConfig) -> None:
     """Completes and checks the fields that backbone and pixel decoder are built from, in any architecture.
 
     Raises:
-        ValueError: a field is out of range, or the timm backbone has not the feature maps.
+        ValueError: a field is out of range, or the timm backbone does not have these feature maps.
     """
     complete_timm_config(config.backbone_config)
     if config.last_stage_dilations is not None and any(dilation < 1 for dilation in config.last_stage_dilations):
@@ -171,8 +171,8 @@ class MaskFormerConfig(TransformersMaskFormerConfig):
         """The fields as plain values, in a form that plain transformers can run.
 
         With `use_auxiliary_loss` on, transformers' model fails in every plain forward. So it is written as off there,
-        and as `deep_supervision` for this class, which reads it back. Where the model has parts that transformers'
-        has not, the model type says so, so that it is refused there instead of loaded without them.
+        and as `deep_supervision` for this class, which reads it back. Where the model has parts that
+        transformers' lacks, the model type says so, so that it is refused there instead of loaded without them.
         """
         fields = super().to_dict()
         if (

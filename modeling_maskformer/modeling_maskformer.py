@@ -342,7 +342,7 @@ def run_uncompiled(criterion: Callable, *arguments: Any) -> Any:
 
 
 def check_pixels(pixel_values: Tensor, pixel_mask: Tensor | None) -> None:
-    """Raises a ValueError where the pixels or their mask have not the expected shape."""
+    """Raises a ValueError where the pixels or their mask do not have the expected shape."""
     if pixel_values.ndim != 4:
         raise ValueError(
             f"pixel_values has shape {tuple(pixel_values.shape)}, expected (batch, channels, height, width)."
@@ -359,7 +359,7 @@ def check_inputs(
     class_labels: Sequence[Tensor] | None,
     segment_ids: Tensor | None,
 ) -> None:
-    """Raises a ValueError where pixels have not the expected shape, or masks come without classes."""
+    """Raises a ValueError where pixels do not have the expected shape, or masks come without classes."""
     check_pixels(pixel_values, pixel_mask)
     if class_labels is None and (mask_labels is not None or segment_ids is not None):
         raise ValueError("Target masks were passed without class_labels: pass the class ids of the segments too.")

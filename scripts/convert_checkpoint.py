@@ -2,7 +2,7 @@
 
     python scripts/convert_checkpoint.py model_final_8657a5.pkl maskformer-swin-tiny-ade
 
-What the model is and which dataset it was trained on is told from the weights. Nothing in the file is executed.
+The weights tell what the model is and which dataset it was trained on. Nothing in the file is executed.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
 """Fixtures of all tests: no network, fixed seeds, and the optional shared data."""
 
+import importlib.util
 import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -50,3 +51,13 @@ def both_ways(request, monkeypatch):
     """The test runs the way written for a CPU, and the plain one."""
     if request.param == "plain":
         monkeypatch.setattr(fast_on_cpu, "FAST_DEVICES", ())
+
+
+@pytest.fixture
+def interpreted_triton(monkeypatch):
+    """Triton's kernels run on a CPU, interpreted: slow, so that cases have to be small."""
+    if importlib.util.find_spec("triton") is None:
+        pytest.skip("Triton is not installed")
+    if torch.cuda.is_available():
+        pytest.skip("beside a GPU, Triton's kernels are compiled: see tests/gpu")
+    monkeypatch.setattr(fast_on_cpu, "FAST_DEVICES", ())

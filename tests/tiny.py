@@ -1,5 +1,7 @@
 """Tiny models of each kind of backbone, built in milliseconds."""
 
+from torch import nn
+
 from modeling_maskformer import MaskFormerConfig, MaskFormerForInstanceSegmentation
 
 BACKBONES = {
@@ -39,3 +41,14 @@ def tiny_config(backbone: str = "resnet", **fields) -> MaskFormerConfig:
 
 def tiny_model(backbone: str = "resnet", **fields) -> MaskFormerForInstanceSegmentation:
     return MaskFormerForInstanceSegmentation(tiny_config(backbone, **fields))
+
+
+def untrained(model: nn.Module) -> list[str]:
+    """Weights that should have learnt from a backward pass, but have no gradient, or one of zeros or NaN."""
+    # the first self-attention sees zeros only, and a bias of keys changes no attention
+    trained = {
+        name: parameter.grad
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad and ".decoder.layers.0.self_attn" not in name and not name.endswith("k_proj.bias")
+    }
+    return [name for name, grad in trained.items() if grad is None or not grad.isfinite().all() or not grad.any()]

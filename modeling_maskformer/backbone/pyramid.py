@@ -31,7 +31,7 @@ class Upsampling(nn.Sequential):
 
 
 class FeaturePyramid(nn.Module):
-    """Four maps of a backbone that has not all four strides (Li et al. 2022, Exploring Plain Vision Transformer
+    """Four maps of a backbone that lacks some of the four strides (Li et al. 2022, Exploring Plain Vision Transformer
     Backbones for Object Detection, section 3).
 
     Each of the four is made of the map with the nearest stride: the map itself where that is the right one,

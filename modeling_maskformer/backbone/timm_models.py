@@ -81,7 +81,7 @@ def _meta_model(name: str, output_stride: int | None) -> tuple[nn.Module, dict[s
 
 
 def size_settings(name: str, output_stride: int | None = None) -> dict[str, bool]:
-    """What the constructor of timm model `name` is told so that the model takes other sizes than its own."""
+    """Arguments of timm model `name` that let it take other sizes than its own."""
     return dict(_meta_model(name, output_stride)[1])
 
 

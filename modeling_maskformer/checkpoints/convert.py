@@ -109,8 +109,8 @@ def load_weights(
     """The model of this architecture with these weights of the original, in evaluation mode.
 
     Raises:
-        CheckpointError: see `convert_weights` and `build_config`; or a weight has not the shape that the others lead
-            to expect.
+        CheckpointError: see `convert_weights` and `build_config`; or a weight does not have the shape that
+            follows from the others.
         ValueError: not as many labels as the model has classes.
     """
     converted = convert_weights(weights, architecture)

@@ -42,6 +42,14 @@ class NameTable:
             self.targets[f"{source}.in_proj_{leaf}"] = tuple(f"{target}.{part}_proj.{leaf}" for part in "qkv")
         self.add(f"{source}.out_proj", f"{target}.out_proj")
 
+    def add_transformer_layer(self, source: str, target: str, norms: Sequence[str]) -> None:
+        """All of an encoder's or decoder's layer but its cross-attention; `norms` in the order of its parts."""
+        self.add_attention(f"{source}.self_attn", f"{target}.self_attn")
+        for number, norm in enumerate(norms, start=1):
+            self.add(f"{source}.norm{number}", f"{target}.{norm}")
+        for number in (1, 2):
+            self.add(f"{source}.linear{number}", f"{target}.fc{number}")
+
     def add_conv_batch_norm(self, source: str, conv: str, norm: str) -> None:
         """detectron2's convolution, which contains its norm; that is frozen and keeps no count of batches."""
         self.add(source, conv, leaves=("weight",))
@@ -118,11 +126,7 @@ def _add_pixel_decoder(table: NameTable, architecture: Architecture) -> None:
         table.add(f"{prefix}.input_proj", f"{PIXEL_DECODER}.input_projection")
     for layer in range(architecture.num_encoder_layers):
         source, target = f"{prefix}.transformer.encoder.layers.{layer}", f"{PIXEL_DECODER}.encoder.layers.{layer}"
-        table.add_attention(f"{source}.self_attn", f"{target}.self_attn")
-        table.add(f"{source}.norm1", f"{target}.self_attn_layer_norm")
-        table.add(f"{source}.linear1", f"{target}.fc1")
-        table.add(f"{source}.linear2", f"{target}.fc2")
-        table.add(f"{source}.norm2", f"{target}.final_layer_norm")
+        table.add_transformer_layer(source, target, ("self_attn_layer_norm", "final_layer_norm"))
     # the original counts its levels from fine to coarse, here the coarsest comes first
     table.add_conv_group_norm(f"{prefix}.layer_4", f"{PIXEL_DECODER}.fpn.stem")
     for layer, level in enumerate((3, 2, 1)):
@@ -139,11 +143,7 @@ def _add_transformer_decoder(table: NameTable, decoder: DecoderArchitecture) -> 
     for layer in range(decoder.num_layers):
         source = f"{predictor}.transformer.decoder.layers.{layer}"
         target = f"{TRANSFORMER}.decoder.layers.{layer}"
-        table.add_attention(f"{source}.self_attn", f"{target}.self_attn")
-        table.add(f"{source}.norm1", f"{target}.self_attn_layer_norm")
+        norms = ("self_attn_layer_norm", "encoder_attn_layer_norm", "final_layer_norm")
+        table.add_transformer_layer(source, target, norms)
         table.add_attention(f"{source}.multihead_attn", f"{target}.encoder_attn")
-        table.add(f"{source}.norm2", f"{target}.encoder_attn_layer_norm")
-        table.add(f"{source}.linear1", f"{target}.fc1")
-        table.add(f"{source}.linear2", f"{target}.fc2")
-        table.add(f"{source}.norm3", f"{target}.final_layer_norm")
     table.add(f"{predictor}.transformer.decoder.norm", f"{TRANSFORMER}.decoder.layernorm")

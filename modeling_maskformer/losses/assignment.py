@@ -26,7 +26,7 @@ class Matches:
         images: `(M,)` int64.
         num_pairs: of each image in each layer, min(Q, S_b); their sum is M.
         non_finite: `(layers, B)` int64, entries of each cost matrix that are not finite. If there are any, the loss
-            must not be finite either. None where these were ignored, or looked for in vain.
+            must not be finite either. None where these were ignored, or there are none.
         is_error: whether the next look at the device is to raise an error about them.
     """
 

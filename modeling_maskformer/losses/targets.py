@@ -204,7 +204,7 @@ def gather_segment_ids(mask_labels: Sequence[Tensor], class_labels: Sequence[Ten
 
 
 def maps_of_masks(mask_labels: Sequence[Tensor], device: torch.device) -> TargetMaps:
-    """The maps of mask stacks, each mask in a layer of its own: whether any two overlap need not be known."""
+    """The maps of mask stacks, each mask in a layer of its own, so that nobody has to find out which overlap."""
     num_segments = max(1, *map(len, mask_labels))
     size = [max(masks.shape[axis] for masks in mask_labels) for axis in (1, 2)]
     dtype = smallest_id_dtype(num_segments)

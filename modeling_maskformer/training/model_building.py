@@ -54,7 +54,7 @@ def build_model(arguments: ModelArguments, id2label: Mapping[int, str], task: st
     }
     config = config_class(
         backbone_config=backbone_config,
-        # what an architecture has not is None in its arguments
+        # what an architecture lacks is None in its arguments
         decoder_config={"model_type": "detr"} | {name: value for name, value in decoder.items() if value is not None},
         last_stage_dilations=arguments.last_stage_dilations,
         pixel_decoder_layers=arguments.encoder_layers,

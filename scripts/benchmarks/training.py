@@ -118,7 +118,7 @@ def measure_memory(arguments: TrainingBenchmarkArguments, names: list[str], prog
 def measure_time(
     arguments: TrainingBenchmarkArguments, rows: list[dict[str, Any]], ours: Trainee, progress: tqdm
 ) -> None:
-    """Adds to each row the seconds of a step and of its phases; not to those that had not enough memory."""
+    """Adds to each row the seconds of a step and of its phases; not to those that ran out of memory."""
     setting = arguments.setting()
     theirs = build_theirs(ours, setting) if any(row["program"] == TRANSFORMERS for row in rows) else None
     for position, num_segments in enumerate(arguments.segments):

@@ -1,7 +1,5 @@
 """The kernels of a GPU, interpreted on a CPU: they decide as the plain way does, and as the reference inference."""
 
-import importlib.util
-
 import pytest
 import torch
 from inference_cases import all_cases, confident_case, random_case
@@ -41,12 +39,8 @@ each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
 
 @pytest.fixture
-def interpreted(monkeypatch):
+def interpreted(monkeypatch, interpreted_triton):
     """Runs the kernels in Triton's interpreter, which takes as long for a few pixels as for many."""
-    if importlib.util.find_spec("triton") is None:
-        pytest.skip("Triton is not installed")
-    if torch.cuda.is_available():
-        pytest.skip("beside a GPU, Triton's kernels are compiled: tests/gpu/test_post_processing_on_gpu.py")
     from image_processing.fused import instance_kernels, panoptic_kernels, semantic_kernels
 
     for module, names in (

@@ -4,11 +4,11 @@ import weakref
 
 import pytest
 import torch
+from tiny import tiny_model
 from torch.nn.functional import interpolate
 from torchvision.transforms.v2 import functional as tvF
 
 from image_processing import MaskFormerImageProcessor, resampling
-from modeling_maskformer import MaskFormerConfig, MaskFormerForInstanceSegmentation
 from modeling_maskformer.inference.multi_scale import SCALES, MultiScalePredictor, TtaArguments
 from modeling_maskformer.inference.predictor import Predictor
 
@@ -18,27 +18,7 @@ MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
 @pytest.fixture(scope="module")
 def model():
     torch.manual_seed(0)
-    config = MaskFormerConfig(
-        backbone_config={
-            "model_type": "resnet",
-            "embedding_size": 16,
-            "hidden_sizes": [16, 32, 48, 64],
-            "depths": [1, 1, 1, 1],
-            "out_features": ["stage1", "stage2", "stage3", "stage4"],
-        },
-        decoder_config={
-            "model_type": "detr",
-            "d_model": 32,
-            "decoder_layers": 2,
-            "num_queries": 10,
-            "decoder_attention_heads": 4,
-            "decoder_ffn_dim": 64,
-        },
-        fpn_feature_size=32,
-        mask_feature_size=32,
-        num_labels=5,
-    )
-    return MaskFormerForInstanceSegmentation(config).eval()
+    return tiny_model(decoder_config={"decoder_layers": 2}).eval()
 
 
 @pytest.fixture

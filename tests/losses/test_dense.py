@@ -1,7 +1,5 @@
 """The dense mask losses, in each of their ways, against whole maps in float64."""
 
-import importlib.util
-
 import plain_mask_losses
 import pytest
 import torch
@@ -36,17 +34,12 @@ def way(request, monkeypatch):
 
 
 @pytest.fixture
-def interpreted(monkeypatch):
-    """Triton's kernels, interpreted on a CPU: slow, so that cases have to be small."""
-    if importlib.util.find_spec("triton") is None:
-        pytest.skip("Triton is not installed")
-    if torch.cuda.is_available():
-        pytest.skip("beside a GPU, Triton's kernels are compiled: tests/gpu/test_dense_on_gpu.py")
+def interpreted(monkeypatch, interpreted_triton):
+    """Kernels of the smallest sizes, so that small cases have several programs."""
     from modeling_maskformer.losses import dense_triton
 
     for name, value in {"SQUARES": 8, "STEPS": 1, "STRIP": 2}.items():
         monkeypatch.setattr(dense_triton, name, value)
-    monkeypatch.setattr(fast_on_cpu, "FAST_DEVICES", ())
     monkeypatch.setattr(dense, "triton_kernels", lambda logits, size: dense_triton)
 
 

@@ -1,13 +1,10 @@
 """The kernel of the matching costs, interpreted on a CPU, against the plain form."""
 
-import importlib.util
-
 import pytest
 import torch
 from id_maps import target_maps
 from scipy.optimize import linear_sum_assignment
 
-from modeling_maskformer import fast_on_cpu
 from modeling_maskformer.losses import matching
 from modeling_maskformer.losses.matching import mask_costs
 
@@ -15,17 +12,12 @@ LAYERS, Q, H, W = 2, 18, 9, 7
 
 
 @pytest.fixture
-def kernels(monkeypatch):
-    """Triton's kernels, interpreted on a CPU: slow, so that cases have to be small."""
-    if importlib.util.find_spec("triton") is None:
-        pytest.skip("Triton is not installed")
-    if torch.cuda.is_available():
-        pytest.skip("beside a GPU, Triton's kernels are compiled: tests/gpu/test_points_on_gpu.py")
+def kernels(monkeypatch, interpreted_triton):
+    """Kernels of the smallest sizes, so that small cases have several programs."""
     from modeling_maskformer.losses import matching_triton
 
     monkeypatch.setattr(matching_triton, "PIXELS", 32)
     monkeypatch.setattr(matching_triton, "SEGMENTS", 16)
-    monkeypatch.setattr(fast_on_cpu, "FAST_DEVICES", ())
     monkeypatch.setattr(matching, "triton_module", lambda name, where: matching_triton)
 
 

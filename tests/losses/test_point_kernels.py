@@ -1,14 +1,11 @@
 """The kernels of the point losses, interpreted on a CPU, against the plain form and against sums in float64."""
 
-import importlib.util
-
 import plain_mask_losses
 import pytest
 import torch
 from id_maps import target_maps
 from torch.nn import functional as F
 
-from modeling_maskformer import fast_on_cpu
 from modeling_maskformer.losses import points
 from modeling_maskformer.losses.point_sampling import draw_candidates
 from modeling_maskformer.losses.points import point_losses
@@ -17,18 +14,13 @@ HALF_ERROR = 1e-2  # of gradients that are rounded to bfloat16, which the interp
 
 
 @pytest.fixture
-def kernels(monkeypatch):
-    """Triton's kernels, interpreted on a CPU: slow, so that cases have to be small."""
-    if importlib.util.find_spec("triton") is None:
-        pytest.skip("Triton is not installed")
-    if torch.cuda.is_available():
-        pytest.skip("beside a GPU, Triton's kernels are compiled: tests/gpu/test_points_on_gpu.py")
+def kernels(monkeypatch, interpreted_triton):
+    """Kernels of the smallest sizes, so that small cases have several programs."""
     from modeling_maskformer.losses import points_triton
 
     sizes = {"CANDIDATES": 64, "CELLS": 16, "STRIP": 2, "SUM_PROGRAMS": 2, "GRADIENT_PROGRAMS": 2}
     for name, value in sizes.items():
         monkeypatch.setattr(points_triton, name, value)
-    monkeypatch.setattr(fast_on_cpu, "FAST_DEVICES", ())
     monkeypatch.setattr(points, "triton_module", lambda name, where: points_triton)
     return points_triton
 

@@ -44,10 +44,12 @@ def test_a_fresh_model_starts_as_the_paper_s():
         assert 0.98 * bound < layer.fc1.weight.abs().max() <= bound
         assert not layer.fc1.bias.any() and not layer.fc2.bias.any()
     decoder = model.model.pixel_level_module.decoder
-    for conv in [m for m in decoder.modules() if isinstance(m, nn.Conv2d)] + [transformer.input_projection]:
+    convs = [m for m in decoder.modules() if isinstance(m, nn.Conv2d)] + [transformer.input_projection]
+    for conv in convs:
         bound = math.sqrt(3 / (conv.in_channels * conv.kernel_size[0] ** 2))  # Kaiming-uniform, a = 1
         assert 0.97 * bound < conv.weight.abs().max() <= bound
-        assert conv.bias is None or not conv.bias.any()
+    biases = [conv.bias for conv in convs if conv.bias is not None]
+    assert len(biases) == 2 and not any(bias.any() for bias in biases)  # other convolutions have a norm behind them
     bound = 1 / math.sqrt(128)  # PyTorch's default of Linear
     assert 0.95 * bound < model.class_predictor.weight.abs().max() <= bound
     assert 0.5 * bound < model.class_predictor.bias.abs().max() <= bound

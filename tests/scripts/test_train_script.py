@@ -102,7 +102,7 @@ def test_bad_data_is_named_before_training(street, tmp_path, refused):
     smaller = check(2, mask, lambda path: Image.new("L", (40, 40)).save(path))
     assert "40 x 40" in smaller and "48 x 40" in smaller
     colours = check(3, mask, lambda path: Image.new("RGB", (48, 40), (200, 10, 10)).save(path))
-    assert "integer" in colours or "channel" in colours
+    assert "one integer per pixel is expected" in colours
     broken = check(4, image, lambda path: path.write_bytes(b"no picture"))
     assert "cannot be read" in broken and "(4)" in broken
     missing = check(5, image.replace("images", "masks"), lambda path: path.unlink())

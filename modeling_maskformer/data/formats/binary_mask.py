@@ -3,36 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ...targets import Segments
 from ..errors import DataError
-from ..labels import LabelSet
 from ..samples import decode_image
-from .id_maps import INTEGER_MODES, segments_of_ids, unique_ids
+from .class_map import ClassMapFormat
+from .id_maps import INTEGER_MODES, unique_ids
 
 BLACK_AND_WHITE = {0, 255}
 
 
-@dataclass
-class BinaryMaskFormat:
+class BinaryMaskFormat(ClassMapFormat):
     """Row -> one segment for each of two classes; 0 is class 0 and 255 is class 1, in one channel or equal ones."""
 
-    column: str
-    tasks = ("semantic", "panoptic")
-    has_categories = False
     why = "black and white do not tell objects apart"
-
-    def read(self, row: Mapping[str, Any], labels: LabelSet, task: str, size: tuple[int, int]) -> Segments:
-        classes, index = self._classes(row)
-        return segments_of_ids(index, labels.labels_of(classes), np.zeros(len(classes), dtype=bool), merge=True)
-
-    def class_ids(self, row: Mapping[str, Any]) -> dict[int, bool]:
-        """0 where there is black, 1 where there is white; none of them is a thing."""
-        return dict.fromkeys(self._classes(row)[0].tolist(), False)
 
     def _classes(self, row: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
         values, index = unique_ids(read_grey(row[self.column], self.column))

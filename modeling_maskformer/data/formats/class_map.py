@@ -23,9 +23,13 @@ class ClassMapFormat:
     why = "a class id per pixel does not tell objects of one class apart"
 
     def read(self, row: Mapping[str, Any], labels: LabelSet, task: str, size: tuple[int, int]) -> Segments:
-        raw_ids, index = unique_ids(read_id_map(row[self.column], self.column))
-        return segments_of_ids(index, labels.labels_of(raw_ids), np.zeros(len(raw_ids), dtype=bool), merge=True)
+        classes, index = self._classes(row)
+        return segments_of_ids(index, labels.labels_of(classes), np.zeros(len(classes), dtype=bool), merge=True)
 
     def class_ids(self, row: Mapping[str, Any]) -> dict[int, bool]:
         """The ids of the row's classes; none of them is a thing."""
-        return dict.fromkeys(unique_ids(read_id_map(row[self.column], self.column))[0].tolist(), False)
+        return dict.fromkeys(self._classes(row)[0].tolist(), False)
+
+    def _classes(self, row: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+        """The row's class ids, and each pixel's place among them."""
+        return unique_ids(read_id_map(row[self.column], self.column))

@@ -24,7 +24,7 @@ ARCHITECTURE = {
 # flag -> default; how the mask losses of matched queries are computed
 MASK_LOSS = {"mask_loss": "points", "num_points": 12544, "importance_sample_ratio": 0.75}
 
-# flags of MaskFormer -> why the baselines have them not
+# flags of MaskFormer -> why the baselines do not have them
 _NO_DECODER = "it has no transformer decoder"
 _NO_MATCHING = "it has no queries to match with masks, its loss is the cross-entropy of each pixel"
 _LACKING_PLUS = {"num_queries": "it has one query for each class", **dict.fromkeys(MASK_LOSS, _NO_MATCHING)}
@@ -191,7 +191,7 @@ class ModelArguments:
         """The architecture to train: that of `--architecture`, or of the checkpoint of `--model`.
 
         Raises:
-            ValueError: the checkpoint cannot be read, or its architecture has not all flags that were given.
+            ValueError: the checkpoint cannot be read, or its architecture lacks a flag that was given.
         """
         if self.model is None:
             return self.architecture

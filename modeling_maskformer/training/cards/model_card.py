@@ -73,7 +73,7 @@ class RunDescription:
 
 
 class FinishedTraining(Protocol):
-    """What a card is made from; a `MaskFormerTrainer` has it all.
+    """What a card is made from; a `MaskFormerTrainer` has all of it.
 
     Attributes:
         args, state, model, train_dataset, eval_dataset: as of `transformers.Trainer`.
