@@ -127,8 +127,8 @@ def open_dataset(
             official files; a COCO JSON file; or a folder with YOLO's data.yaml, or this file.
         task: "semantic", "instance" or "panoptic".
         config_name: configuration of a Hub dataset; for "shapes", the size of the images in pixels (default 128).
-        annotation_format: "class_map", "binary_mask", "channels", "coco_panoptic", "coco_instance" or "yolo"; None
-            looks at the data.
+        annotation_format: "class_map", "colour_map", "binary_mask", "channels", "coco_panoptic", "coco_instance" or
+            "yolo"; None looks at the data.
         image_column: None finds it by its usual names.
         annotation_column: the column of maps or objects; None finds it by its usual names.
         mask_name: for folders of pictures: how the mask of an image is called, as "{stem}_mask.png", where `{stem}` is
@@ -156,7 +156,7 @@ def open_dataset(
         raise DataError(f"Dataset '{dataset}' has no rows.")
     first = next(iter(tables.splits.values()))
     columns = find_columns(first.features, image_column, annotation_column)
-    reader = choose_format(annotation_format or tables.annotation_format, first, columns, task)
+    reader = choose_format(annotation_format or tables.annotation_format, first, columns, task, tables.colours)
     for split, rows in tables.splits.items():
         if rows.features.keys() != first.features.keys():
             raise DataError(

@@ -13,6 +13,7 @@ from .coco_files import find_coco_files, read_coco_tables
 from .errors import DataError
 from .folder_layouts import READ_LAYOUTS, describe_folders, find_paired_folders, is_for_load_dataset, split_folders
 from .inside_dataset import without_outside_files
+from .label_tables import TABLE_FILES, find_label_table
 from .labels import NamedIds, read_named_ids
 from .mask_names import STEM, in_folder_of, match_names, suffix_of_masks
 from .yolo_files import find_yolo_file, read_yolo_tables
@@ -28,6 +29,7 @@ class Tables:
 
     splits: dict[str, Dataset]
     named: NamedIds | None = None
+    colours: dict[int, int] | None = None  # R + 256 G + 65536 B -> class id, where a table tells it
     void_ids: frozenset[int] = frozenset()  # ids of unlabelled pixels, where the dataset is known to have them
     annotation_format: str | None = None  # where files of COCO or YOLO tell it
 
@@ -67,8 +69,13 @@ def open_tables(
     named = next((read_named_ids(path / name) for name in LABEL_FILES if (path / name).is_file()), None)
     folders = find_paired_folders(path) or _folders_of_both(path, mask_name)
     if folders:
-        return _pictures(folders, mask_name, named)
-    if not is_for_load_dataset(path, LABEL_FILES):
+        tables = _pictures(folders, mask_name)
+        table = find_label_table(path)
+        if table is not None:
+            tables.named, tables.colours, tables.void_ids = table.named, table.colours, table.void_ids
+        tables.named = named or tables.named
+        return tables
+    if not is_for_load_dataset(path, (*LABEL_FILES, *TABLE_FILES)):
         raise DataError(
             f"The dataset folder '{dataset}' is not laid out in a way that is read. Its folders are: "
             f"{describe_folders(path)}. What is read: {READ_LAYOUTS}. Masks called otherwise are found with "
@@ -79,13 +86,12 @@ def open_tables(
     return tables
 
 
-def _pictures(folders: dict[str, tuple[Path, Path]], mask_name: str | None, named: NamedIds | None) -> Tables:
+def _pictures(folders: dict[str, tuple[Path, Path]], mask_name: str | None) -> Tables:
     """The tables of splits whose images and masks lie in two folders, or in one twice named."""
-    tables = Tables({}, named)
+    tables = Tables({})
     for split, (images, masks) in folders.items():
         template, tables.splits[split] = pair_files(images, masks, mask_name)
-        known, tables.void_ids = named_ids_of(template)
-        tables.named = named or known
+        tables.named, tables.void_ids = named_ids_of(template)
     return tables
 
 

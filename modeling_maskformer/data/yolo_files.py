@@ -57,9 +57,11 @@ def read_yolo_tables(file: Path) -> tuple[dict[str, Dataset], NamedIds]:
             "are expected."
         )
     content = _read(file)
-    splits = {
-        SPLITS[key]: _table(_images(file, content, key), file.parent) for key in SPLITS if content.get(key)
-    }  # test: (nothing) stands in many files
+    splits = {}
+    for key, split in SPLITS.items():
+        images = _images(file, content, key) if content.get(key) else None
+        if images is not None:
+            splits[split] = _table(images, file.parent)
     if not splits:
         raise DataError(f"'{file}' names no folder of images in train, val or test.")
     return splits, _names(file, content["names"])
@@ -73,12 +75,14 @@ def _names(file: Path, names: Any) -> NamedIds:
     return NamedIds({raw: str(name) for raw, name in names.items()}, dict.fromkeys(names, True))
 
 
-def _images(file: Path, content: dict[str, Any], key: str) -> list[Path]:
-    """The images of a split: those in its folders, or listed in its text files."""
+def _images(file: Path, content: dict[str, Any], key: str) -> list[Path] | None:
+    """The images of a split: those in its folders, or listed in its text files; None of a test split not there."""
     entries = content[key] if isinstance(content[key], list) else [content[key]]
     images: list[Path] = []
     for entry in map(str, entries):
         place = _find(file, content.get("path"), entry)
+        if place is None and key == "test":  # Roboflow names one whether it exports it or not
+            return None
         if place is None:
             raise DataError(
                 f"'{file}' gives '{entry}' as the images of {key}, which is nowhere in '{file.parent}': the file is "

@@ -16,6 +16,7 @@ from modeling_maskformer.data.formats import (
     CocoPanopticFormat,
 )
 from modeling_maskformer.data.formats.id_maps import unique_ids
+from modeling_maskformer.data.formats.run_lengths import decompress
 from modeling_maskformer.data.labels import NamedIds, make_label_set
 
 SIZE = (9, 7)
@@ -264,6 +265,15 @@ def test_coco_instances_of_every_kind_of_mask_may_overlap():
     assert len(segments.ids) == 2  # the second and the third overlap the first, not each other
 
 
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 1.0])
+def test_compressed_run_lengths_are_those_of_the_definition(share):
+    mask = (np.random.default_rng(0).random((150, 300)) < share).astype(np.uint8)
+    flat = np.concatenate(([0], mask.ravel(order="F")))
+    starts = np.flatnonzero(np.diff(flat))  # the first run is of zeros, and may be empty
+    expected = np.diff(np.concatenate(([0], starts, [mask.size])))
+    assert decompress(compressed(mask)["counts"]).tolist() == expected.tolist()
+
+
 def test_an_image_may_hold_no_object():
     for objects in ([], None, "[]"):
         segments = CocoInstanceFormat("objects").read({"objects": objects}, INSTANCE_LABELS, "instance", SIZE)
@@ -286,6 +296,24 @@ def test_a_polygon_of_no_area_is_no_object():
             {"category_id": 3, "segmentation": {"size": [2, 2], "counts": [4]}},
             r"size \[2, 2\] but the image is \[9, 7\]",
         ),
+        (
+            {"category_id": 3, "segmentation": {"size": list(SIZE), "counts": [3, 2]}},
+            r"add up to 5 but the image has 63 pixels \(9 x 7",
+        ),
+        ({"category_id": 3, "segmentation": {"size": list(SIZE), "counts": [3, -1, 61]}}, "a run length of -1"),
+        (
+            {
+                "category_id": 3,
+                "segmentation": {
+                    "size": list(SIZE),
+                    "counts": coco_mask.encode(np.ones((9, 8), np.uint8, order="F"))["counts"],
+                },
+            },
+            "add up to 72 but the image has 63",
+        ),
+        ({"category_id": 3, "segmentation": {"size": list(SIZE), "counts": "0o"}}, "are cut off"),
+        ({"category_id": 3, "segmentation": {"size": list(SIZE), "counts": ""}}, "are cut off"),
+        ({"category_id": 3, "segmentation": {"size": list(SIZE), "counts": "P" * 9 + "0"}}, "no image has pixels for"),
         ({"category_id": 3, "segmentation": [["x"] * 6]}, "neither polygons nor run lengths"),
         ({"category_id": 3, "segmentation": [[1, 1], [4, 1], [4, 5]]}, "written as pairs"),
         ({"category_id": 3, "segmentation": [[[1, 1], [4, 1], [4, 5]]]}, "written as pairs"),

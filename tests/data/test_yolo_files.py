@@ -11,7 +11,11 @@ from modeling_maskformer.data.errors import DataError
 OUTLINES = "0 0.25 0.25 0.75 0.25 0.75 0.75 0.25 0.75\n1 0.5 0 1 0 1 1 0.5 1\n"
 LAYOUTS = {
     "ultralytics": ("images/{0}/{1}.jpg", "labels/{0}/{1}.txt", {"train": "images/train", "val": "images/val"}),
-    "roboflow": ("{0}/images/{1}.jpg", "{0}/labels/{1}.txt", {"train": "../train/images", "val": "../val/images"}),
+    "roboflow": (
+        "{0}/images/{1}.jpg",
+        "{0}/labels/{1}.txt",
+        {"train": "../train/images", "val": "../val/images", "test": "../test/images"},  # which is not there
+    ),
     "with a path": (
         "set/images/{0}/{1}.jpg",
         "set/labels/{0}/{1}.txt",

@@ -5,6 +5,7 @@ from .channels import ChannelsFormat
 from .class_map import ClassMapFormat
 from .coco_instance import CocoInstanceFormat
 from .coco_panoptic import CocoPanopticFormat
+from .colour_map import ColourMapFormat
 from .detect_format import FORMATS, choose_format
 from .yolo import YoloFormat
 
@@ -15,6 +16,7 @@ __all__ = [
     "ClassMapFormat",
     "CocoInstanceFormat",
     "CocoPanopticFormat",
+    "ColourMapFormat",
     "YoloFormat",
     "choose_format",
 ]

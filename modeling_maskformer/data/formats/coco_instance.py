@@ -16,6 +16,7 @@ from ..errors import DataError
 from ..labels import LabelSet
 from .polygons import read_polygons
 from .records import read_integer, read_records
+from .run_lengths import check_counts
 
 CATEGORY_KEYS = ("category_id", "category", "label", "class_id")
 MASK_KEYS = ("segmentation", "segmentations", "mask", "rle", "polygons")
@@ -91,6 +92,7 @@ def run_lengths_of(segmentation: Any, size: tuple[int, int]) -> dict:
     if isinstance(segmentation, Mapping):
         if tuple(segmentation["size"]) != size:
             raise DataError(f"a mask has size {list(segmentation['size'])} but the image is {list(size)} (H, W)")
+        check_counts(segmentation["counts"], size)
         return compressed_run_lengths(segmentation)
     polygons = read_polygons(segmentation)
     if not polygons:

@@ -17,14 +17,21 @@ from .channels import ChannelsFormat, are_colours
 from .class_map import ClassMapFormat
 from .coco_instance import CocoInstanceFormat
 from .coco_panoptic import CocoPanopticFormat
+from .colour_map import ColourMapFormat
 from .id_maps import INTEGER_MODES
 from .yolo import YoloFormat
 
-FORMATS = ("class_map", "binary_mask", "channels", "coco_panoptic", "coco_instance", "yolo")
+FORMATS = ("class_map", "colour_map", "binary_mask", "channels", "coco_panoptic", "coco_instance", "yolo")
+NEEDED_TABLE = (
+    "Colours need a table of classes in the dataset's folder: class_dict.csv (name,r,g,b) or label_colors.txt (r g b "
+    "name)."
+)
 NUM_PEEKED = 8  # pictures looked at to tell class maps from channels
 
 
-def choose_format(name: str | None, rows: Dataset, columns: Columns, task: str) -> AnnotationFormat:
+def choose_format(
+    name: str | None, rows: Dataset, columns: Columns, task: str, colours: dict[int, int] | None = None
+) -> AnnotationFormat:
     """The reader of a table's annotations.
 
     Args:
@@ -32,11 +39,14 @@ def choose_format(name: str | None, rows: Dataset, columns: Columns, task: str) 
         rows: the table.
         columns: its columns.
         task: must be one that the format's annotations can serve.
+        colours: R + 256 G + 65536 B -> class id, where a table of the dataset tells it.
 
     Raises:
         DataError: a column is missing, the pictures fit no format, or the format does not serve the task.
     """
-    name = name or _detect(rows, columns, task)
+    name = name or _detect(rows, columns, task, colours is not None)
+    if name == "colour_map" and colours is None:
+        raise DataError(f"For annotations in the form colour_map no table of colours was found. {NEEDED_TABLE}")
     needed = {"coco_panoptic": ("map", "info"), "coco_instance": ("objects",), "yolo": ("objects",)}.get(
         name, ("map",)
     )
@@ -49,6 +59,7 @@ def choose_format(name: str | None, rows: Dataset, columns: Columns, task: str) 
         )
     reader = {
         "class_map": lambda: ClassMapFormat(columns.map),
+        "colour_map": lambda: ColourMapFormat(columns.map, colours),
         "binary_mask": lambda: BinaryMaskFormat(columns.map),
         "channels": lambda: ChannelsFormat(columns.map),
         "coco_panoptic": lambda: CocoPanopticFormat(columns.map, columns.info),
@@ -63,7 +74,7 @@ def choose_format(name: str | None, rows: Dataset, columns: Columns, task: str) 
     return reader
 
 
-def _detect(rows: Dataset, columns: Columns, task: str) -> str:
+def _detect(rows: Dataset, columns: Columns, task: str, has_colours: bool) -> str:
     if columns.map is not None and columns.info is not None:
         return "coco_panoptic"
     if columns.objects is not None and (columns.map is None or task == "instance"):
@@ -75,30 +86,33 @@ def _detect(rows: Dataset, columns: Columns, task: str) -> str:
         )
     peeked = with_encoded_images(rows.select_columns([columns.map]))
     values = [peeked[index][columns.map] for index in range(min(NUM_PEEKED, len(rows)))]
-    if is_black_and_white(values, columns.map) and is_black_and_white(_all_values(peeked, columns.map), columns.map):
-        return "binary_mask"
-    if isinstance(values[0], (list, np.ndarray)):
-        return "class_map"
+    is_array = isinstance(values[0], (list, np.ndarray))
     try:
-        pictures = [decode_image(value, columns.map) for value in values]
+        pictures = [] if is_array else [decode_image(value, columns.map) for value in values]
     except DataError as error:
         raise DataError(f"While looking at the first annotations: {error}.") from error.__cause__
+    has_rgb = not is_array and all(picture.mode in ("RGB", "RGBA") for picture in pictures)
+    if has_colours and has_rgb:
+        return "colour_map"
+    if is_black_and_white(values, columns.map) and is_black_and_white(_all_values(peeked, columns.map), columns.map):
+        return "binary_mask"
+    if is_array:
+        return "class_map"
     if all(picture.mode in INTEGER_MODES for picture in pictures):
         return "class_map"
-    if all(picture.mode in ("RGB", "RGBA") and picture.getextrema()[2][1] == 0 for picture in pictures):
+    if has_rgb and all(picture.getextrema()[2][1] == 0 for picture in pictures):
         if are_colours(pictures):
             raise DataError(
                 f"The pictures in column '{columns.map}' look like colours without blue, such as VOC's first ones, "
-                "not like class ids in red and instance ids in green, which begin low. Colours have to be translated "
-                "to class ids first. If they are ids, pass --annotation_format channels."
+                f"not like class ids in red and instance ids in green, which begin low. {NEEDED_TABLE} If they are "
+                "ids, pass --annotation_format channels."
             )
         return "channels"
     modes = ", ".join(sorted({picture.mode for picture in pictures}))
     raise DataError(
         f"The pictures in column '{columns.map}' have mode {modes}. Expected are single-channel maps of class ids "
         "(mode L, P or I), masks of 0 and 255, RGB with class ids in red, instance ids in green and nothing in blue, "
-        "or RGB with a segments_info column beside it (COCO panoptic). Colours have to be translated to class ids "
-        "first."
+        f"or RGB with a segments_info column beside it (COCO panoptic). {NEEDED_TABLE}"
     )
 
 

@@ -48,6 +48,7 @@ class DataArguments:
         default=None,
         metadata={
             "help": f"One of {', '.join(FORMATS)}. Default: found by looking. class_map: pixel = class id. "
+            "colour_map: pixel = the class's colour in class_dict.csv or label_colors.txt. "
             "binary_mask: 0 = background, 255 = foreground. "
             "channels: red = class id, green = instance id. coco_*: as COCO's panoptic and instance annotations. "
             "yolo: YOLO's outlines."
