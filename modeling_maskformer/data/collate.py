@@ -51,6 +51,8 @@ class SegmentationDataset(Dataset):
 class TrainingCollator:
     """A batch of views: `pixel_values`, `pixel_mask`, `segment_ids` and `class_labels`, padded and never resized.
 
+    The samples' `names` come with it, which the model does not take.
+
     `pixel_values` (B, 3, H, W) stay uint8, a quarter of what normalised ones would weigh on their way from a worker
     to the device: `PixelNormalization` finishes them there. `pixel_mask` (B, H, W) is boolean.
 
@@ -78,6 +80,7 @@ class TrainingCollator:
             "pixel_mask": pixel_mask,
             "segment_ids": pad_segment_ids([target.ids for target in segments], size),
             "class_labels": [target.class_ids for target in segments],
+            "names": [example["name"] for example in examples],
         }
 
 

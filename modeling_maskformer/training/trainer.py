@@ -22,6 +22,7 @@ from ..evaluation.in_turn import InTurn
 from .arguments.arguments import MaskFormerTrainingArguments
 from .cards.model_card import RunDescription, trained_model_card, write_card
 from .checkpointing import CheckpointingTrainer
+from .divergence import DivergenceWatch
 from .optimizer import parameter_groups, poly_schedule, step_schedule
 from .throughput import Throughput
 
@@ -32,9 +33,10 @@ _INPUTS, _TARGETS = ("pixel_values", "pixel_mask"), ("segment_ids", "class_label
 class MaskFormerTrainer(CheckpointingTrainer):
     """Trains and evaluates a MaskFormer for any of the three tasks: only the evaluator knows which one it is.
 
-    Training batches hold what `model.forward` takes. Evaluation batches hold `pixel_values`, `pixel_mask` and
-    `references`, the list of each image's `Segments` at its original size; with `args.eval_loss` also the targets
-    `segment_ids` and `class_labels`. With `make_predictor` they hold `images` and `references` only.
+    Training batches hold what `model.forward` takes, and may hold the samples' `names`. Evaluation batches hold
+    `pixel_values`, `pixel_mask` and `references`, the list of each image's `Segments` at its original size; with
+    `args.eval_loss` also the targets `segment_ids` and `class_labels`. With `make_predictor` they hold `images` and
+    `references` only.
 
     Args:
         model: the model to train.
@@ -96,6 +98,8 @@ class MaskFormerTrainer(CheckpointingTrainer):
         self._throughput = Throughput()
         self._loss_parts: dict[str, Tensor] = {}  # sums since the last log
         self._num_loss_parts = 0
+        self._watch = DivergenceWatch(Path(args.output_dir), args.process_index, scaled=args.fp16)
+        self._batch: tuple[int, int, dict[str, Any], Sequence[str]] = (-1, 0, {}, ())  # step, number in it, names
 
     # Optimizer and schedule
 
@@ -155,6 +159,9 @@ class MaskFormerTrainer(CheckpointingTrainer):
         return batches, num_items
 
     def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
+        control = self.control
+        if control.should_log or control.should_save or control.should_evaluate or control.should_training_stop:
+            self._watch.check_all()
         with self._throughput.stopped():
             super()._maybe_log_save_evaluate(*args, **kwargs)
 
@@ -168,6 +175,31 @@ class MaskFormerTrainer(CheckpointingTrainer):
 
     # Loss
 
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
+    ) -> Tensor:
+        """Forward and backward of one batch; its loss.
+
+        Raises:
+            FloatingPointError: this loss, or one before it, is not finite; step, batch and samples are named, and the
+                batch is saved.
+        """
+        batch = {name: value for name, value in inputs.items() if name != "names"}
+        step, number = self.state.global_step, self._batch[1] + 1 if self._batch[0] == self.state.global_step else 1
+        self._batch = (step, number, dict(batch), inputs.get("names", ()))
+        try:
+            loss = super().training_step(model, batch, num_items_in_batch)
+        except FloatingPointError as error:
+            self._watch.refuse(str(error), *self._batch)
+        self._watch.add("loss", loss, *self._batch)
+        return loss
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Tensor | float | None = None) -> Tensor | float:
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        if norm is not None:
+            self._watch.add("gradient", torch.as_tensor(norm), *self._batch)
+        return norm
+
     def compute_loss(
         self,
         model: nn.Module,
@@ -175,15 +207,8 @@ class MaskFormerTrainer(CheckpointingTrainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor | tuple[Tensor, Any]:
-        """The model's own loss; its parts are kept, summed, for the next log.
-
-        Raises:
-            FloatingPointError: a matching cost is not finite; step, decoder layer and image are named.
-        """
-        try:
-            outputs = model(**inputs)
-        except FloatingPointError as error:
-            raise FloatingPointError(f"Step {self.state.global_step}: {error}") from error
+        """The model's own loss; its parts are kept, summed, for the next log."""
+        outputs = model(**inputs)
         loss = outputs["loss"]
         if loss is None:
             raise ValueError(f"The model returned no loss for a training batch of {sorted(inputs)}.")

@@ -43,7 +43,8 @@ def test_training_batches_hold_views_padded_with_void(samples, processor):
     )
     dataset = SegmentationDataset(samples, Augmentation(augmentation))
     batch = TrainingCollator(pad_size=(64, 64))([dataset[0], dataset[1]])
-    assert set(batch) == {"pixel_values", "pixel_mask", "segment_ids", "class_labels"}
+    assert set(batch) == {"pixel_values", "pixel_mask", "segment_ids", "class_labels", "names"}
+    assert batch["names"] == ["one", "two"]
     assert batch["pixel_values"].shape == (2, 3, 64, 64) and batch["segment_ids"].shape == (2, 1, 64, 64)
     expected = torch.from_numpy(np.array(samples[0].image)).movedim(-1, 0)
     assert torch.equal(batch["pixel_values"][0, :, :40, :60], expected)

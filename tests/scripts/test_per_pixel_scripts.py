@@ -117,3 +117,14 @@ def test_what_a_baseline_cannot_is_refused(baselines, street, street_objects, tm
     predicted = [*model, "--inputs", street / "val", "--output_dir", tmp_path / "out"]
     for main, argv in ((evaluate.main, evaluated), (predict.main, predicted)):
         assert "--task must be semantic, got panoptic" in refused(main, *argv)
+
+
+@both
+def test_a_run_that_diverges_ends_with_the_error_and_leaves_no_model(street, tmp_path, architecture):
+    data = ["--dataset", street, "--task", "semantic", "--output_dir", tmp_path / "run", "--learning_rate", "1e30"]
+    with pytest.raises(
+        FloatingPointError, match=r"Step \d+: the (loss|gradient) is (nan|inf).* samples: \d, \d; it is"
+    ):
+        run(train.main, *data, "--architecture", architecture, *MODELS[architecture][1], *BRIEF)
+    assert not list((tmp_path / "run").glob("*.json"))
+    assert len(list((tmp_path / "run").glob("diverged_batch_step_*.safetensors"))) == 1

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from transformers import TrainingArguments
 from transformers.trainer_utils import SchedulerType
 
-# what transformers' evaluation loop would read; ours gathers states of metrics, no predictions
+# what transformers' evaluation loop would read, while ours gathers states of metrics, no predictions; and what would
+# hide a loss that is not finite, at which a run ends
 _WITHOUT_EFFECT = (
     "batch_eval_metrics",
     "bf16_full_eval",
@@ -16,6 +17,7 @@ _WITHOUT_EFFECT = (
     "eval_use_gather_object",
     "include_for_metrics",
     "label_smoothing_factor",
+    "logging_nan_inf_filter",
     "prediction_loss_only",
 )
 
@@ -49,6 +51,9 @@ class MaskFormerTrainingArguments(TrainingArguments):
     )
     remove_unused_columns: bool = field(
         default=False, metadata={"help": "Must stay off: the collator reads more than the model."}
+    )
+    logging_nan_inf_filter: bool = field(
+        default=False, metadata={"help": "Must stay off: a run ends at the first loss that is not finite."}
     )
 
     backbone_lr_factor: float = field(
