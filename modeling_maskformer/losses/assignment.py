@@ -68,11 +68,7 @@ def stays_on_device(costs: Tensor) -> bool:
 
 
 def _kernels(costs: Tensor) -> ModuleType | None:
-    return triton_module("assignment_triton", costs, _assign_one_pair)
-
-
-def _assign_one_pair(module: ModuleType, device: torch.device) -> None:
-    module.assign_on_device(torch.zeros(1, 1, 1, 1, device=device), [1])
+    return triton_module("assignment_triton", costs)
 
 
 def assign_on_host(costs: np.ndarray, num_segments: Sequence[int]) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -15,35 +14,25 @@ from transformers.utils import logging
 logger = logging.get_logger(__name__)
 
 
-TryOut = Callable[[ModuleType, torch.device], object]
-
-
-def _call_try_out(module: ModuleType, device: torch.device) -> None:
-    module.try_out(device)
-
-
-def triton_module(name: str, where: Tensor, try_out: TryOut = _call_try_out) -> ModuleType | None:
-    """The module of this package with that name, if its kernels work on this tensor.
+def triton_module(name: str, where: Tensor) -> ModuleType | None:
+    """The module of this package with that name, if its kernels work on this tensor, as its `try_out` finds.
 
     They do not while a graph is captured, nor on tensors of another class (fake ones, or spread over several devices).
-
-    Args:
-        try_out: compiles the module's kernels, or raises what keeps them from it; by default the module's `try_out`.
     """
     if type(where) is not Tensor or not where.is_cuda or torch.compiler.is_compiling():
         return None
-    return _working_module(name, where.device, try_out)
+    return _working_module(name, where.device)
 
 
 @cache
-def _working_module(name: str, device: torch.device, try_out: TryOut) -> ModuleType | None:
+def _working_module(name: str, device: torch.device) -> ModuleType | None:
     """The module, if Triton is there and can compile for this device, which also takes a C compiler."""
     if find_spec("triton") is None or torch.cuda.get_device_capability(device) < (7, 0):
         return None
     try:
         module = import_module(f".{name}", __package__)
         with torch.enable_grad(), torch.autocast("cuda", enabled=False):
-            try_out(module, device)
+            module.try_out(device)
     except Exception as error:
         logger.warning(f"Triton cannot compile {name} here, so it is computed without: {error}")
         return None

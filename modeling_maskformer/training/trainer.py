@@ -293,10 +293,15 @@ class MaskFormerTrainer(CheckpointingTrainer):
         return self._prepare_inputs({name: batch[name] for name in names if name in batch})
 
     def _model_for_evaluation(self) -> nn.Module:
-        """The model in eval mode, on its device and under mixed precision also where no training has prepared it."""
+        """The model in eval mode, on its device and in its precision also where no training has prepared it.
+
+        With `bf16_full_eval` or `fp16_full_eval` its weights are cast, and stay so, unless it is being trained.
+        """
         model = self._wrap_model(self.model, training=False)
         if not self.accelerator._models and model is self.model:
             model = self.accelerator.prepare_model(model, evaluation_mode=True)
+        if not self.is_in_train and (self.args.bf16_full_eval or self.args.fp16_full_eval):
+            model.to(torch.bfloat16 if self.args.bf16_full_eval else torch.float16)
         return model.eval()
 
     def _num_unseen(self, batch_size: int) -> int:

@@ -39,7 +39,7 @@ class StubSegmenter(PreTrainedModel):
         self.post_init()
 
     def forward(self, pixel_values, pixel_mask=None, segment_ids=None, class_labels=None):
-        logits = self.classifier(pixel_values)  # (B, 2, H, W)
+        logits = self.classifier(pixel_values.to(self.dtype))  # (B, 2, H, W)
         loss = loss_dict = None
         if segment_ids is not None:
             target = torch.stack(
@@ -117,6 +117,16 @@ def make_trainer(output_dir, train=8, evaluation=5, callbacks=None, noise=0.0, m
         make_predictor=make_predictor,
         callbacks=callbacks,
     )
+
+
+def test_a_full_evaluation_in_half_precision_casts_the_weights_but_not_while_they_are_trained(tmp_path):
+    trainer = make_trainer(tmp_path, bf16_full_eval=True, num_train_epochs=1, eval_strategy="epoch")
+    trainer.train()
+    assert trainer.model.dtype == torch.float32
+    in_training = trainer.state.log_history[-2]["eval_pixel_accuracy"]
+    metrics = trainer.evaluate()
+    assert trainer.model.dtype == torch.bfloat16
+    assert metrics["eval_pixel_accuracy"] == pytest.approx(in_training, abs=0.1)
 
 
 def test_training_learns_and_evaluation_measures_it(tmp_path):
@@ -331,7 +341,6 @@ def test_images_that_fill_up_the_last_round_of_batches_do_not_count(tmp_path):
         ({"backbone_lr_factor": -1.0}, "backbone_lr_factor must be at least 0"),
         ({"remove_unused_columns": True}, "remove_unused_columns must be False"),
         ({"logging_nan_inf_filter": True}, "logging_nan_inf_filter has no effect"),
-        ({"bf16_full_eval": True, "use_cpu": True}, "bf16_full_eval has no effect"),
     ],
 )
 def test_wrong_arguments_are_named(tmp_path, arguments, message):

@@ -11,8 +11,6 @@ from transformers.trainer_utils import SchedulerType
 # hide a loss that is not finite, at which a run ends
 _WITHOUT_EFFECT = (
     "batch_eval_metrics",
-    "bf16_full_eval",
-    "fp16_full_eval",
     "eval_accumulation_steps",
     "eval_use_gather_object",
     "include_for_metrics",
