@@ -50,6 +50,14 @@ def open_tables(
         DataError: it cannot be found or opened, or names files that are not its own.
     """
     path = Path(dataset).expanduser()
+    if mask_name is not None:  # a mask for each image is asked for, whatever else is there
+        tables = _open_pictures(path, mask_name) if path.is_dir() else None
+        if tables is None:
+            raise DataError(
+                f"mask_name is for a folder with images and a mask for each: in '{dataset}' are no folders of images "
+                f"and masks, and no image has a mask '{mask_name}' beside it."
+            )
+        return tables
     if not path.exists():
         return _load(dataset, config_name)
     coco_files = find_coco_files(path, coco_format)
@@ -66,14 +74,8 @@ def open_tables(
         )
     if not any(path.iterdir()):
         raise DataError(f"The dataset folder '{dataset}' is empty.")
-    named = next((read_named_ids(path / name) for name in LABEL_FILES if (path / name).is_file()), None)
-    folders = find_paired_folders(path) or _folders_of_both(path, mask_name)
-    if folders:
-        tables = _pictures(folders, mask_name)
-        table = find_label_table(path)
-        if table is not None:
-            tables.named, tables.colours, tables.void_ids = table.named, table.colours, table.void_ids
-        tables.named = named or tables.named
+    tables = _open_pictures(path, mask_name)
+    if tables is not None:
         return tables
     if not is_for_load_dataset(path, (*LABEL_FILES, *TABLE_FILES)):
         raise DataError(
@@ -82,17 +84,30 @@ def open_tables(
             "--mask_name."
         )
     tables = _load(str(path), config_name)
-    tables.named = named
+    tables.named = _names_of_file(path)
     return tables
 
 
-def _pictures(folders: dict[str, tuple[Path, Path]], mask_name: str | None) -> Tables:
-    """The tables of splits whose images and masks lie in two folders, or in one twice named."""
+def _open_pictures(path: Path, mask_name: str | None) -> Tables | None:
+    """The tables of a folder of images and masks, and what is told beside them; None where it is none."""
+    folders = find_paired_folders(path)
+    if not folders and (mask_name is not None or next(path.rglob("metadata.*"), None) is None):
+        folders = _folders_of_both(path, mask_name)
+    if not folders:
+        return None
     tables = Tables({})
     for split, (images, masks) in folders.items():
         template, tables.splits[split] = pair_files(images, masks, mask_name)
         tables.named, tables.void_ids = named_ids_of(template)
+    table = find_label_table(path)
+    if table is not None:
+        tables.named, tables.colours, tables.void_ids = table.named, table.colours, table.void_ids
+    tables.named = _names_of_file(path) or tables.named
     return tables
+
+
+def _names_of_file(folder: Path) -> NamedIds | None:
+    return next((read_named_ids(folder / name) for name in LABEL_FILES if (folder / name).is_file()), None)
 
 
 def _load(dataset: str, config_name: str | None) -> Tables:

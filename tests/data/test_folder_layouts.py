@@ -1,5 +1,7 @@
 """Folders of images and masks in the layouts that people have; each is made small in the test."""
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -90,6 +92,34 @@ def test_images_and_masks_may_lie_together(make, folder):
 def test_images_and_masks_together_may_be_told_apart_by_the_mask_name(make):
     root = make([(f"val/{number}.png", f"val/truth-{number}.png") for number in range(3)])
     check_pairs(open_dataset(root, "semantic", mask_name="truth-{stem}.png"), {"val": 3})
+
+
+def test_metadata_is_taken_before_names_of_files(make, tmp_path):
+    root = make([("train/1.png", "train/1_mask.png")])
+    metadata = {"file_name": "1.png", "mask_file_name": "1_mask.png", "image_id": 70}
+    (tmp_path / "train" / "metadata.jsonl").write_text(json.dumps(metadata))
+    assert open_dataset(root, "semantic").splits["train"][0].image_id == 70
+    assert open_dataset(root, "semantic", mask_name="{stem}_mask.png").splits["train"][0].image_id == 0
+
+
+@pytest.mark.parametrize("dataset", ["nobody/no-such-dataset", "folder"])
+def test_a_mask_name_is_refused_where_no_masks_are_found_by_it(make, tmp_path, dataset):
+    make([("train/1.png", "train/one.png")])
+    dataset = str(tmp_path) if dataset == "folder" else dataset
+    with pytest.raises(
+        DataError, match=r"mask_name is for a folder with images .* no image has a mask '\{stem\}_m.png'"
+    ):
+        open_dataset(dataset, "semantic", mask_name="{stem}_m.png")
+
+
+def test_roboflows_masks_and_table_are_read(make, tmp_path):
+    names = [f"{split}/{number}" for split in ("train", "valid") for number in (1, 2)]
+    root = make([(f"{name}.jpg", f"{name}_mask.png") for name in names])
+    for split in ("train", "valid"):
+        (tmp_path / split / "_classes.csv").write_text("Pixel Value, Class\n0, background\n1, crack\n")
+    data = open_dataset(root, "semantic")
+    assert data.labels.names == ("background", "crack")
+    check_pairs(data, {"train": 2, "valid": 2})
 
 
 @pytest.mark.parametrize(
