@@ -96,8 +96,8 @@ class DivergenceWatch:
         file = self._save(step, batch, names)
         raise FloatingPointError(
             f"Step {step}: {reason} Batch {number} of the step, samples: {shown}; it is saved as {file}. The model "
-            "has diverged or these samples are bad: lower the learning rate, clip gradients (max_grad_norm), or look at "
-            "the samples."
+            "has diverged or these samples are bad: lower the learning rate, clip gradients (max_grad_norm), or look "
+            "at the samples."
         )
 
     def _check(self, entry: _Value) -> None:
