@@ -6,7 +6,8 @@
 Written are overlays, and: for semantic segmentation PNG images of class ids; for instance segmentation COCO JSON with
 run-length encoded masks; for panoptic segmentation COCO PNG images and JSON.
 With --tta semantic segmentation is the mean of several scales and mirror images.
-Pictures that cannot be read are left out and named at the end; the exit code is 1 then.
+Pictures that cannot be read, segmented or written are left out and named at the end and, with the cause, in
+failures.json; the exit code is 1 then. Each file appears when it is whole.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 from modeling_maskformer.data.dataset_pictures import dataset_pictures
-from modeling_maskformer.inference.inputs import Picture, find_pictures
+from modeling_maskformer.inference.inputs import MAX_PIXELS, Picture, find_pictures
 from modeling_maskformer.inference.loading import check_task, load_image_processor, load_model, task_of
 from modeling_maskformer.inference.multi_scale import MultiScalePredictor, TtaArguments
 from modeling_maskformer.inference.predict_pictures import predict_pictures
@@ -53,6 +54,9 @@ class PredictionArguments:
         metadata={"help": "Least score of a segment, in [0, 1]. Default: 0.5 for instance, 0.8 for panoptic."},
     )
     overlays: bool = field(default=True, metadata={"help": "Draw pictures with their segments."})
+    max_pixels: int = field(
+        default=MAX_PIXELS, metadata={"help": "Pictures of more pixels are left out: memory grows with them."}
+    )
     overwrite: bool = field(default=False, metadata={"help": "Replace results that are already there."})
     batch_size: int = field(default=1, metadata={"help": "Pictures that go through the model at once."})
     num_threads: int | None = field(
@@ -76,6 +80,8 @@ class PredictionArguments:
             raise ValueError("Pass either --inputs (files and folders) or --dataset.")
         if self.batch_size < 1:
             raise ValueError(f"--batch_size must be at least 1, got {self.batch_size}.")
+        if self.max_pixels < 1:
+            raise ValueError(f"--max_pixels must be at least 1, got {self.max_pixels}.")
         if self.num_threads is not None and self.num_threads < 1:
             raise ValueError(f"--num_threads must be at least 1, got {self.num_threads}.")
         if self.threshold is not None and not 0 <= self.threshold <= 1:
@@ -95,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     speed = segmented / (time.perf_counter() - start)
     print(f"{segmented} of {len(pictures)} pictures segmented ({speed:.2f} a second), results in {writer.folder}.")
     if failures:
-        print("Left out:", *(f"  {name}: {reason}" for name, reason in failures.items()), sep="\n", file=sys.stderr)
+        print("Left out:", *(f"  {failure.name}: {failure.cause}" for failure in failures), sep="\n", file=sys.stderr)
         sys.exit(1)
 
 
@@ -104,10 +110,14 @@ def prepare_prediction(
 ) -> tuple[list[Picture], Predictor | MultiScalePredictor, ResultWriter]:
     """The pictures to read, what predicts them and what writes the results."""
     if arguments.dataset is None:
-        pictures = find_pictures(arguments.inputs)
+        pictures = find_pictures(arguments.inputs, arguments.max_pixels)
     else:
         pictures = dataset_pictures(
-            arguments.dataset, arguments.split, arguments.dataset_config, arguments.image_column
+            arguments.dataset,
+            arguments.split,
+            arguments.dataset_config,
+            arguments.image_column,
+            arguments.max_pixels,
         )
     model = load_model(arguments.model)
     image_processor = load_image_processor(arguments.model)

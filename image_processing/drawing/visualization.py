@@ -1,11 +1,12 @@
 """Results and annotations -> pictures: coloured segments over the image, with contours and names.
 
-PIL only. Colours depend on the class alone (colors.py), so pictures of different images can be compared.
+PIL only. Colours depend on the class alone (colors.py), so pictures of different images can be compared. No side of a
+picture is longer than 4096 pixels, so that memory is bounded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,7 @@ from .label_placement import Box, LabelPlacer
 
 ALPHA = 0.55  # opacity of the colours over the image
 MIN_SIDE = 360  # smaller images are enlarged, so that names are readable
+MAX_SIDE = 4096  # larger ones are drawn smaller, and none is enlarged beyond it
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,8 @@ def draw_semantic(
         id2label: names; without them the numbers are shown.
         alpha: opacity of the colours, in [0, 1].
     """
-    class_map = np.asarray(class_map)
+    image, drawn = _at_most_max_side(image)
+    class_map = drawn(np.asarray(class_map))
     labels = [int(label) for label in np.unique(class_map) if label >= 0 and label != ignore_index]
     segments = [DrawnSegment(class_map == label, label, None, class_color(label)) for label in labels]
     picture = draw_segments(image, segments, id2label, alpha)
@@ -65,13 +68,14 @@ def draw_instances(
             any of its forms (id map, binary maps, RLE).
         id2label, alpha: as for `draw_semantic`.
     """
+    image, drawn = _at_most_max_side(image)
     segments, seen = [], {}
     for place, entry in enumerate(result["segments_info"]):
         label = int(entry["label_id"])
         color = segment_color(label, seen.get(label, 0))
         seen[label] = seen.get(label, 0) + 1
         segments.append(
-            DrawnSegment(_mask_of(result["segmentation"], place, entry["id"]), label, entry["score"], color)
+            DrawnSegment(drawn(_mask_of(result["segmentation"], place, entry["id"])), label, entry["score"], color)
         )
     return draw_segments(image, segments, id2label, alpha)
 
@@ -101,12 +105,13 @@ def draw_annotation(
         class_ids: the S classes.
         id2label, alpha: as for `draw_semantic`.
     """
-    layers = ids[None] if ids.ndim == 2 else ids
+    image, drawn = _at_most_max_side(image)
+    layers = drawn((ids[None] if ids.ndim == 2 else ids).numpy())
     segments, seen = [], {}
     for number, label in enumerate(torch.as_tensor(class_ids).tolist(), start=1):
         color = segment_color(label, seen.get(label, 0))
         seen[label] = seen.get(label, 0) + 1
-        segments.append(DrawnSegment((layers == number).any(0).numpy(), label, None, color))
+        segments.append(DrawnSegment((layers == number).any(0), label, None, color))
     return draw_segments(image, segments, id2label, alpha)
 
 
@@ -118,9 +123,9 @@ def draw_segments(
 ) -> Image.Image:
     """The RGB picture all others are made of: colours, then contours, then names, the largest segment first.
 
-    Images with a side below 360 pixels are enlarged by a whole number.
+    Images with a side below 360 pixels are enlarged by a whole number, as far as the longer side allows.
     """
-    factor = -(-MIN_SIDE // min(image.size))
+    factor = max(1, min(-(-MIN_SIDE // min(image.size)), MAX_SIDE // max(image.size)))
     size = (image.width * factor, image.height * factor)
     canvas = np.asarray(image.convert("RGB").resize(size, Image.Resampling.BICUBIC)).copy()
     segments = sorted(segments, key=lambda segment: -int(segment.mask.sum()))
@@ -133,7 +138,9 @@ def draw_segments(
             )
         masks.append(segment.mask.repeat(factor, 0).repeat(factor, 1))
     for segment, mask in zip(segments, masks, strict=True):
-        canvas[mask] = ((1 - alpha) * canvas[mask] + alpha * np.array(segment.color)).astype(np.uint8)
+        for channel, color in enumerate(segment.color):
+            blended = ((1 - alpha) * np.arange(256) + alpha * color).astype(np.uint8)  # of each value there can be
+            canvas[..., channel][mask] = blended[canvas[..., channel][mask]]
     width = max(1, round(min(size) / 300))
     for segment, mask in zip(segments, masks, strict=True):
         edge = contour(mask, width)
@@ -148,6 +155,25 @@ def draw_segments(
         if box is not None:
             _write(draw, box, text, font, segment.color)
     return picture
+
+
+def _at_most_max_side(image: Image.Image) -> tuple[Image.Image, Callable[[np.ndarray], np.ndarray]]:
+    """The image, made smaller if it is large, and what makes `(..., H, W)` arrays of its size smaller as it is."""
+    height, width = image.height, image.width
+    if max(height, width) <= MAX_SIDE:
+        return image, lambda array: array
+    scale = MAX_SIDE / max(height, width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    rows, columns = np.arange(size[1]) * height // size[1], np.arange(size[0]) * width // size[0]
+
+    def drawn(array: np.ndarray) -> np.ndarray:
+        if array.shape[-2:] != (height, width):
+            raise ValueError(
+                f"A result is {array.shape[-2]}x{array.shape[-1]}, the image {height}x{width} (height x width)."
+            )
+        return array[..., rows[:, None], columns]
+
+    return image.convert("RGB").resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0), drawn
 
 
 def side_by_side(pictures: Sequence[Image.Image], titles: Sequence[str]) -> Image.Image:

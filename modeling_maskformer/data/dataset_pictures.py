@@ -6,22 +6,27 @@ from typing import Any
 
 from datasets import Dataset
 
-from ..inference.inputs import Picture
+from ..inference.inputs import MAX_PIXELS, Picture, check_pixels
 from .columns import find_columns
 from .datasets import GENERATED, open_dataset
 from .errors import DataError
-from .samples import decode_rgb, with_encoded_images
+from .samples import decode_image, decode_rgb, with_encoded_images
 from .tables import open_tables
 
 
 def dataset_pictures(
-    dataset: str, split: str | None = None, config_name: str | None = None, image_column: str | None = None
+    dataset: str,
+    split: str | None = None,
+    config_name: str | None = None,
+    image_column: str | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> list[Picture]:
     """The pictures of one split, named `<split>_<row>`; annotations are not needed and not read.
 
     Args:
         dataset, config_name, image_column: as in `open_dataset`.
         split: None where the dataset has only one.
+        max_pixels: a picture of more cannot be read.
 
     Raises:
         DataError: no such dataset, split or column.
@@ -40,16 +45,18 @@ def dataset_pictures(
     if is_generated:
         samples = splits[split]
         return [Picture(f"{split}_{row:06d}", row, lambda row=row: samples[row].image) for row in range(len(samples))]
-    return _pictures_of_rows(splits[split], split, image_column)
+    return _pictures_of_rows(splits[split], split, image_column, max_pixels)
 
 
-def _pictures_of_rows(rows: Dataset, split: str, image_column: str | None) -> list[Picture]:
+def _pictures_of_rows(rows: Dataset, split: str, image_column: str | None, max_pixels: int) -> list[Picture]:
     columns = find_columns(rows.features, image_column)
     image_ids = range(len(rows)) if columns.image_id is None else rows[columns.image_id]
     encoded = with_encoded_images(rows.select_columns([columns.image]))
 
     def load(row: int) -> Any:
-        return decode_rgb(encoded[row][columns.image], columns.image)
+        image = decode_image(encoded[row][columns.image], columns.image)
+        check_pixels(image, max_pixels)
+        return decode_rgb(image, columns.image)
 
     return [
         Picture(f"{split}_{row:06d}", image_id, lambda row=row: load(row)) for row, image_id in enumerate(image_ids)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
+MAX_PIXELS = 100_000_000  # a prediction of one takes some 50 bytes of memory a pixel
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm")
 
 
@@ -27,8 +28,12 @@ class Picture:
     load: Callable[[], Image.Image]
 
 
-def find_pictures(paths: Sequence[str | Path]) -> list[Picture]:
+def find_pictures(paths: Sequence[str | Path], max_pixels: int = MAX_PIXELS) -> list[Picture]:
     """The pictures of files, and of folders with all folders below, in the order of their paths.
+
+    Args:
+        paths: files and folders.
+        max_pixels: a picture of more cannot be read.
 
     Raises:
         ValueError: a path does not exist, a folder holds no picture, or two pictures have one name.
@@ -50,17 +55,30 @@ def find_pictures(paths: Sequence[str | Path]) -> list[Picture]:
                     f"The results of {files[name]} and {file} would both be called {name}: predict them separately."
                 )
             files[name] = file
-    return [Picture(name, number, partial(read_picture, file)) for number, (name, file) in enumerate(files.items())]
+    return [
+        Picture(name, number, partial(read_picture, file, max_pixels))
+        for number, (name, file) in enumerate(files.items())
+    ]
 
 
-def read_picture(path: Path) -> Image.Image:
+def check_pixels(image: Image.Image, max_pixels: int) -> None:
+    """Raises a ValueError where a picture, which need not be decoded yet, has more pixels than allowed."""
+    if image.width * image.height > max_pixels:
+        raise ValueError(
+            f"it is {image.width} x {image.height} pixels (width x height), expected at most {max_pixels} in all "
+            "(--max_pixels)"
+        )
+
+
+def read_picture(path: Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """The picture in a file as RGB, turned the way its camera was held.
 
     Raises:
-        OSError, ValueError: it cannot be read, or has more than 8 bits per channel.
+        OSError, ValueError: it cannot be read, has more than 8 bits per channel, or more pixels than `max_pixels`.
     """
     try:
         with Image.open(path) as image:
+            check_pixels(image, max_pixels)
             image = ImageOps.exif_transpose(image)
             if image.mode.startswith(("I", "F")):
                 raise ValueError(f"it has more than 8 bits a channel (mode {image.mode}), expected 8-bit grey or RGB")

@@ -11,7 +11,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from .inputs import Picture
-from .writer import ResultWriter
+from .writer import Failure, ResultWriter
 
 
 def predict_pictures(
@@ -20,8 +20,10 @@ def predict_pictures(
     writer: ResultWriter,
     batch_size: int = 1,
     num_threads: int = 1,
-) -> dict[str, str]:
-    """Predicts and writes every picture that can be read; name -> reason of those that cannot.
+) -> list[Failure]:
+    """Predicts and writes every picture it can, and returns those it cannot, whatever the cause.
+
+    What is done is listed also where the run is broken off, as by Ctrl-C.
 
     Results are listed in the order of the pictures, whichever thread is done first. There are never more pictures in
     memory than two batches and two for each thread.
@@ -29,41 +31,63 @@ def predict_pictures(
     Args:
         pictures: what to read.
         predictor: a batch of pictures -> their predictions; called by this thread alone.
-        writer: where results go; it is closed.
+        writer: where results go; it is closed, and gets the failures.
         batch_size: pictures that are predicted at once.
         num_threads: threads that read, and as many that draw and write.
     """
-    failures: dict[str, str] = {}
+    failures: list[Failure] = []
     written: deque[tuple[Picture, Image.Image, Future]] = deque()
 
     def list_written(at_most: int) -> None:
         while len(written) > at_most:
             picture, image, result = written.popleft()
-            writer.add(picture, image, result.result())
+            try:
+                writer.add(picture, image, result.result())
+            except Exception as error:  # a full disk, a picture that cannot be drawn: the others may do
+                failures.append(Failure.of(picture, "writing", error))
 
-    with (
-        tqdm(total=len(pictures), desc="Segmenting", unit="picture") as progress,
-        ThreadPoolExecutor(num_threads, "read") as readers,
-        ThreadPoolExecutor(num_threads, "write") as writers,
-    ):
-        read = _read_ahead(pictures, readers, batch_size + num_threads, failures)
-        for start in range(0, len(pictures), batch_size):
-            batch = [next(read) for _ in pictures[start : start + batch_size]]
-            batch = [(picture, image) for picture, image in batch if image is not None]
-            predictions = predictor([image for _, image in batch]) if batch else []
-            for (picture, image), prediction in zip(batch, predictions, strict=True):
-                written.append((picture, image, writers.submit(writer.write_files, picture, image, prediction)))
-            list_written(at_most=num_threads)
-            progress.update(min(batch_size, len(pictures) - start))
-        list_written(at_most=0)
-    writer.close()
+    try:
+        with (
+            tqdm(total=len(pictures), desc="Segmenting", unit="picture") as progress,
+            ThreadPoolExecutor(num_threads, "read") as readers,
+            ThreadPoolExecutor(num_threads, "write") as writers,
+        ):
+            read = _read_ahead(pictures, readers, batch_size + num_threads, failures)
+            for start in range(0, len(pictures), batch_size):
+                batch = [next(read) for _ in pictures[start : start + batch_size]]
+                batch = [(picture, image) for picture, image in batch if image is not None]
+                for picture, image, prediction in _predict(batch, predictor, failures):
+                    written.append((picture, image, writers.submit(writer.write_files, picture, image, prediction)))
+                list_written(at_most=num_threads)
+                progress.update(min(batch_size, len(pictures) - start))
+            list_written(at_most=0)
+    finally:
+        writer.close(failures)
     return failures
 
 
+def _predict(
+    batch: Sequence[tuple[Picture, Image.Image]],
+    predictor: Callable[[Sequence[Image.Image]], list[Any]],
+    failures: list[Failure],
+) -> list[tuple[Picture, Image.Image, Any]]:
+    """The pictures with their predictions; where a batch fails, each alone, so that only the cause is left out."""
+    if not batch:
+        return []
+    try:
+        predictions = predictor([image for _, image in batch])
+        return [(*pair, prediction) for pair, prediction in zip(batch, predictions, strict=True)]
+    except Exception as error:
+        if len(batch) == 1:
+            failures.append(Failure.of(batch[0][0], "predicting", error))
+            return []
+    return [found for pair in batch for found in _predict([pair], predictor, failures)]
+
+
 def _read_ahead(
-    pictures: Sequence[Picture], readers: ThreadPoolExecutor, ahead: int, failures: dict[str, str]
+    pictures: Sequence[Picture], readers: ThreadPoolExecutor, ahead: int, failures: list[Failure]
 ) -> Iterator[tuple[Picture, Image.Image | None]]:
-    """The pictures with what they show, None where that cannot be read: then `failures` gets the reason."""
+    """The pictures with what they show, None where that cannot be read: then `failures` gets the cause."""
     waiting: deque[tuple[Picture, Future]] = deque()
     upcoming = iter(pictures)
     while True:
@@ -73,7 +97,8 @@ def _read_ahead(
             return
         picture, image = waiting.popleft()
         try:
-            yield picture, image.result()
-        except (OSError, ValueError) as error:
-            failures[picture.name] = str(error)
-            yield picture, None
+            loaded = image.result()
+        except Exception as error:  # decoders fail in many ways
+            failures.append(Failure.of(picture, "reading", error))
+            loaded = None
+        yield picture, loaded

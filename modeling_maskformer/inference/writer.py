@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+import os
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,21 @@ from image_processing.results import coco_instances, save_class_map, save_panopt
 from .inputs import Picture
 from .pictures import draw_prediction
 
+FAILURES = "failures.json"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A picture without a result: its name, whether "reading", "predicting" or "writing" failed, and the cause."""
+
+    name: str
+    step: str
+    cause: str
+
+    @classmethod
+    def of(cls, picture: Picture, step: str, error: Exception) -> Failure:
+        return cls(picture.name, step, str(error) or type(error).__name__)
+
 
 class ResultWriter:
     """Writes the predictions of one task to a folder.
@@ -23,6 +41,9 @@ class ResultWriter:
     - semantic: `class_ids/<name>.png` (the class of each pixel), and `classes.json` (id -> name).
     - instance: `instances.json`, COCO's instance annotations with run-length encoded masks and scores.
     - panoptic: `panoptic/<name>.png` (segment ids as colours) and `panoptic.json`, COCO's panoptic annotations.
+    - `failures.json`, if there are any: the pictures without a result, and why.
+
+    Each file appears under its name when it is whole.
 
     Args:
         folder: made if needed.
@@ -66,14 +87,25 @@ class ResultWriter:
         files = self._files_of(picture.name)
         for file in files:
             file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            return self._write_files(picture, image, prediction, list(files))
+        except BaseException:
+            for file in files:  # no overlay without its result
+                file.unlink(missing_ok=True)
+            raise
+
+    def _write_files(self, picture: Picture, image: Image.Image, prediction: Any, files: list[Path]) -> list[dict]:
         if self.overlays:
             overlay = draw_prediction(self.task, image, prediction, self.id2label)
-            overlay.save(files.pop(0), quality=92)
+            with whole_file(files.pop(0)) as file:
+                overlay.save(file, quality=92)
         if self.task == "semantic":
-            save_class_map(prediction, files[0], len(self.id2label))
+            with whole_file(files[0]) as file:
+                save_class_map(prediction, file, len(self.id2label))
             return []
         if self.task == "panoptic":
-            entry = save_panoptic(prediction, files[0], picture.image_id)
+            with whole_file(files[0]) as file:
+                entry = save_panoptic(prediction, file, picture.image_id)
             entry["file_name"] = files[0].relative_to(self.folder / "panoptic").as_posix()
             return [entry]
         return [
@@ -90,17 +122,35 @@ class ResultWriter:
             number = {"id": len(self._annotations) + 1} if self.task == "instance" else {}
             self._annotations.append(number | entry)
 
-    def close(self) -> None:
-        """Writes the file that tells of all pictures."""
+    def close(self, failures: Sequence[Failure] = ()) -> None:
+        """Writes the file that tells of all pictures, and the one of those that failed."""
         if self.task == "semantic":
             content: dict = self.id2label
         else:
             content = {"images": self._images, "annotations": self._annotations, "categories": self._categories}
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / self.summary).write_text(json.dumps(content) + "\n", encoding="utf-8")
+        self._write_json(self.summary, content)
+        (self.folder / FAILURES).unlink(missing_ok=True)
+        if failures:
+            self._write_json(FAILURES, [asdict(failure) for failure in failures])
+
+    def _write_json(self, name: str, content: Any) -> None:
+        with whole_file(self.folder / name) as file:
+            file.write_text(json.dumps(content) + "\n", encoding="utf-8")
 
     def _files_of(self, name: str) -> list[Path]:
         """The overlay, if any, and then the result's own file, if any."""
         overlay = [self.folder / "overlays" / f"{name}.jpg"] if self.overlays else []
         own = {"semantic": "class_ids", "panoptic": "panoptic"}.get(self.task)
         return overlay + ([self.folder / own / f"{name}.png"] if own else [])
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Where to write a file that is to appear at `path`, whole, at the end of the `with`; nowhere if that fails."""
+    part = path.with_name(f".{path.name}.part{path.suffix}")
+    try:
+        yield part
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)

@@ -171,3 +171,38 @@ def test_pictures_stand_side_by_side_under_their_titles():
     assert (np.asarray(row)[: row.height - 400] < 128).any()  # the titles
     with pytest.raises(ValueError, match="one title for each"):
         side_by_side([gray(40, 50)], [])
+
+
+@pytest.mark.parametrize("size", [(4000, 3), (4000, 20), (2000, 1), (1, 2000), (1, 1), (9000, 40), (70000, 2)])
+def test_a_drawing_is_bounded_whatever_the_shape_of_the_picture(size):
+    width, height = size
+    ids = torch.zeros(height, width, dtype=torch.int32)
+    ids[:, width // 2 :] = 1
+    result = {"segmentation": ids, "segments_info": [{"id": 1, "label_id": 2, "score": 0.9}]}
+    for drawn in (
+        draw_semantic(Image.new("RGB", size), ids, {0: "sky", 1: "tree"}),
+        draw_panoptic(Image.new("RGB", size), result, {2: "car"}),
+        draw_annotation(Image.new("RGB", size), ids, [2], {2: "car"}),
+    ):
+        assert max(drawn.size) <= 4096 and min(drawn.size) >= 1
+        scale = max(drawn.size) / max(size)
+        assert abs(min(drawn.size) - scale * min(size)) <= 0.5 or min(drawn.size) == 1
+
+
+def test_a_large_picture_is_drawn_smaller_at_the_same_places():
+    rng = np.random.default_rng(0)
+    coarse = torch.from_numpy(rng.integers(0, 3, (5, 9)))
+    large = coarse.repeat_interleave(1000, 0).repeat_interleave(1000, 1)  # 5000 x 9000
+    drawn = draw_semantic(Image.new("RGB", (9000, 5000), "white"), large, alpha=1.0)
+    assert drawn.size == (4096, 2276)
+    expected = draw_semantic(Image.new("RGB", (9, 5), "white"), coarse, alpha=1.0)
+    step = expected.width // 9
+    for row in range(5):  # near corners of the squares, where no name is
+        for column in range(9):
+            found = drawn.getpixel((round((column + 0.1) * 4096 / 9), round((row + 0.1) * 2276 / 5)))
+            assert found == expected.getpixel((column * step + step // 8, row * step + step // 8))
+
+
+def test_a_result_of_another_size_is_refused_for_large_pictures_too():
+    with pytest.raises(ValueError, match="A result is 10x10, the image 1x5000"):
+        draw_semantic(Image.new("RGB", (5000, 1)), torch.zeros(10, 10, dtype=torch.int64))

@@ -162,6 +162,22 @@ def test_unreadable_pictures_are_named_and_the_others_done(trained, photos, tmp_
     assert not (tmp_path / "out" / "class_ids" / "broken.png").exists()
 
 
+@pytest.mark.parametrize("task", ["semantic", "instance", "panoptic"])
+def test_pictures_of_any_shape_end_no_run(trained, photos, tmp_path, task):
+    sizes = {"long": (4000, 3), "band": (4000, 20), "line": (2000, 1), "column": (1, 300), "dot": (1, 1)}
+    for name, size in sizes.items():
+        Image.new("RGB", size, (120, 180, 230)).save(photos / f"{name}.png")
+    flags = ["--inputs", photos, "--output_dir", tmp_path / "out", "--use_cpu", "--batch_size", 3]
+    run(predict.main, "--model", trained[task], *flags)
+    assert len(list((tmp_path / "out" / "overlays").rglob("*.jpg"))) == 7
+    assert not (tmp_path / "out" / "failures.json").exists()
+    failing = [*flags, "--overwrite", "--max_pixels", 10_000]
+    with pytest.raises(SystemExit, match="1"):
+        run(predict.main, "--model", trained[task], *failing)
+    failures = json.loads((tmp_path / "out" / "failures.json").read_text())
+    assert [failure["name"] for failure in failures] == ["band", "long"]
+
+
 def test_results_are_not_overwritten_unasked(trained, photos, tmp_path, refused):
     arguments = ["--model", trained["semantic"], "--output_dir", tmp_path / "out", "--use_cpu"]
     run(predict.main, *arguments, "--inputs", photos / "first.png")
