@@ -55,6 +55,13 @@ def test_outlines_become_masks(make, layout):
         assert samples[0].name == "1" and len(samples[1].segments) == 0
 
 
+def test_yaml_of_other_programs_does_not_matter(make):
+    root = make()
+    (root / "deploy.yaml").write_text("a: !tag of its own {{ value }}")
+    (root / "settings.yml").write_text("names: [a]")
+    assert len(open_dataset(str(root), "instance").splits["train"]) == 2
+
+
 def test_without_the_file_it_is_asked_for(make):
     root = make()
     (root / "data.yaml").unlink()
