@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
-from pathlib import PurePosixPath
+from collections.abc import Collection, Iterable, Mapping
 
 from .errors import DataError
 
@@ -34,9 +33,15 @@ def match_names(images: Collection[str], masks: Collection[str]) -> tuple[str, d
     if len(same) == len(images):
         return STEM, same
     templates = {frozenset(same.items()): STEM}  # matches -> what makes them
+    by_folder: dict[str, list[str]] = {}
+    for mask in masks:
+        folder, _, name = mask.rpartition("/")
+        by_folder.setdefault(folder, []).append(name)
     for before, after in (("", ""), _common_affixes(images)):
+        if max(map(len, templates)) == len(images):
+            break
         cores = {image: _core(image, before, after) for image in images}
-        for template in _templates(sorted(cores.values())[:NUM_TRIED], masks):
+        for template in _templates(sorted(cores.values())[:NUM_TRIED], by_folder):
             named = {image: in_folder_of(core, template, core) for image, core in cores.items()}
             found = frozenset((image, mask) for image, mask in named.items() if mask in masks)
             templates.setdefault(found, template)
@@ -54,7 +59,8 @@ def match_names(images: Collection[str], masks: Collection[str]) -> tuple[str, d
 
 def in_folder_of(path: str, template: str, stem: str) -> str:
     """The path beside `path` whose name the template makes of the name of `stem`."""
-    return PurePosixPath(path).with_name(template.replace(STEM, PurePosixPath(stem).name)).as_posix()
+    folder, slash, _ = path.rpartition("/")
+    return folder + slash + template.replace(STEM, _name(stem))
 
 
 def suffix_of_masks(names: Collection[str]) -> str | None:
@@ -66,9 +72,13 @@ def suffix_of_masks(names: Collection[str]) -> str | None:
     return None
 
 
+def _name(path: str) -> str:
+    return path.rpartition("/")[2]
+
+
 def _common_affixes(paths: Iterable[str]) -> tuple[str, str]:
     """What all names begin and end with, but digits, which number them."""
-    names = [PurePosixPath(path).name for path in paths]
+    names = [_name(path) for path in paths]
     before = _common_start(names)
     return before, _common_start([name[len(before) :][::-1] for name in names])[::-1]
 
@@ -80,21 +90,20 @@ def _common_start(names: list[str]) -> str:
 
 
 def _core(path: str, before: str, after: str) -> str:
-    name = PurePosixPath(path).name
+    folder, slash, name = path.rpartition("/")
     core = name[len(before) : len(name) - len(after)]
-    return PurePosixPath(path).with_name(core).as_posix() if core else path
+    return folder + slash + core if core else path
 
 
-def _templates(images: list[str], masks: Collection[str]) -> list[str]:
-    """What the names of masks are where they hold the name of one of the images."""
+def _templates(images: Iterable[str], masks: Mapping[str, list[str]]) -> list[str]:
+    """What the names of masks are, by folder, where they hold the name of one of the images of this folder."""
     found: dict[str, None] = {}
     for image in images:
-        folder, name = PurePosixPath(image).parent, PurePosixPath(image).name
+        folder, _, name = image.rpartition("/")
         whole = re.escape(name)
         whole = rf"(?<!\d){whole}" if name[:1].isdigit() else whole  # 1 is no part of mask_10
         whole = re.compile(rf"{whole}(?!\d)" if name[-1:].isdigit() else whole)
-        for mask in masks:
-            path = PurePosixPath(mask)
-            for match in whole.finditer(path.name) if path.parent == folder else ():
-                found[path.name[: match.start()] + STEM + path.name[match.end() :]] = None
+        for mask in masks.get(folder, ()):
+            for match in whole.finditer(mask) if name in mask else ():
+                found[mask[: match.start()] + STEM + mask[match.end() :]] = None
     return list(found)

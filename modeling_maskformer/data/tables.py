@@ -167,10 +167,14 @@ def pair_files(images: Path, masks: Path, mask_name: str | None = None) -> tuple
     missing = sorted(image_files.keys() - matched.keys())
     if missing:
         name = "of the same stem" if template == STEM else f"called '{template}'"
+        if next(masks.rglob("*.txt"), None) is not None and not mask_files:
+            mend = "It holds text: for YOLO's outlines a data.yaml that names classes and folders is needed."
+        else:
+            mend = f"Masks called otherwise are found with --mask_name, such as '{STEM}_mask.png'."
         raise DataError(
             f"{len(missing)} of {len(image_files)} images in '{images}' have no mask {name} "
             f"({', '.join(MASK_SUFFIXES)}) in '{masks}', among them '{image_files[missing[0]].name}'. "
-            "Masks called otherwise are found with --mask_name, such as '{stem}_mask.png'."
+            f"{mend}"
         )
     stems = sorted(image_files)
     table = {

@@ -24,13 +24,22 @@ def find_yolo_file(path: Path) -> Path | None:
     """The YAML file of a YOLO data set: `path` itself, or the one in this folder; None where there is none."""
     if path.is_file():
         return path if path.suffix.lower() in (".yaml", ".yml") else None
-    files = sorted(file for file in (*path.glob("*.yaml"), *path.glob("*.yml")) if _looks_like_yolo(file))
+    files = sorted(file for file in (*path.glob("*.yaml"), *path.glob("*.yml")) if _is_yolo_among_others(file))
     if len(files) > 1:
         raise DataError(
             f"In '{path}' both '{files[0].name}' and '{files[1].name}' describe a YOLO data set: give the path of the "
             "one to use as the dataset."
         )
     return files[0] if files else None
+
+
+def _is_yolo_among_others(file: Path) -> bool:
+    try:
+        return _looks_like_yolo(file)
+    except DataError:
+        if file.stem == "data":
+            raise
+        return False  # YAML of another program, perhaps with tags of its own
 
 
 def _looks_like_yolo(file: Path) -> bool:

@@ -55,6 +55,20 @@ def test_outlines_become_masks(make, layout):
         assert samples[0].name == "1" and len(samples[1].segments) == 0
 
 
+def test_yaml_of_other_programs_does_not_matter(make):
+    root = make()
+    (root / "deploy.yaml").write_text("a: !tag of its own {{ value }}")
+    (root / "settings.yml").write_text("names: [a]")
+    assert len(open_dataset(str(root), "instance").splits["train"]) == 2
+
+
+def test_without_the_file_it_is_asked_for(make):
+    root = make()
+    (root / "data.yaml").unlink()
+    with pytest.raises(DataError, match=r"labels/train', .* for YOLO's outlines a data.yaml .* is needed"):
+        open_dataset(str(root), "instance")
+
+
 def test_the_file_itself_is_a_dataset_and_names_may_be_by_number(make):
     file = make(names={0: "cat", 1: "dog"}, file="pets.yaml") / "pets.yaml"
     assert open_dataset(str(file), "instance").labels.names == ("cat", "dog")
