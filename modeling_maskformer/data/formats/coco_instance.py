@@ -16,7 +16,7 @@ from ..errors import DataError
 from ..labels import LabelSet
 from .polygons import read_polygons
 from .records import read_integer, read_records
-from .run_lengths import check_counts
+from .run_length_checks import check_counts
 
 CATEGORY_KEYS = ("category_id", "category", "label", "class_id")
 MASK_KEYS = ("segmentation", "segmentations", "mask", "rle", "polygons")
