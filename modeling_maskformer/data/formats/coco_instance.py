@@ -13,6 +13,7 @@ from pycocotools import mask as coco_mask
 from ...targets import Segments, smallest_id_dtype
 from ..errors import DataError
 from ..labels import LabelSet
+from .mask_checks import check_counts, check_polygon
 from .records import read_integer, read_records
 
 CATEGORY_KEYS = ("category_id", "category", "label", "class_id")
@@ -89,6 +90,7 @@ def compressed_run_lengths(segmentation: Any, size: tuple[int, int]) -> dict:
     if isinstance(segmentation, Mapping):
         if tuple(segmentation["size"]) != size:
             raise DataError(f"a mask has size {list(segmentation['size'])} but the image is {[height, width]} (H, W)")
+        check_counts(segmentation["counts"], size)
         if isinstance(segmentation["counts"], (str, bytes)):
             return {"size": [height, width], "counts": segmentation["counts"]}
         return coco_mask.frPyObjects({"size": [height, width], "counts": list(segmentation["counts"])}, height, width)
@@ -96,6 +98,8 @@ def compressed_run_lengths(segmentation: Any, size: tuple[int, int]) -> dict:
         segmentation if len(segmentation) and isinstance(segmentation[0], (list, np.ndarray)) else [segmentation]
     )
     polygons = [list(polygon) for polygon in polygons if len(polygon) >= 6]  # fewer than 3 points enclose nothing
+    for polygon in polygons:
+        check_polygon(polygon)
     if not polygons:
         return coco_mask.encode(np.zeros(size, dtype=np.uint8, order="F"))
     return coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
