@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers.image_processing_outputs import SemanticSegmentationPostProcessorOutput
@@ -110,6 +111,7 @@ class PostProcessingMixin(SemanticPostProcessingMixin):
         _check_forms(return_coco_annotation, return_binary_maps)
         _check_queries(outputs)
         options = {"threshold": threshold, "mask_threshold": mask_threshold}
+        _check_thresholds(**options)
         groups = _groups_of(outputs, target_sizes)
         found = _in_order((group, instance_segmentations(*group.inputs, **options)) for group in groups)
         if return_binary_maps:
@@ -152,6 +154,11 @@ class PostProcessingMixin(SemanticPostProcessingMixin):
         """
         _check_forms(return_coco_annotation, return_binary_maps)
         _check_queries(outputs)
+        _check_thresholds(
+            threshold=threshold,
+            mask_threshold=mask_threshold,
+            overlap_mask_area_threshold=overlap_mask_area_threshold,
+        )
         if label_ids_to_fuse is None:
             label_ids_to_fuse = self.label_ids_to_fuse or ()
         groups = _groups_of(outputs, target_sizes)
@@ -251,10 +258,22 @@ def _sizes(sizes: Sequence[tuple[int, int]] | Tensor | None, name: str, count: i
 
 
 def _as_size(size: Any, name: str) -> tuple[int, int]:
-    values = [int(value) for value in size]
-    if len(values) != 2 or min(values) < 1:
-        raise ValueError(f"`{name}` must be a (height, width) of at least 1x1, got {tuple(values)}.")
-    return values[0], values[1]
+    values = size.tolist() if isinstance(size, (Tensor, np.ndarray)) else size
+    try:
+        height, width = values
+        whole = int(height), int(width)
+        is_size = whole == (height, width) and min(whole) >= 1
+    except (TypeError, ValueError, OverflowError):  # no two numbers, or NaN and infinity among them
+        is_size = False
+    if not is_size:
+        raise ValueError(f"`{name}` must be a (height, width) of whole numbers, at least 1x1, got {size!r}.")
+    return whole
+
+
+def _check_thresholds(**thresholds: float) -> None:
+    for name, value in thresholds.items():
+        if not 0 <= value <= 1:  # nor NaN
+            raise ValueError(f"`{name}` must lie in [0, 1], got {value}.")
 
 
 def _in_order(results: Iterable[tuple[_Group, Iterable[Any]]]) -> list[Any]:

@@ -58,6 +58,9 @@ def run_at_any_size(
         size_divisor: zeros are added at the bottom and right up to multiples of this.
         keep_together: run the batch as one, padded to its largest image, as in training. So it is in a captured graph
             too, which cannot depend on what is in a mask.
+
+    Raises:
+        ValueError: a mask has no pixel of the image, where masks are looked at: not of batches kept together.
     """
     size = pixel_values.shape[-2:]
     image_sizes = image_sizes_of(pixel_values, pixel_mask)
@@ -78,6 +81,8 @@ def _run_by_size(
     """The output for pixels `(B, 3, H, W)`, images of each padded size apart, in the order of the batch."""
     groups: dict[tuple[int, ...], list[int]] = {}
     for image, lengths in enumerate(image_sizes.tolist()):
+        if min(lengths) < 1:
+            raise ValueError(f"pixel_mask[{image}] is 0 everywhere: at least one pixel of each image must be 1.")
         groups.setdefault(tuple(_round_up(length, size_divisor) for length in lengths), []).append(image)
     if list(groups) == [tuple(pixels.shape[-2:])]:
         return _merge([forward(pixels)], size)

@@ -154,6 +154,9 @@ class MaskFormerConfig(TransformersMaskFormerConfig):
         if num_queries is not None:
             self.decoder_config.num_queries = num_queries
         check_pixel_level(self)
+        for name in ("num_queries", "decoder_layers"):
+            if getattr(self.decoder_config, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self.decoder_config, name)}.")
         if self.mask_loss not in MASK_LOSSES:
             raise ValueError(f"mask_loss must be one of {', '.join(MASK_LOSSES)}, got {self.mask_loss!r}.")
         if self.non_finite_cost not in NON_FINITE_COSTS:

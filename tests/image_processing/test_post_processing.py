@@ -205,6 +205,10 @@ def test_the_saved_stuff_classes_are_used_unless_others_are_given(tmp_path):
         ([(8, 8)] * 2, "`target_sizes` has 2 entries for 3 images: image 2 has none"),
         ([(8, 8)] * 4, "`target_sizes` has 4 entries for 3 images: there is no image 3"),
         ([(8, 8), (8, 0), (8, 8)], r"`target_sizes\[1\]` must be .* got \(8, 0\)"),
+        ([(8, 8), (8, 8.5), (8, 8)], r"`target_sizes\[1\]` must be .* whole numbers.* got \(8, 8.5\)"),
+        ([(8, 8), (8, float("nan")), (8, 8)], r"`target_sizes\[1\]` must be .* whole numbers.* got \(8, nan\)"),
+        ([(8, 8), (float("inf"), 8), (8, 8)], r"`target_sizes\[1\]` must be .* whole numbers.* got \(inf, 8\)"),
+        ([8, 8, 8], r"`target_sizes\[0\]` must be .* got 8"),
         ([(8, 8), (8, 8), (8, 8, 3)], r"`target_sizes\[2\]` must be .* got \(8, 8, 3\)"),
     ],
 )
@@ -217,3 +221,13 @@ def test_wrong_target_sizes_are_named(processor, method, sizes, message):
 def test_two_forms_at_once_are_refused(processor, method):
     with pytest.raises(ValueError, match="exclude each other"):
         getattr(processor, method)(outputs_of([nothing()]), return_binary_maps=True, return_coco_annotation=True)
+
+
+@pytest.mark.parametrize("value", [float("nan"), -0.1, 1.1, float("inf")])
+def test_thresholds_outside_0_to_1_are_named(processor, value):
+    outputs = outputs_of(three_images())
+    names = ["threshold", "mask_threshold", "overlap_mask_area_threshold"]
+    for method, taken in (("instance", names[:2]), ("panoptic", names)):
+        for name in taken:
+            with pytest.raises(ValueError, match=rf"`{name}` must lie in \[0, 1\], got {value}"):
+                getattr(processor, f"post_process_{method}_segmentation")(outputs, **{name: value})

@@ -83,3 +83,10 @@ def test_the_loss_of_mixed_sizes_ignores_the_void_padding():
     )
     # enlarging mixes the zeros of the padding into one column of pixels
     assert alone.loss.item() == pytest.approx(padded.loss.item(), rel=0.02)
+
+
+def test_a_mask_without_a_pixel_of_its_image_is_named():
+    batch = _batch([torch.randn(3, 64, 64) for _ in range(3)])
+    batch["pixel_mask"][1] = 0
+    with pytest.raises(ValueError, match=r"pixel_mask\[1\] is 0 everywhere: at least one pixel"):
+        tiny_model().eval()(**batch)

@@ -57,6 +57,12 @@ def test_the_number_of_queries_may_stand_at_the_top():
     assert MaskFormerConfig.from_dict(config.to_dict()).decoder_config.num_queries == 7
 
 
+@pytest.mark.parametrize("name", ["num_queries", "decoder_layers"])
+def test_a_decoder_without_queries_or_layers_is_refused(name):
+    with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
+        MaskFormerConfig(decoder_config={"model_type": "detr", name: 0})
+
+
 def test_the_package_offers_trainer_and_image_processor_and_stays_light():
     for name in modeling_maskformer.__all__:
         assert getattr(modeling_maskformer, name).__name__ == name

@@ -14,9 +14,9 @@ from ...run_lengths import compressed_run_lengths
 from ...targets import Segments, smallest_id_dtype
 from ..errors import DataError
 from ..labels import LabelSet
+from .mask_checks import check_counts, check_polygon
 from .polygons import read_polygons
 from .records import read_integer, read_records
-from .run_length_checks import check_counts
 
 CATEGORY_KEYS = ("category_id", "category", "label", "class_id")
 MASK_KEYS = ("segmentation", "segmentations", "mask", "rle", "polygons")
@@ -95,6 +95,8 @@ def run_lengths_of(segmentation: Any, size: tuple[int, int]) -> dict:
         check_counts(segmentation["counts"], size)
         return compressed_run_lengths(segmentation)
     polygons = read_polygons(segmentation)
+    for polygon in polygons:
+        check_polygon(polygon)
     if not polygons:
         return coco_mask.encode(np.zeros(size, dtype=np.uint8, order="F"))
     return coco_mask.merge(coco_mask.frPyObjects(polygons, *size))
