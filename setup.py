@@ -33,6 +33,6 @@ setup(
     ],
     extras_require={
         "benchmark": ["matplotlib>=3.8"],
-        "test": ["pytest>=8", "ruff>=0.9", "matplotlib>=3.8"],
+        "test": ["pytest>=8", "ruff>=0.9", "matplotlib>=3.8", "peft>=0.17", "markdown-it-py>=3"],
     },
 )
