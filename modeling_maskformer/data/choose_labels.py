@@ -21,8 +21,8 @@ from .columns import Columns, class_names
 from .errors import DataError
 from .formats.binary_mask import BinaryMaskFormat
 from .labels import LabelSet, NamedIds, make_label_set, read_named_ids, summarize
+from .layouts.tables import Tables
 from .samples import AnnotationFormat, file_stem, with_encoded_images
-from .tables import Tables
 
 logger = logging.get_logger(__name__)
 

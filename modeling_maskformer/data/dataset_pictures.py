@@ -10,8 +10,8 @@ from ..inference.inputs import MAX_PIXELS, Picture, check_pixels
 from .columns import find_columns
 from .datasets import GENERATED, open_dataset
 from .errors import DataError
+from .layouts.tables import open_tables
 from .samples import decode_image, decode_rgb, with_encoded_images
-from .tables import open_tables
 
 
 def dataset_pictures(

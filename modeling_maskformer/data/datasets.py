@@ -15,9 +15,9 @@ from .columns import describe, find_columns
 from .errors import DataError
 from .formats import FORMATS, choose_format
 from .labels import LabelSet
+from .layouts.tables import open_tables
 from .samples import RowSamples, SampleSource
 from .shapes import ShapesDataset
-from .tables import open_tables
 
 GENERATED = "shapes"
 NUM_GENERATED = {"train": 2000, "validation": 200}

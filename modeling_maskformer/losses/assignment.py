@@ -11,8 +11,8 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from .kernels.triton_modules import triton_module
 from .targets import to_device
-from .triton_modules import triton_module
 
 LARGEST_SIDE = 512  # queries or segments, of which the kernel keeps vectors in registers
 
@@ -68,7 +68,7 @@ def stays_on_device(costs: Tensor) -> bool:
 
 
 def _kernels(costs: Tensor) -> ModuleType | None:
-    return triton_module("assignment_triton", costs)
+    return triton_module("assignment", costs)
 
 
 def assign_on_host(costs: np.ndarray, num_segments: Sequence[int]) -> np.ndarray:

@@ -20,8 +20,8 @@ from ..fast_on_cpu import use_cpu_path
 from ..targets import void_value
 from .enlargement import Enlargement, enlarge, is_at_stride
 from .focal_dice import block_terms, dice_loss, focal_loss
+from .kernels.triton_modules import triton_module
 from .scratch import Scratch, block_size
-from .triton_modules import triton_module
 
 NOWHERE = -1e4  # a logit that adds nothing to any loss where there is no target
 PIXELS_AT_ONCE = 1 << 24  # of the plain form, which needs some 50 bytes for each
@@ -80,7 +80,7 @@ def plain_pair_sums(
 
 def triton_kernels(mask_logits: Tensor, size: tuple[int, int]):
     """The module of kernels that can do the same on this device for logits of this size, or None."""
-    return triton_module("dense_triton", mask_logits) if is_at_stride(tuple(mask_logits.shape[1:]), size) else None
+    return triton_module("dense", mask_logits) if is_at_stride(tuple(mask_logits.shape[1:]), size) else None
 
 
 class _BlockedLosses(torch.autograd.Function):

@@ -15,9 +15,9 @@ from transformers.utils import logging
 from ..fast_on_cpu import use_cpu_path
 from .assignment import Matches, assign, stays_on_device
 from .focal_dice import FOCAL_ALPHA, sigmoid_and_softplus
+from .kernels.triton_modules import triton_module
 from .scratch import Scratch, block_size
 from .targets import TargetMaps, Targets
-from .triton_modules import triton_module
 
 logger = logging.get_logger(__name__)
 
@@ -35,7 +35,7 @@ def mask_costs(mask_logits: Sequence[Tensor], maps: TargetMaps) -> tuple[Tensor,
     maps = maps.nearest(tuple(mask_logits[0].shape[-2:]))
     if use_cpu_path(mask_logits[0]):
         return _mask_costs_on_cpu(mask_logits, maps)
-    kernels = triton_module("matching_triton", mask_logits[0])
+    kernels = triton_module("matching", mask_logits[0])
     if kernels:
         return kernels.mask_costs(mask_logits, maps)
     masks, valid = maps.masks().flatten(2).float(), (~maps.void).flatten(1).float()  # (B, S, P), (B, P)

@@ -12,9 +12,9 @@ from ..fast_on_cpu import use_cpu_path
 from ..targets import VOID
 from .dense import NOWHERE
 from .focal_dice import BlockTerms, block_terms, dice_loss, focal_loss
+from .kernels.triton_modules import triton_module
 from .point_sampling import BilinearPoints, Candidates, draw_candidates, sample
 from .scratch import Scratch, block_size
-from .triton_modules import triton_module
 
 CANDIDATES_AT_ONCE = 1 << 26  # of the plain form, which needs some 20 bytes for each
 MASKS_IN_CACHE = 4  # blocks of candidates that a CPU works on at once, since most steps look at few of them
@@ -48,7 +48,7 @@ def point_losses(
         candidates = draw_candidates(ids, void, small, num_points, oversample_ratio, importance_sample_ratio)
         if use_cpu_path(mask_logits):
             return _BlockedLosses.apply(mask_logits, images, segments, layers, candidates)
-        kernels = triton_module("points_triton", mask_logits)
+        kernels = triton_module("points", mask_logits)
         if kernels:
             candidates_by_cell = kernels.sort_candidates(candidates, small)
             focal, *sums = kernels.pair_sums(mask_logits, images, segments, layers, candidates_by_cell).unbind(1)

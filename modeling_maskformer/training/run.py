@@ -11,11 +11,11 @@ from transformers import set_seed
 from transformers.image_processing_utils import BaseImageProcessor
 
 from ..architectures import ARCHITECTURES
-from ..data.augmentation import Augmentation
 from ..data.check_samples import check_classes, check_dataset
-from ..data.collate import EvaluationCollator, SegmentationDataset, TrainingCollator
 from ..data.held_out import HeldOut
 from ..data.labels import LabelSet
+from ..data.views.augmentation import Augmentation
+from ..data.views.collate import EvaluationCollator, SegmentationDataset, TrainingCollator
 from ..evaluation.evaluator import Evaluator
 from ..evaluation.results import results_table, write_results
 from ..inference.loading import check_task, load_image_processor

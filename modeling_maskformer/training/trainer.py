@@ -15,8 +15,8 @@ from transformers import PreTrainedModel, TrainerCallback
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.trainer_utils import EvalLoopOutput, SchedulerType
 
-from ..data.collate import PixelNormalization, SegmentationDataset
-from ..data.view_sampler import ViewSampler
+from ..data.views.collate import PixelNormalization, SegmentationDataset
+from ..data.views.view_sampler import ViewSampler
 from ..evaluation.evaluator import Evaluator
 from ..evaluation.in_turn import InTurn
 from .arguments.arguments import MaskFormerTrainingArguments

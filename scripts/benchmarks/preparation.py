@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 from transformers.models.maskformer.image_processing_maskformer import MaskFormerImageProcessor as TheirProcessor
 
-from modeling_maskformer.data.augmentation import Augmentation, AugmentationConfig
-from modeling_maskformer.data.collate import SegmentationDataset, TrainingCollator
 from modeling_maskformer.data.samples import Sample
+from modeling_maskformer.data.views.augmentation import Augmentation, AugmentationConfig
+from modeling_maskformer.data.views.collate import SegmentationDataset, TrainingCollator
 from modeling_maskformer.targets import Segments
 
 from .measuring import summary, time_in_turn

@@ -16,9 +16,9 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from image_processing import MaskFormerImageProcessor
-from modeling_maskformer.data.augmentation import Augmentation, AugmentationConfig
-from modeling_maskformer.data.collate import PixelNormalization, SegmentationDataset, TrainingCollator
 from modeling_maskformer.data.datasets import open_dataset
+from modeling_maskformer.data.views.augmentation import Augmentation, AugmentationConfig
+from modeling_maskformer.data.views.collate import PixelNormalization, SegmentationDataset, TrainingCollator
 
 from .measuring import machine, peak_memory, summary, time_in_turn
 from .plot import Chart, save_charts

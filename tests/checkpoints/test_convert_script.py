@@ -13,7 +13,7 @@ from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation, A
 
 from image_processing import MaskFormerImageProcessor, PerPixelImageProcessor
 from modeling_maskformer import MaskFormerForInstanceSegmentation
-from scripts.convert_checkpoint import main
+from modeling_maskformer.commands.convert import main
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SMALL = {"num_queries": 7, "channels": 64, "mask_channels": 32, "hidden": 48, "decoder_layers": 2}
@@ -112,7 +112,7 @@ def test_what_cannot_be_converted_is_said_and_nothing_is_written(tmp_path, monke
     monkeypatch.chdir(tmp_path)
     Path("two.json").write_text('["a", "b"]')
     checkpoint, _ = write_original(tmp_path, **fields)
-    with pytest.raises(ValueError, match=reason):
+    with pytest.raises(SystemExit, match=reason):
         main([str(checkpoint), str(tmp_path / "out"), *arguments])
     assert not (tmp_path / "out").exists()
 
@@ -122,7 +122,7 @@ def test_a_folder_that_holds_something_is_left_alone(tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     (out / "config.json").write_text("{}")
-    with pytest.raises(ValueError, match="not an empty folder"):
+    with pytest.raises(SystemExit, match="not an empty folder"):
         main([str(checkpoint), str(out)])
     assert [path.name for path in out.iterdir()] == ["config.json"]
 

@@ -14,7 +14,8 @@ from modeling_maskformer.checkpoints import (
     find_preset,
     infer_architecture,
 )
-from scripts import convert_checkpoint, make_model_cards
+from modeling_maskformer.commands import convert
+from scripts import make_model_cards
 from scripts.make_model_cards import FOLDER, make_cards, outdated_cards, read_zoo
 
 ZOO = read_zoo()
@@ -130,7 +131,7 @@ def test_iterations_and_batches_are_those_in_the_names_of_the_configurations():
 def test_the_conversion_command_is_one_the_script_takes(tmp_path):
     text = (FOLDER / "maskformer-swin-tiny-ade20k.md").read_text()
     command = shlex.split(next(line for line in text.splitlines() if "convert_checkpoint.py" in line))
-    arguments = convert_checkpoint.parse_arguments(command[2:])
+    arguments = convert.parse_arguments(command[2:])
     assert (str(arguments.checkpoint), str(arguments.output)) == (
         "model_final_8657a5.pkl",
         "maskformer-swin-tiny-ade20k",
@@ -138,9 +139,9 @@ def test_the_conversion_command_is_one_the_script_takes(tmp_path):
 
 
 def test_evaluation_commands_have_only_flags_that_the_script_has():
+    from modeling_maskformer.commands.evaluate import EvaluationArguments
     from modeling_maskformer.training.arguments.argument_parser import ScriptArgumentParser
     from modeling_maskformer.training.arguments.data_arguments import DataArguments
-    from scripts.evaluate import EvaluationArguments
 
     parser = ScriptArgumentParser((EvaluationArguments, DataArguments))
     for name, model in ZOO["models"].items():

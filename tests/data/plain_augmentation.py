@@ -5,8 +5,8 @@ from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
-from modeling_maskformer.data.augmentation import Augmentation
 from modeling_maskformer.data.samples import Sample
+from modeling_maskformer.data.views.augmentation import Augmentation
 
 
 def plain_view(augmentation: Augmentation, sample: Sample, seed: int) -> tuple[Tensor, Tensor]:

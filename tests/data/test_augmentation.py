@@ -11,9 +11,9 @@ from PIL import Image
 from plain_augmentation import plain_view
 from torchvision.transforms.v2 import functional as tvF
 
-from modeling_maskformer.data.augmentation import Augmentation, AugmentationConfig
-from modeling_maskformer.data.color_jitter import ColorJitter, apply_color_matrix, change_of_chroma
 from modeling_maskformer.data.samples import Sample
+from modeling_maskformer.data.views.augmentation import Augmentation, AugmentationConfig
+from modeling_maskformer.data.views.color_jitter import ColorJitter, apply_color_matrix, change_of_chroma
 from modeling_maskformer.targets import Segments
 
 COLOURS = torch.tensor([[10, 20, 30], [250, 0, 0], [0, 250, 0], [0, 0, 250], [200, 200, 0]], dtype=torch.uint8)

@@ -7,15 +7,15 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from image_processing import MaskFormerImageProcessor
-from modeling_maskformer.data.augmentation import Augmentation, AugmentationConfig
-from modeling_maskformer.data.collate import (
+from modeling_maskformer.data.samples import Sample
+from modeling_maskformer.data.views.augmentation import Augmentation, AugmentationConfig
+from modeling_maskformer.data.views.collate import (
     EvaluationCollator,
     PixelNormalization,
     SegmentationDataset,
     TrainingCollator,
 )
-from modeling_maskformer.data.samples import Sample
-from modeling_maskformer.data.view_sampler import ViewSampler
+from modeling_maskformer.data.views.view_sampler import ViewSampler
 from modeling_maskformer.targets import Segments, segments_from_masks
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from modeling_maskformer.data.datasets import open_dataset
 from modeling_maskformer.data.errors import DataError
-from modeling_maskformer.data.mask_names import match_names
+from modeling_maskformer.data.layouts.mask_names import match_names
 
 
 @pytest.fixture

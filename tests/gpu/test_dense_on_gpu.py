@@ -127,7 +127,7 @@ def test_no_pair_costs_nothing(way):
 
 
 def test_many_pairs_go_in_several_launches(monkeypatch):
-    kernels = pytest.importorskip("modeling_maskformer.losses.dense_triton", exc_type=ImportError)
+    kernels = pytest.importorskip("modeling_maskformer.losses.kernels.dense", exc_type=ImportError)
     case = make_case((33, 41), (130, 161), num_pairs=50)
     whole = losses_and_gradient(case, "cuda")
     monkeypatch.setattr(kernels, "CELLS_AT_ONCE", 7 * 33 * 41)

@@ -8,10 +8,10 @@ from id_maps import target_maps
 from scipy.optimize import linear_sum_assignment
 
 from modeling_maskformer.losses import matching, points
+from modeling_maskformer.losses.kernels.triton_modules import triton_module
 from modeling_maskformer.losses.matching import mask_costs
 from modeling_maskformer.losses.points import point_losses
 from modeling_maskformer.losses.targets import TargetMaps
-from modeling_maskformer.losses.triton_modules import triton_module
 
 pytestmark = [
     pytest.mark.gpu,
@@ -151,7 +151,7 @@ def test_no_pair_costs_nothing(way):
 
 def test_triton_is_used_where_it_is_installed():
     pytest.importorskip("triton")
-    for name in ("points_triton", "matching_triton", "dense_triton"):
+    for name in ("points", "matching", "dense"):
         assert triton_module(name, torch.zeros(1, device="cuda")) is not None
 
 

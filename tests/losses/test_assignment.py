@@ -13,7 +13,7 @@ if importlib.util.find_spec("triton") is None:
 if torch.cuda.is_available():
     pytest.skip("beside a GPU, Triton's kernels are compiled: see tests/gpu", allow_module_level=True)
 
-from modeling_maskformer.losses.assignment_triton import assign_on_device
+from modeling_maskformer.losses.kernels.assignment import assign_on_device
 
 LARGEST = torch.finfo(torch.float32).max
 

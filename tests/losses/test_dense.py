@@ -36,7 +36,7 @@ def way(request, monkeypatch):
 @pytest.fixture
 def interpreted(monkeypatch, interpreted_triton):
     """Kernels of the smallest sizes, so that small cases have several programs."""
-    from modeling_maskformer.losses import dense_triton
+    from modeling_maskformer.losses.kernels import dense as dense_triton
 
     for name, value in {"SQUARES": 8, "STEPS": 1, "STRIP": 2}.items():
         monkeypatch.setattr(dense_triton, name, value)

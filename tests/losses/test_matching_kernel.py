@@ -14,7 +14,7 @@ LAYERS, Q, H, W = 2, 18, 9, 7
 @pytest.fixture
 def kernels(monkeypatch, interpreted_triton):
     """Kernels of the smallest sizes, so that small cases have several programs."""
-    from modeling_maskformer.losses import matching_triton
+    from modeling_maskformer.losses.kernels import matching as matching_triton
 
     monkeypatch.setattr(matching_triton, "PIXELS", 32)
     monkeypatch.setattr(matching_triton, "SEGMENTS", 16)

@@ -16,7 +16,7 @@ HALF_ERROR = 1e-2  # of gradients that are rounded to bfloat16, which the interp
 @pytest.fixture
 def kernels(monkeypatch, interpreted_triton):
     """Kernels of the smallest sizes, so that small cases have several programs."""
-    from modeling_maskformer.losses import points_triton
+    from modeling_maskformer.losses.kernels import points as points_triton
 
     sizes = {"CANDIDATES": 64, "CELLS": 16, "STRIP": 2, "SUM_PROGRAMS": 2, "GRADIENT_PROGRAMS": 2}
     for name, value in sizes.items():

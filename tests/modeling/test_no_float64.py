@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from image_processing import MaskFormerImageProcessor, PerPixelImageProcessor, tiling
 from modeling_maskformer.data import collate
-from modeling_maskformer.data.collate import EvaluationCollator, TrainingCollator
+from modeling_maskformer.data.views.collate import EvaluationCollator, TrainingCollator
 from modeling_maskformer.evaluation.evaluator import Evaluator
 from modeling_maskformer.inference.multi_scale import MultiScalePredictor
 from modeling_maskformer.inference.predictor import Predictor

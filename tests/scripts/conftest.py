@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 from script_runs import BRIEF, SMALL, run
 
-from scripts import train
+from modeling_maskformer.commands import train
 
 # what scripts import of their own folder; last, because evaluate.py there would hide the library of that name
-sys.path.append(str(Path(train.__file__).parent))
+sys.path.append(str(Path(__file__).parents[2] / "scripts"))
 
 
 @pytest.fixture

@@ -61,7 +61,7 @@ def save(self, *args):
 CheckpointingTrainer._save_checkpoint = save
 
 if __name__ == "__main__":
-    from scripts import train
+    from modeling_maskformer.commands import train
 
     train.main(sys.argv[2:])
     print("steps", steps)

@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 from script_runs import run
 from transformers import TrainerCallback
 
+from modeling_maskformer.commands import train
 from modeling_maskformer.training import run as run_module
 from modeling_maskformer.training.checkpointing import TERMINATED, EndOnSigterm
-from scripts import train
 
 KILLED_RUN = Path(__file__).with_name("killed_run.py")
 

@@ -9,13 +9,13 @@ from PIL import Image
 from script_runs import BRIEF, SMALL, run
 from torchvision.transforms.v2 import functional as tvF
 
+from modeling_maskformer.commands import evaluate, train
 from modeling_maskformer.evaluation import metric_for_task
 from modeling_maskformer.evaluation.evaluator import Evaluator
 from modeling_maskformer.evaluation.image_size import resize_to_shortest_edge, sizes_to_try
 from modeling_maskformer.inference.loading import load_image_processor, load_model
 from modeling_maskformer.inference.multi_scale import MultiScalePredictor
 from modeling_maskformer.targets import segments_from_class_map
-from scripts import evaluate, train
 
 
 @pytest.mark.parametrize("task", ["semantic", "instance", "panoptic"])

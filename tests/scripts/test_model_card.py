@@ -12,9 +12,9 @@ from huggingface_hub import ModelCard
 from PIL import Image
 from script_runs import BRIEF, SMALL, run
 
+from modeling_maskformer.commands import train
 from modeling_maskformer.training.cards.card_text import is_signed
 from modeling_maskformer.training.trainer import MaskFormerTrainer
-from scripts import train
 
 MAIN_METRIC = {"semantic": "mean_iou", "instance": "ap", "panoptic": "pq"}
 DATASET = {"semantic": "street", "instance": "street_objects", "panoptic": "street_objects"}

@@ -10,7 +10,7 @@ from script_runs import BRIEF, SMALL, run
 
 import modeling_maskformer
 from image_processing import PerPixelImageProcessor
-from scripts import evaluate, predict, train
+from modeling_maskformer.commands import evaluate, predict, train
 
 PIXEL_LEVEL = SMALL[: SMALL.index("--hidden_dim")]
 DECODER = ["--hidden_dim", 32, "--attention_heads", 4, "--decoder_layers", 2, "--ffn_dim", 32]

@@ -11,10 +11,10 @@ from pycocotools.coco import COCO
 from script_runs import run
 
 from image_processing.results import rgb_to_ids
+from modeling_maskformer.commands import predict
 from modeling_maskformer.inference.loading import load_image_processor, load_model
 from modeling_maskformer.inference.multi_scale import MultiScalePredictor
 from modeling_maskformer.inference.predictor import Predictor, prepare_model
-from scripts import predict
 
 # pycocotools itself has not followed numpy 2 yet
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

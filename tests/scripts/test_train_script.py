@@ -10,7 +10,7 @@ from PIL import Image
 from script_runs import BRIEF, SMALL, run
 
 import modeling_maskformer
-from scripts import train
+from modeling_maskformer.commands import train
 
 MAIN_METRIC = {"semantic": "mean_iou", "instance": "ap", "panoptic": "pq"}
 CLASSES = {

@@ -9,7 +9,7 @@ from modeling_maskformer import (
     PerPixelBaselineForSemanticSegmentation,
     PerPixelBaselinePlusForSemanticSegmentation,
 )
-from modeling_maskformer.data.augmentation import AugmentationConfig
+from modeling_maskformer.data.views.augmentation import AugmentationConfig
 from modeling_maskformer.training.arguments.model_arguments import ModelArguments
 from modeling_maskformer.training.arguments.run_arguments import AugmentationArguments, RunArguments
 from modeling_maskformer.training.cards.card_text import sign

@@ -10,8 +10,8 @@ import torch
 
 from image_processing import MaskFormerImageProcessor
 from modeling_maskformer import MaskFormerConfig, MaskFormerForInstanceSegmentation
-from modeling_maskformer.data.collate import EvaluationCollator, SegmentationDataset, TrainingCollator
 from modeling_maskformer.data.shapes import ShapesDataset
+from modeling_maskformer.data.views.collate import EvaluationCollator, SegmentationDataset, TrainingCollator
 from modeling_maskformer.evaluation.evaluator import Evaluator
 from modeling_maskformer.training.arguments.arguments import MaskFormerTrainingArguments
 from modeling_maskformer.training.trainer import MaskFormerTrainer

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
-from ...data.augmentation import AugmentationConfig
+from ...data.views.augmentation import AugmentationConfig
 from ...evaluation.image_size import LONGEST_EDGE_FACTOR, evaluation_shortest_edge
 from .arguments import MaskFormerTrainingArguments
 from .device_defaults import MAX_WORKERS, Machine, default_num_workers, this_machine

@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import DataError
-from .labels import NamedIds
+from ..errors import DataError
+from ..labels import NamedIds
 
 COLOUR_TABLES = ("class_dict.csv", "label_colors.txt")  # CamVid on Kaggle, and as downloaded
 VALUE_TABLE = "_classes.csv"  # Roboflow

@@ -13,9 +13,9 @@ from torchvision.transforms.v2 import functional as F
 
 from image_processing.annotations import pad_segment_ids
 
-from ..targets import Segments
+from ...targets import Segments
+from ..samples import SampleSource
 from .augmentation import Augmentation
-from .samples import SampleSource
 from .view_sampler import View
 
 

@@ -9,9 +9,9 @@ from torch import Generator, Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
-from ..targets import Segments, void_value
+from ...targets import Segments, void_value
+from ..samples import Sample
 from .color_jitter import ColorJitter
-from .samples import Sample
 
 CROP_ATTEMPTS = 10  # tries to find a crop in which no class is too dominant
 

@@ -19,10 +19,10 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .dense import NOWHERE
-from .focal_dice import FOCAL_ALPHA
-from .focal_triton import answer, blend, derivative
-from .point_sampling import Candidates
+from ..dense import NOWHERE
+from ..focal_dice import FOCAL_ALPHA
+from ..point_sampling import Candidates
+from .focal import answer, blend, derivative
 
 CANDIDATES = 1024  # worked on side by side
 CELLS = 256  # the same of the gradient

@@ -8,13 +8,13 @@ from pathlib import Path
 import datasets
 from datasets import Dataset, DatasetDict, Image
 
+from ..errors import DataError
+from ..labels import NamedIds, read_named_ids
 from .cityscapes import named_ids_of
 from .coco_files import find_coco_files, read_coco_tables
-from .errors import DataError
 from .folder_layouts import READ_LAYOUTS, describe_folders, find_paired_folders, is_for_load_dataset, split_folders
 from .inside_dataset import without_outside_files
 from .label_tables import TABLE_FILES, find_label_table
-from .labels import NamedIds, read_named_ids
 from .mask_names import STEM, in_folder_of, match_names, suffix_of_masks
 from .yolo_files import find_yolo_file, read_yolo_tables
 

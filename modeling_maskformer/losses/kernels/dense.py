@@ -19,11 +19,11 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ..targets import void_value
-from .dense import NOWHERE
-from .enlargement import STRIDE
-from .focal_dice import FOCAL_ALPHA
-from .focal_triton import answer, blend, derivative
+from ...targets import void_value
+from ..dense import NOWHERE
+from ..enlargement import STRIDE
+from ..focal_dice import FOCAL_ALPHA
+from .focal import answer, blend, derivative
 
 SQUARES = 128  # worked on side by side
 STEPS = 8  # times so many squares are summed up by one program

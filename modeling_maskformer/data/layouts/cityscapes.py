@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .labels import NamedIds
+from ..labels import NamedIds
 
 # Labels of which results are measured, in the order of their training ids, with their ids in labelIds.png.
 IDS = {

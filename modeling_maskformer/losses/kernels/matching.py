@@ -14,10 +14,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .dense import NOWHERE
-from .focal_dice import FOCAL_ALPHA
-from .focal_triton import answer
-from .targets import TargetMaps
+from ..dense import NOWHERE
+from ..focal_dice import FOCAL_ALPHA
+from ..targets import TargetMaps
+from .focal import answer
 
 QUERIES, PIXELS, SEGMENTS = 16, 64, 128  # of one block at most; matrix units want 16 at least of each
 

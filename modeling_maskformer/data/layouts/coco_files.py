@@ -12,10 +12,10 @@ from typing import Any
 from datasets import Dataset, Image
 from transformers.utils import logging
 
-from .errors import DataError
-from .formats.polygons import MIN_NUMBERS, are_pairs, list_of_polygons
+from ..errors import DataError
+from ..formats.polygons import MIN_NUMBERS, are_pairs, list_of_polygons
+from ..labels import NamedIds, read_named_ids
 from .inside_dataset import check_file_name
-from .labels import NamedIds, read_named_ids
 
 logger = logging.get_logger(__name__)
 

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from datasets import Dataset, Image
 from huggingface_hub import constants
 
-from .errors import DataError
+from ..errors import DataError
 
 
 def check_file_name(name: Any, what: str) -> None:

@@ -13,8 +13,8 @@ from typing import Any
 import yaml
 from datasets import Dataset, Image
 
-from .errors import DataError
-from .labels import NamedIds
+from ..errors import DataError
+from ..labels import NamedIds
 
 SPLITS = {"train": "train", "val": "validation", "test": "test"}  # keys of data.yaml
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")

@@ -1,0 +1,1 @@
+"""The command `maskformer`: each subcommand is a file with a `main`, which scripts/ call too."""

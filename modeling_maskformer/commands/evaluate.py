@@ -1,0 +1,193 @@
+"""Measures a MaskFormer or per-pixel checkpoint on a dataset: mean IoU, mask AP or PQ, of the whole and of each class.
+
+    python scripts/evaluate.py --model outputs/street --dataset data/street
+
+The checkpoint is a folder or a name on the Hub, of this package or of transformers' MaskFormer. With --tta semantic
+segmentation is measured at several scales and mirrored, as the paper's "multi-scale" results. With --sweep the images
+are measured at several sizes, one after another, and the log says which is best.
+Several devices: accelerate launch scripts/evaluate.py ...
+"""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from transformers.utils import logging
+
+from ..data.check_samples import check_dataset
+from ..data.datasets import SegmentationData
+from ..data.held_out import held_out_of
+from ..data.label_matching import RelabelledSamples, match_labels
+from ..data.samples import SampleSource
+from ..data.views.collate import EvaluationCollator, SegmentationDataset, collate_images
+from ..evaluation.evaluator import Evaluator
+from ..evaluation.image_size import resize_to_shortest_edge, sizes_to_try
+from ..evaluation.results import nan_last, results_table, sweep_table, totals_of, write_results
+from ..inference.loading import check_task, load_image_processor, load_model, task_of
+from ..inference.multi_scale import TtaArguments
+from ..training.arguments.argument_parser import ScriptArgumentParser
+from ..training.arguments.arguments import MaskFormerTrainingArguments
+from ..training.arguments.data_arguments import DataArguments
+from ..training.arguments.device_defaults import default_num_workers, this_machine
+from ..training.trainer import MaskFormerTrainer
+
+logger = logging.get_logger(__name__)
+
+
+@dataclass
+class EvaluationArguments:
+    _argument_group_name = "evaluation"
+
+    model: str = field(metadata={"help": "Checkpoint: a folder, or a name on the Hub."})
+    output_file: str = field(default="evaluation.json", metadata={"help": "JSON file for all numbers."})
+    overwrite: bool = field(default=False, metadata={"help": "Replace --output_file if it is there."})
+    panoptic_threshold: float = field(
+        default=0.8, metadata={"help": "Least class probability of a panoptic segment (paper: 0.8; on ADE20K 0.7)."}
+    )
+    mask_resize: Literal["logits", "scores"] = field(
+        default="logits",
+        metadata={
+            "help": "Semantic segmentation: resize mask logits to the image before scoring classes (the paper), or "
+            "resize the scores (what transformers does)."
+        },
+    )
+    shortest_edge: list[int] = field(
+        default_factory=list,
+        metadata={
+            "help": "Resize images to this short edge; the bound of the long one changes in proportion. Several: "
+            "measure at each, and say which is best. Default: what the checkpoint's processor says."
+        },
+    )
+    sweep: bool = field(
+        default=False, metadata={"help": "Try short edges around the checkpoint's own, and say which is best."}
+    )
+    batch_size: int = field(default=1, metadata={"help": "Images per device and step."})
+    num_workers: int | None = field(
+        default=None,
+        metadata={
+            "help": "Processes that read images; 0: none but this one. Default: on a GPU by the CPU cores there are, "
+            "on a CPU 0."
+        },
+    )
+    dtype: Literal["float32", "bfloat16", "float16"] = field(
+        default="float32", metadata={"help": "Compute in this precision; those of 16 bits are mixed precision."}
+    )
+    compile: bool = field(default=False, metadata={"help": "Compile the model (torch.compile)."})
+    use_cpu: bool = field(default=False, metadata={"help": "Do not use a GPU that is there."})
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = ScriptArgumentParser((EvaluationArguments, DataArguments, TtaArguments), description=__doc__)
+    arguments, data_arguments, tta = parser.parse(argv)
+    try:
+        trainer = prepare_evaluation(arguments, data_arguments, tta)
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+    sizes = arguments.shortest_edge or [None]
+    reports = [{**described(arguments, data_arguments, tta), **measure(trainer, size)} for size in sizes]
+    report = max(reports, key=lambda report: nan_last(report[trainer.evaluator.main_metric]))
+    if trainer.is_world_process_zero():
+        print(results_table(report))
+        if len(reports) > 1:
+            sweep = [totals_of(report) for report in reports]
+            print("", sweep_table(sweep, trainer.evaluator.main_metric), sep="\n")
+            report |= {"sweep": sweep}
+        write_results(Path(arguments.output_file), report)
+
+
+def described(arguments: EvaluationArguments, data_arguments: DataArguments, tta: TtaArguments) -> dict[str, Any]:
+    """What is measured, and how, for the report."""
+    scales = {"tta_scales": tta.tta_scales, "tta_flip": tta.tta_flip} if tta.tta else {}
+    return {"model": arguments.model, "dataset": data_arguments.dataset, **scales}
+
+
+def measure(trainer: MaskFormerTrainer, shortest_edge: int | None) -> dict[str, Any]:
+    """The results at one size; None: at that of the checkpoint."""
+    if shortest_edge is not None:
+        resize_to_shortest_edge(trainer.processing_class, shortest_edge)
+    start = time.perf_counter()
+    trainer.evaluate()
+    seconds = time.perf_counter() - start
+    evaluator = trainer.evaluator
+    return {
+        "task": evaluator.task,
+        "num_images": evaluator.num_images,
+        **({} if shortest_edge is None else {"shortest_edge": shortest_edge}),
+        "seconds": round(seconds, 1),
+        "images_per_second": round(evaluator.num_images / seconds, 2),
+        **evaluator.results,
+    }
+
+
+def prepare_evaluation(
+    arguments: EvaluationArguments, data_arguments: DataArguments, tta: TtaArguments
+) -> MaskFormerTrainer:
+    """A trainer that holds checkpoint and data and is ready to evaluate."""
+    if Path(arguments.output_file).exists() and not arguments.overwrite:
+        raise ValueError(f"{arguments.output_file} is already there: pass another --output_file, or --overwrite.")
+    model = load_model(arguments.model)
+    image_processor = load_image_processor(arguments.model)
+    task = data_arguments.task or task_of(model.config)
+    if task is None:
+        raise ValueError("The checkpoint does not say what it was trained for: pass --task.")
+    check_task(type(model.config), task)
+    tta.check_task(task)
+    if arguments.mask_resize == "scores" and (task != "semantic" or tta.tta):
+        raise ValueError("--mask_resize scores is for semantic segmentation without --tta: leave it out.")
+    if arguments.sweep:
+        if arguments.shortest_edge:
+            raise ValueError("--sweep chooses short edges itself: leave it out, or --shortest_edge.")
+        arguments.shortest_edge = sizes_to_try(image_processor)
+    for length in arguments.shortest_edge:  # a wrong one is found before hours of evaluation
+        resize_to_shortest_edge(copy.deepcopy(image_processor), length)
+    data = data_arguments.open(task)
+    samples = samples_to_measure(data, data_arguments, arguments.model)
+    class_ids = match_labels(model.config.id2label, data.labels)
+    check_dataset(samples, data_arguments.check_samples, "images")
+    if image_processor.label_ids_to_fuse is None and data.labels.label_ids_to_fuse is not None:
+        image_processor.label_ids_to_fuse = [class_ids[label] for label in data.labels.label_ids_to_fuse]
+    num_workers = arguments.num_workers
+    if num_workers is None:
+        num_workers = default_num_workers(this_machine(arguments.use_cpu))
+    return MaskFormerTrainer(
+        model,
+        MaskFormerTrainingArguments(
+            output_dir=tempfile.gettempdir(),  # nothing is written there
+            per_device_eval_batch_size=arguments.batch_size,
+            dataloader_num_workers=num_workers,
+            bf16=arguments.dtype == "bfloat16",
+            fp16=arguments.dtype == "float16",
+            torch_compile=arguments.compile,
+            use_cpu=arguments.use_cpu,
+            report_to="none",
+        ),
+        image_processor=image_processor,
+        eval_dataset=SegmentationDataset(RelabelledSamples(samples, class_ids)),
+        eval_data_collator=collate_images if tta.tta else EvaluationCollator(image_processor),
+        evaluator=Evaluator(
+            task, image_processor, model.config.id2label, arguments.panoptic_threshold, arguments.mask_resize
+        ),
+        make_predictor=tta.predictor_of(image_processor) if tta.tta else None,
+    )
+
+
+def samples_to_measure(data: SegmentationData, data_arguments: DataArguments, model: str) -> SampleSource:
+    """The split asked for, the validation split, or else what the model's run has set aside of the training images."""
+    if data_arguments.validation_split is not None or data.has_validation_split:
+        return data.evaluation(data_arguments.validation_split)
+    held_out = held_out_of(model)
+    if held_out is None:
+        logger.warning(
+            "The dataset has no validation split, and the checkpoint does not say which images it was not trained on: "
+            "all are measured, training images may be among them."
+        )
+        return data.evaluation()
+    _, validation = data.train_and_validation(held_out.train_split, None, held_out.validation_fraction, held_out.seed)
+    logger.warning(f"Measured are the {len(validation)} images that the run has set aside.")
+    return validation

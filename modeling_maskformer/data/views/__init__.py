@@ -1,0 +1,1 @@
+"""Samples -> random views for training -> batches."""
