@@ -4,6 +4,7 @@ import importlib.util
 
 import pytest
 import torch
+from grids import sizes_and_precisions
 
 from modeling_maskformer.losses import dense
 from modeling_maskformer.losses.dense import dense_losses
@@ -72,8 +73,7 @@ def error(found, expected):
     return ((found.double() - expected.double()).norm() / expected.double().norm()).item()
 
 
-@each_precision
-@pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
+@sizes_and_precisions(SIZES, PRECISIONS)
 def test_values_and_gradients_are_those_of_a_cpu(way, tf32, precision, sizes):
     case = make_case(*sizes, dtype=HALVES.get(precision, torch.float32))
     *losses, gradient = losses_and_gradient(case, "cuda", precision)

@@ -4,6 +4,7 @@ import importlib.util
 
 import pytest
 import torch
+from grids import sizes_and_precisions
 from id_maps import target_maps
 from scipy.optimize import linear_sum_assignment
 
@@ -28,7 +29,6 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 GRADIENT_ERRORS = {"fp32": 1e-4, "bf16": 5e-3, "fp16": 2e-3}  # of the same points
 SWAPPED = 2e-2  # more of them, where of two candidates that are almost equally certain the other one is chosen
 COST_ERRORS = {"fp32": 1e-5, "bf16": 1e-3, "fp16": 1e-3}
-each_precision = pytest.mark.parametrize("precision", DTYPES)
 
 
 @pytest.fixture(params=["Triton", "plain"])
@@ -84,9 +84,8 @@ def error(found, expected):
     return ((found.double() - expected.double()).norm() / expected.double().norm()).item()
 
 
-@each_precision
+@sizes_and_precisions(SIZES, DTYPES)
 @pytest.mark.parametrize("importance", [0.0, 0.75])
-@pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
 def test_values_and_gradients_are_those_of_a_cpu(way, precision, sizes, importance):
     case = make_case(*sizes, dtype=DTYPES[precision])
     *losses, gradient = losses_and_gradient(case, "cuda", importance=importance)
@@ -191,10 +190,15 @@ def test_triton_keeps_no_points():
     assert torch.cuda.max_memory_allocated() - before < case[0].numel() * 2 + 120e6
 
 
-@each_precision
-@pytest.mark.parametrize("num_layers", [1, 2])
-@pytest.mark.parametrize("num_segments", [1, 7, 40, 200])
-@pytest.mark.parametrize(("small", "num_queries"), [((32, 48), 100), ((33, 41), 5)])
+@pytest.mark.parametrize(
+    ("precision", "num_segments", "num_layers", "small", "num_queries"),
+    [
+        *((precision, 40, 2, (32, 48), 100) for precision in DTYPES),
+        *(("fp32", num_segments, 1, (33, 41), 5) for num_segments in (1, 7, 200)),
+        ("fp32", 200, 2, (33, 41), 5),
+    ],
+    ids=str,
+)
 def test_matching_costs_are_those_of_a_cpu(way, precision, num_segments, num_layers, small, num_queries):
     maps = make_maps([4 * length for length in small], num_segments, num_layers, torch.int16)
     logits = (3 * torch.randn(3, 2, num_queries, *small)).to(DTYPES[precision])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from grids import sizes_and_precisions
 from PIL import Image
 from pycocotools.mask import decode
 from tiny import tiny_model
@@ -29,7 +30,7 @@ SIZES = {  # of the mask logits, of the image in input pixels, and of the result
     "of the logits": ((60, 50), (240, 200), None),
     "640 x 640": ((160, 160), (640, 640), (640, 640)),
 }
-each_size = pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 each_task = pytest.mark.parametrize("task", TASKS)
 
 
@@ -92,11 +93,10 @@ def assert_same_segments(found, expected):
             assert {**entry, "score": None} == {**expected_entry, "score": None}
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
-@each_size
-def test_each_pixel_gets_a_class_of_the_best_score(way, dtype, sizes):
+@sizes_and_precisions(SIZES, DTYPES)
+def test_each_pixel_gets_a_class_of_the_best_score(way, precision, sizes):
     small, image_size, target_size = sizes
-    outputs = moved(make_outputs(2, small, image_size), "cuda", dtype)
+    outputs = moved(make_outputs(2, small, image_size), "cuda", DTYPES[precision])
     found = post_process("semantic", outputs, target_size)
     on_cpu = moved(outputs, "cpu")
     for image, classes in enumerate(found):
@@ -119,12 +119,11 @@ def test_any_number_of_queries_and_classes(queries, classes):
         assert (scores.gather(0, found.cpu()[None])[0] >= scores.amax(0) * (1 - 2e-5)).all()
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@sizes_and_precisions(SIZES, DTYPES)
 @pytest.mark.parametrize("task", TASKS[1:])
-@each_size
-def test_segments_are_those_of_a_cpu(way, task, dtype, sizes):
+def test_segments_are_those_of_a_cpu(way, task, precision, sizes):
     small, image_size, target_size = sizes
-    outputs = moved(make_outputs(2, small, image_size), "cuda", dtype)
+    outputs = moved(make_outputs(2, small, image_size), "cuda", DTYPES[precision])
     assert_same_segments(
         post_process(task, outputs, target_size), post_process(task, moved(outputs, "cpu"), target_size)
     )
