@@ -14,7 +14,9 @@ from .choose_labels import choose_labels
 from .columns import describe, find_columns
 from .errors import DataError
 from .formats import FORMATS, choose_format
+from .label_files import read_named_ids
 from .labels import LabelSet
+from .layouts.label_tables import label_table
 from .layouts.tables import open_tables
 from .samples import RowSamples, SampleSource
 from .shapes import ShapesDataset
@@ -133,9 +135,10 @@ def open_dataset(
         annotation_column: the column of maps or objects; None finds it by its usual names.
         mask_name: for folders of pictures: how the mask of an image is called, as "{stem}_mask.png", where `{stem}` is
             the image's name without ending. None finds it.
-        id2label: names of the classes: a JSON file or its content, `{"0": "sky"}`, `{"sky": 0}`, `["sky"]` or COCO
-            categories; ids are those of the annotations, numbered 0..K-1 in ascending order for the model. None takes
-            them from the dataset, or names the ids found in the annotations "class_0", "class_1", ...
+        id2label: names of the classes: a JSON, YAML, CSV or text file, or its content, as `read_named_ids` takes it;
+            ids are those of the annotations, numbered 0..K-1 in ascending order for the model; a file may also tell
+            the colours of masks. None takes them from the dataset, or names the ids found in the annotations
+            "class_0", "class_1", ...
         reduce_labels: id 0 of the annotations is background and no class, id 1 becomes label 0 (see
             `make_label_set`). For instance segmentation from channels this is always so.
         ignore_index: this class id of maps and channels marks void pixels; None: no id does.
@@ -154,6 +157,10 @@ def open_dataset(
     tables.splits = {split: rows for split, rows in tables.splits.items() if len(rows) > 0}
     if not tables.splits:
         raise DataError(f"Dataset '{dataset}' has no rows.")
+    given = None if id2label is None else read_named_ids(id2label)
+    if given is not None and given.colours is not None:  # as a table beside the masks
+        table = label_table(given, "The label file")
+        given, tables.colours, tables.void_ids = table.named, table.colours, table.void_ids
     first = next(iter(tables.splits.values()))
     columns = find_columns(first.features, image_column, annotation_column)
     reader = choose_format(annotation_format or tables.annotation_format, first, columns, task, tables.colours)
@@ -163,7 +170,7 @@ def open_dataset(
                 f"Split '{split}' has the columns {describe(rows.features)}, the others {describe(first.features)}: "
                 "the same are expected."
             )
-    labels = choose_labels(tables, columns, reader, task, id2label, reduce_labels, ignore_index)
+    labels = choose_labels(tables, columns, reader, task, given, reduce_labels, ignore_index)
     splits = {
         split: RowSamples(rows, columns.image, reader, labels, task, columns.image_id, split)
         for split, rows in tables.splits.items()

@@ -114,9 +114,19 @@ def test_a_bad_line_is_named(make, text, words):
         samples[0]
 
 
-def test_outlines_do_not_serve_semantic_segmentation(make):
-    with pytest.raises(DataError, match="yolo serve instance segmentation, not semantic"):
-        open_dataset(str(make()), "semantic")
+@pytest.mark.parametrize("names", [("cat", "dog"), ("cat", "dog", "background")])
+def test_what_no_outline_covers_is_background(make, names):
+    later, under = np.zeros((4, 8), bool), np.zeros((4, 8), bool)
+    later[:, 4:], under[1:3, 2:4] = True, True
+    semantic = open_dataset(str(make(names=names)), "semantic")
+    assert semantic.labels.names == ("cat", "dog", "background")
+    segments = semantic.splits["train"][0].segments
+    assert segments.class_ids.tolist() == [0, 1, 2]
+    assert (segments.masks().numpy() == [under, later, ~(under | later)]).all()
+    panoptic = open_dataset(str(make(names=names)), "panoptic")
+    assert panoptic.labels.is_thing == (True, True, False)
+    empty = panoptic.splits["train"][1].segments
+    assert empty.class_ids.tolist() == [2] and empty.masks().all()
 
 
 def test_images_or_labels_that_are_nowhere_are_named(make):

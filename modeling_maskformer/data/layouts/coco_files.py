@@ -14,7 +14,8 @@ from transformers.utils import logging
 
 from ..errors import DataError
 from ..formats.polygons import MIN_NUMBERS, are_pairs, list_of_polygons
-from ..labels import NamedIds, read_named_ids
+from ..label_files import read_named_ids
+from ..labels import NamedIds
 from .inside_dataset import check_file_name
 
 logger = logging.get_logger(__name__)

@@ -9,7 +9,8 @@ import datasets
 from datasets import Dataset, DatasetDict, Image
 
 from ..errors import DataError
-from ..labels import NamedIds, read_named_ids
+from ..label_files import read_named_ids
+from ..labels import NamedIds
 from .cityscapes import named_ids_of
 from .coco_files import find_coco_files, read_coco_tables
 from .folder_layouts import READ_LAYOUTS, describe_folders, find_paired_folders, is_for_load_dataset, split_folders
@@ -21,6 +22,7 @@ from .yolo_files import find_yolo_file, read_yolo_tables
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm")
 MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif")  # none that loses values
 LABEL_FILES = ("id2label.json", "label2id.json", "labels.json", "categories.json")
+LABEL_FILES += ("labels.txt", "classes.txt", "class_names.txt", "classes.csv", "labels.yaml", "classes.yaml")
 
 
 @dataclass
@@ -31,7 +33,8 @@ class Tables:
     named: NamedIds | None = None
     colours: dict[int, int] | None = None  # R + 256 G + 65536 B -> class id, where a table tells it
     void_ids: frozenset[int] = frozenset()  # ids of unlabelled pixels, where the dataset is known to have them
-    annotation_format: str | None = None  # where files of COCO or YOLO tell it
+    annotation_format: str | None = None  # where files of COCO, YOLO or LabelMe tell it
+    hub_name: str | None = None  # of the dataset's repository, where it comes from the Hub
 
 
 def open_tables(
@@ -124,7 +127,10 @@ def _load(dataset: str, config_name: str | None) -> Tables:
             "the Hub, a folder laid out for load_dataset, one with images/ and masks/, or COCO's official files."
         ) from error
     splits = splits if isinstance(splits, DatasetDict) else {"train": splits}
-    return Tables({split: without_outside_files(rows, split, dataset) for split, rows in splits.items()})
+    return Tables(
+        {split: without_outside_files(rows, split, dataset) for split, rows in splits.items()},
+        hub_name=None if Path(dataset).exists() else dataset,
+    )
 
 
 def _folders_of_both(root: Path, mask_name: str | None) -> dict[str, tuple[Path, Path]]:
