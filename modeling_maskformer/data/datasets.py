@@ -117,6 +117,7 @@ def open_dataset(
     image_column: str | None = None,
     annotation_column: str | None = None,
     mask_name: str | None = None,
+    image_folder: str | None = None,
     id2label: str | Path | Mapping | list | None = None,
     reduce_labels: bool = False,
     ignore_index: int | None = 255,
@@ -135,6 +136,7 @@ def open_dataset(
         annotation_column: the column of maps or objects; None finds it by its usual names.
         mask_name: for folders of pictures: how the mask of an image is called, as "{stem}_mask.png", where `{stem}` is
             the image's name without ending. None finds it.
+        image_folder: where the images are that the files of COCO or LabelMe name, if not near these files.
         id2label: names of the classes: a JSON, YAML, CSV or text file, or its content, as `read_named_ids` takes it;
             ids are those of the annotations, numbered 0..K-1 in ascending order for the model; a file may also tell
             the colours of masks. None takes them from the dataset, or names the ids found in the annotations
@@ -153,11 +155,11 @@ def open_dataset(
     if dataset == GENERATED:
         return _generated(task, config_name)
     preferred = annotation_format or ("coco_instance" if task == "instance" else "coco_panoptic")
-    tables = open_tables(dataset, config_name, preferred, mask_name)
+    given = None if id2label is None else read_named_ids(id2label)
+    tables = open_tables(dataset, config_name, preferred, mask_name, image_folder, given)
     tables.splits = {split: rows for split, rows in tables.splits.items() if len(rows) > 0}
     if not tables.splits:
         raise DataError(f"Dataset '{dataset}' has no rows.")
-    given = None if id2label is None else read_named_ids(id2label)
     if given is not None and given.colours is not None:  # as a table beside the masks
         table = label_table(given, "The label file")
         given, tables.colours, tables.void_ids = table.named, table.colours, table.void_ids

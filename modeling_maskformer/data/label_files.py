@@ -6,6 +6,7 @@ import csv
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ IGNORED_LABEL = "__ignore__"  # the first line of LabelMe's labels.txt: objects 
 def read_named_ids(source: str | Path | Mapping | list) -> NamedIds:
     """Names by id, out of a file, the text of a JSON file, or its content; with colours where it tells them.
 
+    What LabelMe calls `__ignore__` is no class.
+
     - JSON and YAML: `{"0": "sky"}`, `{"sky": 0}`, `["sky", "road"]`, `{"sky": [70, 130, 180]}` (colours), and COCO's
       categories `[{"id": 1, "name": "person", "isthing": 1, "color": [220, 20, 60]}]`; or any of these under the key
       names, id2label or categories.
@@ -39,6 +42,12 @@ def read_named_ids(source: str | Path | Mapping | list) -> NamedIds:
     Raises:
         DataError: there is no such file, or no classes in one of these forms.
     """
+    named = _read(source)
+    names = {raw: name for raw, name in named.names.items() if name != IGNORED_LABEL}
+    return named if len(names) == len(named.names) else replace(named, names=names)
+
+
+def _read(source: str | Path | Mapping | list) -> NamedIds:
     where = "label set"
     if isinstance(source, Path) or (isinstance(source, str) and not source.lstrip().startswith(("{", "["))):
         where = f"label file '{source}'"

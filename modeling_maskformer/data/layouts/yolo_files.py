@@ -15,6 +15,7 @@ from datasets import Dataset, Image
 
 from ..errors import DataError
 from ..labels import NamedIds
+from .inside_dataset import is_inside
 
 SPLITS = {"train": "train", "val": "validation", "test": "test"}  # keys of data.yaml
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
@@ -100,7 +101,7 @@ def _images(file: Path, content: dict[str, Any], key: str) -> list[Path] | None:
         if place.is_file():  # a list of images, relative to it
             lines = place.read_text(encoding="utf-8").split("\n")
             listed = [place.parent / line.strip() for line in lines if line.strip()]
-            outside = next((image for image in listed if not _is_inside(image, file.parent)), None)
+            outside = next((image for image in listed if not is_inside(image, file.parent)), None)
             if outside is not None:
                 raise DataError(f"'{place}' lists '{outside}', which is not in '{file.parent}'.")
             images += listed
@@ -118,13 +119,9 @@ def _find(file: Path, path: Any, entry: str) -> Path | None:
         inside = inside.removeprefix("../")
     for root in (file.parent / str(path or ""), file.parent):
         for place in (root / entry, root / inside):
-            if place.exists() and _is_inside(place, file.parent):
+            if place.exists() and is_inside(place, file.parent):
                 return place
     return None
-
-
-def _is_inside(place: Path, folder: Path) -> bool:
-    return Path(os.path.abspath(place)).is_relative_to(os.path.abspath(folder))
 
 
 def _table(images: list[Path], root: Path) -> Dataset:
