@@ -29,17 +29,17 @@ class YoloFormat(ObjectsFormat):
         return [(class_id, [(points * scale).ravel().tolist()], False) for class_id, points in objects]
 
 
+def is_box(line: str) -> bool:
+    """Whether a line is of YOLO's detection form: a class, and centre, width and height of a box."""
+    return len(line.split()) == 1 + NUMBERS_OF_A_BOX
+
+
 def _read_line(words: list[str], number: int) -> tuple[int, np.ndarray]:
     """The class, and `(P, 2)` points, x and y in [0, 1]."""
     try:
         class_id, numbers = float(words[0]), np.array(words[1:], dtype=np.float64)
     except ValueError:
         raise DataError(f"line {number} of the label file holds '{' '.join(words)[:60]}', not numbers") from None
-    if len(numbers) == NUMBERS_OF_A_BOX:
-        raise DataError(
-            f"line {number} of the label file is a box (class, x, y, width, height), which tells no mask: outlines of "
-            "three points or more are expected"
-        )
     if len(numbers) < 6 or len(numbers) % 2 or not class_id.is_integer():
         raise DataError(
             f"line {number} of the label file has {len(words)} numbers: a class, and x and y of three points or more "

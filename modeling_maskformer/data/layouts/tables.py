@@ -78,7 +78,7 @@ def open_tables(
         return Tables(splits, named, annotation_format=coco_format)
     yolo_file = find_yolo_file(path)
     if yolo_file:
-        return Tables(*read_yolo_tables(yolo_file), annotation_format="yolo")
+        return Tables(*read_yolo_tables(yolo_file, images), annotation_format="yolo")
     if path.is_file():
         raise DataError(
             f"Dataset '{dataset}' is a file but no COCO JSON with images, annotations and categories, and no "
