@@ -170,6 +170,7 @@ def _encloses_nothing(segmentation: Any) -> bool:
     if not isinstance(segmentation, list):
         return False
     polygons = list_of_polygons(segmentation)
-    if not all(isinstance(polygon, list) for polygon in polygons) or are_pairs(polygons):
+    is_of_lists = all(isinstance(polygon, list) for polygon in polygons) and not are_pairs(polygons)
+    if not is_of_lists or not all(isinstance(number, (int, float)) for polygon in polygons for number in polygon):
         return False  # which is said where it is read
     return all(len(polygon) < MIN_NUMBERS for polygon in polygons)
