@@ -109,6 +109,7 @@ def _panoptic_rows(
                 [_fields(info, ("id", "category_id", "iscrowd"), own_ids) for info in item["segments_info"]]
             ),
             "image_id": item["image_id"],
+            "file_name": file_names[item["image_id"]],
         }
         for item, place, image in zip(annotations, maps, images, strict=True)
     ]
@@ -128,6 +129,7 @@ def _instance_rows(
             "image": str(place),
             "objects": json.dumps(objects[image["id"]]),
             "image_id": image["id"],
+            "file_name": image["file_name"],
             "width": image["width"],
             "height": image["height"],
         }
