@@ -45,6 +45,6 @@ def _without_placeholders(
 ) -> list[dict[str, Any]]:
     """Without those that only hold others together, as Roboflow's category 0: a supercategory that no object is of."""
     used = {own.get(raw, raw) for content, own in zip(contents, new_ids, strict=True) for raw in content.used_ids}
-    above = {item.get("supercategory") for item in categories if item.get("supercategory") != item["name"]}
+    above = {str(item.get("supercategory")) for item in categories if item.get("supercategory") != item["name"]}
     kept = [category for category in categories if category["id"] in used or category["name"] not in above]
     return kept or categories

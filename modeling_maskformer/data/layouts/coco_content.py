@@ -70,7 +70,9 @@ def read_coco(file: Path, image_folder: Path | None = None) -> CocoContent | Non
     used = set()
     for item in annotations:
         where = f"In '{file}' an annotation of '{names[item['image_id']]}'"
-        for info in dicts_in(item, "segments_info", file) if is_panoptic else [item]:
+        if is_panoptic:
+            item["segments_info"] = dicts_in(item, "segments_info", file)
+        for info in item["segments_info"] if is_panoptic else [item]:
             info["category_id"] = integer_in(info, "category_id", where)
             used.add(info["category_id"])
     if not is_panoptic:
@@ -93,7 +95,7 @@ def _names_by_id(file: Path, images: list[dict[str, Any]]) -> dict[int | str, st
     twice = next((raw for raw, count in Counter(image["id"] for image in images).items() if count > 1), None)
     if twice is not None:
         names = [image["file_name"] for image in images if image["id"] == twice]
-        raise DataError(f"In '{file}' the images '{names[0]}' and '{names[1]}' have one id, {twice!r}.")
+        raise DataError(f"In '{file}' the images '{names[0]}' and '{names[1]}' have one id, {twice!r:.60}.")
     return {image["id"]: image["file_name"] for image in images}
 
 
@@ -115,11 +117,11 @@ def _of_known_images(
         image_id = next(iter(names), None)
         raise DataError(
             f"In '{file}' none of the {len(annotations)} annotations belongs to one of the {len(names)} images: the "
-            f"first has the image_id {first['image_id']!r}, the first image the id {image_id!r}."
+            f"first has the image_id {first['image_id']!r:.60}, the first image the id {image_id!r}."
         )
     logger.warning(
         f"In '{file}' {len(annotations) - len(known)} of {len(annotations)} annotations have an image_id that no "
-        f"image has, among them {first['image_id']!r}: they are left out."
+        f"image has, among them {first['image_id']!r:.60}: they are left out."
     )
     return known
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -88,7 +89,7 @@ def find_images(
     for name in names:
         tried = [name] if image_folder is None else list(dict.fromkeys((name, PurePosixPath(name).name)))
         places = (folder / form for form in tried for folder in (latest, *folders))
-        place = next((place for place in places if place.is_file()), None)
+        place = next((place for place in places if os.path.isfile(place)), None)  # False also of names too long
         if place is None:
             missing.append(name)
             if len(missing) == len(found) + len(missing) == 100:  # there are none

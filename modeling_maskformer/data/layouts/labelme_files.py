@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping
@@ -235,9 +236,9 @@ class _Places:
         if item.image_path is not None:
             path = item.image_path.replace("\\", "/")
             own = item.file.parent / path
-            if self.image_folder is None and is_inside(own, self.root) and own.is_file():
+            if self.image_folder is None and is_inside(own, self.root) and os.path.isfile(own):
                 return own
             names.insert(0, PureWindowsPath(path).name)
         beside = [item.file.parent] if self.image_folder is None else []
         places = (folder / name for folder in (*beside, *self.folders[split]) for name in names if name)
-        return next((place for place in places if place.is_file()), None)
+        return next((place for place in places if os.path.isfile(place)), None)

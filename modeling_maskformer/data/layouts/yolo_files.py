@@ -171,7 +171,7 @@ def _find(entry: str, bases: list[Path], root: Path) -> Path | None:
     for end in (parts, below, *(below[start:] for start in range(1, len(below) - 1))):
         for base in bases:
             place = base.joinpath(*end)
-            if end and is_inside(place, root) and place.exists():
+            if (end or not parts) and is_inside(place, root) and os.path.exists(place):
                 return Path(os.path.abspath(place)) if ".." in end else place
     return None
 
