@@ -127,7 +127,7 @@ def open_dataset(
     Args:
         dataset: "shapes" (generated); a dataset of the Hub; a folder laid out for `load_dataset`; a folder of pictures
             with `images/` and `masks/`, or in another of the layouts in `folder_layouts.READ_LAYOUTS`; one with COCO's
-            official files; a COCO JSON file; or a folder with YOLO's data.yaml, or this file.
+            official files; a COCO JSON file; a folder with YOLO's data.yaml, or this file; or one of LabelMe's files.
         task: "semantic", "instance" or "panoptic".
         config_name: configuration of a Hub dataset; for "shapes", the size of the images in pixels (default 128).
         annotation_format: "class_map", "colour_map", "binary_mask", "channels", "coco_panoptic", "coco_instance" or
@@ -136,7 +136,7 @@ def open_dataset(
         annotation_column: the column of maps or objects; None finds it by its usual names.
         mask_name: for folders of pictures: how the mask of an image is called, as "{stem}_mask.png", where `{stem}` is
             the image's name without ending. None finds it.
-        image_folder: where the images are that the files of COCO or LabelMe name, if not near these files.
+        image_folder: where the images are that the files of COCO, YOLO or LabelMe name, if not near these files.
         id2label: names of the classes: a JSON, YAML, CSV or text file, or its content, as `read_named_ids` takes it;
             ids are those of the annotations, numbered 0..K-1 in ascending order for the model; a file may also tell
             the colours of masks. None takes them from the dataset, or names the ids found in the annotations

@@ -268,6 +268,25 @@ def test_splits_may_name_different_categories(make):
     assert data.splits["validation"][0].segments.class_ids.tolist() == [1]
 
 
+def test_a_copy_in_a_folder_below_is_not_joined(make):
+    make("annotations/old/instances_train.json", annotations=both(2))
+    root = make("annotations/instances_train.json", annotations=both(1))
+    assert len(open_dataset(str(root), "instance").splits["train"]) == 2
+
+
+def test_a_file_is_recognised_in_whichever_order_it_is_written(make):
+    root = make(annotations=both(1))
+    file = root / "annotations" / "instances_train.json"
+    content = json.loads(file.read_text())
+    images = [image(number, note="x" * 1000) for number in range(3, 203)]
+    for entry in images:
+        (root / "images" / entry["file_name"]).hardlink_to(root / "images" / "1.jpg")
+    annotations = [content["annotations"][0] | {"note": "y" * 100_000}, *content["annotations"]]
+    ordered = {"annotations": annotations, "images": content["images"] + images, "categories": CATEGORIES}
+    file.write_text(json.dumps(ordered))
+    assert len(open_dataset(str(root), "instance").splits["train"]) == 202
+
+
 # What has no mask
 
 

@@ -140,6 +140,14 @@ def test_an_image_that_is_only_embedded_is_read_from_its_file(make):
     assert np.array_equal(sample.image, pixels) and sample.name == "street" and len(sample.segments) == 4
 
 
+def test_long_files_are_recognised_by_their_ends(make):
+    pixels = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)
+    root = make(
+        [shape("cat", TRIANGLE, description="x" * 100_000), *SHAPES], imageData=encoded(pixels) + " " * 100_000
+    )
+    assert len(open_dataset(str(root), "instance").splits["train"][0].segments) == 5
+
+
 @pytest.mark.parametrize("image", ["{}.jpg", "../images/{}.jpg", "..\\images\\{}.png", "C:\\Users\\me\\{}.png"])
 def test_images_are_found_beside_the_files_or_in_folders_of_the_dataset(make, save_picture, image):
     root = make(SHAPES, SHAPES[:1], folder="data/val", image=image)

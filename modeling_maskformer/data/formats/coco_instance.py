@@ -38,8 +38,9 @@ class CocoInstanceFormat(ObjectsFormat):
     def _mask(self, item: Mapping[str, Any]) -> Any:
         segmentation = next((item[key] for key in MASK_KEYS if item.get(key) is not None), None)
         if segmentation is None:
+            why = ": a box does not tell which of its pixels are the object" if item.get("bbox") is not None else ""
             raise DataError(
-                f"an entry of column '{self.column}' has no {' or '.join(MASK_KEYS)}, only {', '.join(item)}"
+                f"an entry of column '{self.column}' has no {' or '.join(MASK_KEYS)}, only {', '.join(item)}{why}"
             )
         return segmentation
 

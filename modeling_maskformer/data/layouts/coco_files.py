@@ -16,13 +16,13 @@ from ..labels import NamedIds
 from .coco_categories import join_categories
 from .coco_content import CocoContent, read_coco
 from .image_places import find_images, folders_near, split_in
-from .json_files import ends_of
+from .json_files import ends_of, holds
 
 OFFICIAL_PREFIX = {"coco_panoptic": "panoptic_", "coco_instance": "instances_"}
 
 
 def find_coco_files(root: Path, preferred: str | None) -> dict[str, list[Path]]:
-    """Split -> COCO JSON files: `root` itself, or those in it and in the folders of two levels below.
+    """Split -> COCO JSON files: `root` itself, or those in it and in its folders, or else in the folders in these.
 
     Args:
         root: a folder, or a JSON file.
@@ -30,8 +30,8 @@ def find_coco_files(root: Path, preferred: str | None) -> dict[str, list[Path]]:
     """
     if root.is_file():
         return {split_of(root): [root]} if _looks_like_coco(root) else {}
-    files = [*root.glob("*.json"), *root.glob("*/*.json"), *root.glob("*/*/*.json")]
-    files = sorted(file for file in files if _looks_like_coco(file))
+    files = sorted(file for file in (*root.glob("*.json"), *root.glob("*/*.json")) if _looks_like_coco(file))
+    files = files or sorted(file for file in root.glob("*/*/*.json") if _looks_like_coco(file))
     for format_name in [preferred, *OFFICIAL_PREFIX] if preferred in OFFICIAL_PREFIX else OFFICIAL_PREFIX:
         official = [file for file in files if file.name.startswith(OFFICIAL_PREFIX[format_name])]
         if official:
@@ -50,7 +50,7 @@ def split_of(file: Path) -> str:
 
 def _looks_like_coco(file: Path) -> bool:
     ends = ends_of(file)
-    return b'"images"' in ends and (b'"categories"' in ends or b'"annotations"' in ends)
+    return (b'"categories"' in ends or b'"annotations"' in ends) and (b'"images"' in ends or holds(file, b'"images"'))
 
 
 def read_coco_tables(

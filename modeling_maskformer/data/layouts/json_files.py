@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,12 @@ def ends_of(file: Path) -> bytes:
         ends = stream.read(PEEK)
         stream.seek(max(0, file.stat().st_size - PEEK))
         return ends + stream.read()
+
+
+def holds(file: Path, word: bytes) -> bool:
+    """Whether a word is anywhere in a file, which may be large."""
+    with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return content.find(word) >= 0
 
 
 def read_json(file: Path) -> Any:

@@ -46,8 +46,8 @@ def find_labelme_files(root: Path) -> list[Path]:
 
 
 def _looks_like_labelme(file: Path) -> bool:
-    ends = ends_of(file)
-    return b'"imagePath"' in ends and any(key in ends for key in (b'"shapes"', b'"imageData"', b'"imageHeight"'))
+    ends = ends_of(file)  # what is in the middle may be long: shapes, and the embedded image
+    return sum(key in ends for key in (b'"shapes"', b'"imagePath"', b'"imageData"', b'"imageHeight"')) >= 2
 
 
 def read_labelme_tables(

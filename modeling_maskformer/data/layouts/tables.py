@@ -54,7 +54,7 @@ def open_tables(
         config_name: configuration of a Hub dataset.
         coco_format: "coco_panoptic" or "coco_instance", which of COCO's files to prefer.
         mask_name: how the mask of an image is called, as "{stem}_mask.png"; None finds it.
-        image_folder: where the images of COCO's files are, if not near them; it may be outside of the dataset.
+        image_folder: where the images are that files of annotations name, if not near them; may be anywhere.
         given: the caller's names of classes, which give LabelMe's labels their ids.
 
     Raises:

@@ -20,7 +20,7 @@ class DataArguments:
             "help": "shapes (generated, nothing to download); a dataset of the Hub; a folder laid out for "
             "load_dataset; of images/ and masks/ (or img_dir/ and ann_dir/, leftImg8bit/ and gtFine/, ...), with or "
             "without train/ and val/; of train/ and train_masks/ (or train_images/ and train_labels/, ...); of images "
-            "and masks together; COCO's files; or YOLO's data.yaml."
+            "and masks together; COCO's files; YOLO's data.yaml; or LabelMe's files."
         },
     )
     task: Literal["semantic", "instance", "panoptic"] | None = field(
@@ -64,7 +64,7 @@ class DataArguments:
     image_folder: str | None = field(
         default=None,
         metadata={
-            "help": "Folder of the images that the files of COCO or LabelMe name. Default: found near these files."
+            "help": "Folder of the images that the files of COCO, YOLO or LabelMe name. Default: found near these."
         },
     )
     id2label: str | None = field(
