@@ -113,6 +113,8 @@ class MaskFormerConfig(TransformersMaskFormerConfig):
         freeze_backbone_batch_norm: whether the backbone's BatchNorm layers keep the weights and statistics they were
             loaded with, as the paper does. Set to False to train a backbone from scratch.
         segmentation_task: the task it was trained for, "semantic", "instance" or "panoptic"; None if it is not said.
+        category_ids: for each class its id in the annotations it was trained on, such as COCO's categories, which
+            files of results have too. None: those of the classes, 0 to K - 1.
     """
 
     model_type = "maskformer"
@@ -142,6 +144,7 @@ class MaskFormerConfig(TransformersMaskFormerConfig):
     non_finite_cost: str = "raise"
     freeze_backbone_batch_norm: bool = True
     segmentation_task: str | None = None
+    category_ids: list[int] | None = None
 
     def __post_init__(self, **kwargs):
         check_keywords(self, kwargs, ("deep_supervision", "num_queries"))

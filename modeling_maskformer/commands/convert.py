@@ -25,7 +25,8 @@ from ..checkpoints import (
     read_checkpoint,
 )
 from ..checkpoints.presets import PIXEL_MEAN, PIXEL_STD
-from ..data.labels import LabelSet, make_label_set, read_named_ids
+from ..data.label_files import read_named_ids
+from ..data.labels import LabelSet, make_label_set
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

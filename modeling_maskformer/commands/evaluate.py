@@ -189,5 +189,7 @@ def samples_to_measure(data: SegmentationData, data_arguments: DataArguments, mo
         )
         return data.evaluation()
     _, validation = data.train_and_validation(held_out.train_split, None, held_out.validation_fraction, held_out.seed)
-    logger.warning(f"Measured are the {len(validation)} images that the run has set aside.")
+    count = len(validation)
+    measured = "is the one image" if count == 1 else f"are the {count} images"
+    logger.warning(f"Measured {measured} that the run has set aside.")
     return validation

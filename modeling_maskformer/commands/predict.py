@@ -4,7 +4,8 @@
     python scripts/predict.py --model outputs/street --dataset data/street --split validation --output_dir predictions
 
 Written are overlays, and: for semantic segmentation PNG images of class ids; for instance segmentation COCO JSON with
-run-length encoded masks; for panoptic segmentation COCO PNG images and JSON.
+run-length encoded masks; for panoptic segmentation COCO PNG images and JSON. With --coco FILE these have the ids of
+that file, and are scored against it: COCOeval(COCO("FILE"), COCO("predictions/instances.json"), "segm").
 With --tta semantic segmentation is the mean of several scales and mirror images.
 Pictures that cannot be read, segmented or written are left out and named at the end and, with the cause, in
 failures.json; the exit code is 1 then. Each file appears when it is whole.
@@ -19,9 +20,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from ..data.coco_ids import CocoIds
 from ..data.dataset_pictures import dataset_pictures
 from ..inference.inputs import MAX_PIXELS, Picture, find_pictures
-from ..inference.loading import check_task, load_image_processor, load_model, task_of
+from ..inference.loading import category_ids_of, check_task, load_image_processor, load_model, task_of
 from ..inference.multi_scale import MultiScalePredictor, TtaArguments
 from ..inference.predict_pictures import predict_pictures
 from ..inference.predictor import Predictor, prepare_model
@@ -46,6 +48,13 @@ class PredictionArguments:
     split: str | None = field(default=None, metadata={"help": "Split of --dataset, if it has more than one."})
     dataset_config: str | None = field(default=None, metadata={"help": "Configuration of --dataset."})
     image_column: str | None = field(default=None, metadata={"help": "Its column of images. Default: found by name."})
+    coco: str | None = field(
+        default=None,
+        metadata={
+            "help": "COCO JSON file against which results will be scored: they take its ids of images (by file name) "
+            "and of categories (by name). Default: the ids of --dataset, and those the checkpoint was trained on."
+        },
+    )
     task: Literal["semantic", "instance", "panoptic"] | None = field(
         default=None, metadata={"help": "What to predict. Default: what the checkpoint was trained for."}
     )
@@ -129,8 +138,16 @@ def prepare_prediction(
     if task == "semantic" and arguments.threshold is not None:
         raise ValueError("--threshold has no meaning for semantic segmentation: every pixel gets its best class.")
     threshold = DEFAULT_THRESHOLDS[task] if arguments.threshold is None else arguments.threshold
+    category_ids = category_ids_of(model.config)
+    if arguments.coco is not None and task == "semantic":
+        raise ValueError("--coco is for instance and panoptic results: semantic ones are images of class ids.")
+    if arguments.coco is not None:
+        ids = CocoIds(arguments.coco)
+        pictures, category_ids = ids.pictures(pictures), ids.categories(model.config.id2label)
     stuff = image_processor.label_ids_to_fuse or ()
-    writer = ResultWriter(Path(arguments.output_dir), task, model.config.id2label, stuff, arguments.overlays)
+    writer = ResultWriter(
+        Path(arguments.output_dir), task, model.config.id2label, stuff, arguments.overlays, category_ids
+    )
     if not arguments.overwrite:
         writer.refuse_to_overwrite(picture.name for picture in pictures)
     machine = this_machine(arguments.use_cpu)

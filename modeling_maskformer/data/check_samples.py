@@ -50,8 +50,8 @@ def check_dataset(samples: SampleSource, max_samples: int | None = 2000, descrip
         raise DataError(f"{count} {description} cannot be used:\n" + "\n".join(problems))
     if count > 0 and not found:
         raise DataError(
-            f"None of the {count} {description} looked at has a segment: all their pixels are void or background. "
-            "Check ignore_index, reduce_labels and the annotation column."
+            f"None of the {count} {description} looked at has a segment: their files list no object, or all their "
+            "pixels are void or background. Where pixels hold class ids, check ignore_index and reduce_labels."
         )
     return found
 

@@ -20,7 +20,10 @@ from transformers.utils import logging
 from .columns import Columns, class_names
 from .errors import DataError
 from .formats.binary_mask import BinaryMaskFormat
-from .labels import LabelSet, NamedIds, make_label_set, read_named_ids, summarize
+from .formats.objects import ObjectsFormat
+from .label_files import read_named_ids
+from .labels import LabelSet, NamedIds, make_label_set, summarize
+from .layouts.hub_labels import names_on_hub
 from .layouts.tables import Tables
 from .samples import AnnotationFormat, file_stem, with_encoded_images
 
@@ -36,7 +39,7 @@ def choose_labels(
     columns: Columns,
     reader: AnnotationFormat,
     task: str,
-    id2label: str | Path | Mapping | list | None,
+    given: NamedIds | None,
     reduce_labels: bool,
     ignore_index: int | None,
 ) -> LabelSet:
@@ -47,11 +50,12 @@ def choose_labels(
         columns: of the tables.
         reader: the annotation format.
         task: "semantic", "instance" or "panoptic"; instance segmentation leaves stuff out.
-        id2label, reduce_labels, ignore_index: as in `open_dataset`.
+        given: the caller's names; None looks for the dataset's own.
+        reduce_labels, ignore_index: as in `open_dataset`.
     """
     if reader.has_categories and reduce_labels:
         raise DataError("reduce_labels is for class ids in pixels; these annotations have COCO categories.")
-    named = _names(tables, columns, id2label)
+    named = _names(tables, columns, given)
     if isinstance(reader, BinaryMaskFormat):
         named = _names_of_black_and_white(named)
     void_ids, background_ids = set(), set()
@@ -61,10 +65,17 @@ def choose_labels(
             reduce_labels, background_ids = True, {0}
         elif reduce_labels:
             void_ids.add(0)
-        void_ids |= tables.void_ids - (named.names.keys() if named is not None else set())
+    void_ids |= tables.void_ids - (named.names.keys() if named is not None else set())
     if named is None:
         named = _names_of_found_ids(_scan(tables, columns, reader), void_ids | background_ids)
-    labels = make_label_set(named, void_ids, background_ids, reduce_labels)
+    rest = None
+    if isinstance(reader, ObjectsFormat) and task != "instance":
+        named, rest = _with_rest(named)
+    labels = replace(
+        make_label_set(named, void_ids, background_ids, reduce_labels), has_categories=reader.has_categories
+    )
+    if rest is not None:
+        labels = replace(labels, rest_label=labels.dataset_ids.index(rest))
     if labels.is_thing is None:
         labels = _tell_things_from_stuff(labels, tables, columns, reader, task)
     if task == "instance":
@@ -72,13 +83,26 @@ def choose_labels(
     return labels
 
 
-def _names(tables: Tables, columns: Columns, id2label: str | Path | Mapping | list | None) -> NamedIds | None:
-    if id2label is None:
-        return tables.named or _names_in_table(next(iter(tables.splits.values())), columns)
-    given = read_named_ids(id2label)
+def _names(tables: Tables, columns: Columns, given: NamedIds | None) -> NamedIds | None:
+    if given is None:
+        named = tables.named or _names_in_table(next(iter(tables.splits.values())), columns)
+        return names_on_hub(tables.hub_name) if named is None and tables.hub_name is not None else named
     if given.things is None and tables.named is not None and tables.named.things is not None:
         return NamedIds(given.names, {raw: tables.named.things.get(raw, True) for raw in given.names})
     return given
+
+
+def _with_rest(named: NamedIds) -> tuple[NamedIds, int]:
+    """The names of objects and of what none covers, which is stuff; and the id of that.
+
+    It is the class called background, where there is one; else one more class, of the id 0 if that is free.
+    """
+    names = dict(named.names)
+    rest = next((raw for raw, name in names.items() if name.lower().strip("_ ") in ("background", "bg")), None)
+    if rest is None:
+        rest = 0 if 0 not in names else max(names) + 1
+        names[rest] = "background"
+    return NamedIds(names, {raw: raw != rest and (named.things or {}).get(raw, True) for raw in names}), rest
 
 
 def _names_of_black_and_white(named: NamedIds | None) -> NamedIds:
@@ -113,6 +137,8 @@ def _scan(tables: Tables, columns: Columns, reader: AnnotationFormat) -> dict[in
 def _names_of_found_ids(found: Mapping[int, bool], special: set[int]) -> NamedIds:
     """ "class_<id>" for each id found. Only these are numbered: ids may have gaps, as 0, 20, 40 or 0, 1, 65535."""
     ids = sorted(found.keys() - special)
+    if not found:
+        raise DataError("The annotations list no object, and nothing names their classes.")
     if not ids:
         raise DataError(
             f"The annotations have no class id but {', '.join(map(str, sorted(found)))}, which mean void or "

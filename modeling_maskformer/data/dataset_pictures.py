@@ -51,6 +51,7 @@ def dataset_pictures(
 def _pictures_of_rows(rows: Dataset, split: str, image_column: str | None, max_pixels: int) -> list[Picture]:
     columns = find_columns(rows.features, image_column)
     image_ids = range(len(rows)) if columns.image_id is None else rows[columns.image_id]
+    file_names = rows["file_name"] if "file_name" in rows.column_names else [""] * len(rows)  # COCO's
     encoded = with_encoded_images(rows.select_columns([columns.image]))
 
     def load(row: int) -> Any:
@@ -59,5 +60,6 @@ def _pictures_of_rows(rows: Dataset, split: str, image_column: str | None, max_p
         return decode_rgb(image, columns.image)
 
     return [
-        Picture(f"{split}_{row:06d}", image_id, lambda row=row: load(row)) for row, image_id in enumerate(image_ids)
+        Picture(f"{split}_{row:06d}", image_id, lambda row=row: load(row), file_name)
+        for row, (image_id, file_name) in enumerate(zip(image_ids, file_names, strict=True))
     ]

@@ -14,7 +14,9 @@ from .choose_labels import choose_labels
 from .columns import describe, find_columns
 from .errors import DataError
 from .formats import FORMATS, choose_format
+from .label_files import read_named_ids
 from .labels import LabelSet
+from .layouts.label_tables import label_table
 from .layouts.tables import open_tables
 from .samples import RowSamples, SampleSource
 from .shapes import ShapesDataset
@@ -115,6 +117,7 @@ def open_dataset(
     image_column: str | None = None,
     annotation_column: str | None = None,
     mask_name: str | None = None,
+    image_folder: str | None = None,
     id2label: str | Path | Mapping | list | None = None,
     reduce_labels: bool = False,
     ignore_index: int | None = 255,
@@ -124,7 +127,7 @@ def open_dataset(
     Args:
         dataset: "shapes" (generated); a dataset of the Hub; a folder laid out for `load_dataset`; a folder of pictures
             with `images/` and `masks/`, or in another of the layouts in `folder_layouts.READ_LAYOUTS`; one with COCO's
-            official files; a COCO JSON file; or a folder with YOLO's data.yaml, or this file.
+            official files; a COCO JSON file; a folder with YOLO's data.yaml, or this file; or one of LabelMe's files.
         task: "semantic", "instance" or "panoptic".
         config_name: configuration of a Hub dataset; for "shapes", the size of the images in pixels (default 128).
         annotation_format: "class_map", "colour_map", "binary_mask", "channels", "coco_panoptic", "coco_instance" or
@@ -133,9 +136,11 @@ def open_dataset(
         annotation_column: the column of maps or objects; None finds it by its usual names.
         mask_name: for folders of pictures: how the mask of an image is called, as "{stem}_mask.png", where `{stem}` is
             the image's name without ending. None finds it.
-        id2label: names of the classes: a JSON file or its content, `{"0": "sky"}`, `{"sky": 0}`, `["sky"]` or COCO
-            categories; ids are those of the annotations, numbered 0..K-1 in ascending order for the model. None takes
-            them from the dataset, or names the ids found in the annotations "class_0", "class_1", ...
+        image_folder: where the images are that the files of COCO, YOLO or LabelMe name, if not near these files.
+        id2label: names of the classes: a JSON, YAML, CSV or text file, or its content, as `read_named_ids` takes it;
+            ids are those of the annotations, numbered 0..K-1 in ascending order for the model; a file may also tell
+            the colours of masks. None takes them from the dataset, or names the ids found in the annotations
+            "class_0", "class_1", ...
         reduce_labels: id 0 of the annotations is background and no class, id 1 becomes label 0 (see
             `make_label_set`). For instance segmentation from channels this is always so.
         ignore_index: this class id of maps and channels marks void pixels; None: no id does.
@@ -150,10 +155,14 @@ def open_dataset(
     if dataset == GENERATED:
         return _generated(task, config_name)
     preferred = annotation_format or ("coco_instance" if task == "instance" else "coco_panoptic")
-    tables = open_tables(dataset, config_name, preferred, mask_name)
+    given = None if id2label is None else read_named_ids(id2label)
+    tables = open_tables(dataset, config_name, preferred, mask_name, image_folder, given)
     tables.splits = {split: rows for split, rows in tables.splits.items() if len(rows) > 0}
     if not tables.splits:
         raise DataError(f"Dataset '{dataset}' has no rows.")
+    if given is not None and given.colours is not None:  # as a table beside the masks
+        table = label_table(given, "The label file")
+        given, tables.colours, tables.void_ids = table.named, table.colours, table.void_ids
     first = next(iter(tables.splits.values()))
     columns = find_columns(first.features, image_column, annotation_column)
     reader = choose_format(annotation_format or tables.annotation_format, first, columns, task, tables.colours)
@@ -163,7 +172,7 @@ def open_dataset(
                 f"Split '{split}' has the columns {describe(rows.features)}, the others {describe(first.features)}: "
                 "the same are expected."
             )
-    labels = choose_labels(tables, columns, reader, task, id2label, reduce_labels, ignore_index)
+    labels = choose_labels(tables, columns, reader, task, given, reduce_labels, ignore_index)
     splits = {
         split: RowSamples(rows, columns.image, reader, labels, task, columns.image_id, split)
         for split, rows in tables.splits.items()

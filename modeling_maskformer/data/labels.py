@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -27,6 +24,9 @@ class LabelSet:
         is_thing: K flags, True for countable objects, False for stuff; None where nobody knows.
         void_ids: ids in the annotations whose pixels are unlabelled.
         background_ids: ids in the annotations whose pixels belong to no segment.
+        rest_label: class of the pixels that no object covers, where annotations are lists of objects and the task
+            wants a class for each pixel; None where such pixels belong to no segment.
+        has_categories: whether ids are categories of segments, so that none can be an ignore_index.
     """
 
     names: tuple[str, ...]
@@ -34,6 +34,8 @@ class LabelSet:
     is_thing: tuple[bool, ...] | None = None
     void_ids: frozenset[int] = frozenset()
     background_ids: frozenset[int] = frozenset()
+    rest_label: int | None = None
+    has_categories: bool = False
 
     def __post_init__(self) -> None:
         if not self.names:
@@ -71,9 +73,10 @@ class LabelSet:
         try:
             return np.array([self._table[int(raw)] for raw in raw_ids], dtype=np.int64)
         except KeyError as error:
+            mend = "name it in the label file" + ("" if self.has_categories else ", or make it the ignore_index")
             raise DataError(
                 f"class id {error.args[0]} is not in the label set, whose {len(self)} classes have the ids "
-                f"{summarize(self.dataset_ids)}; name it in the label file, or make it the ignore_index"
+                f"{summarize(self.dataset_ids)}; {mend}"
             ) from None
 
     def things(self) -> LabelSet:
@@ -82,12 +85,12 @@ class LabelSet:
             return self
         things = [label for label, thing in enumerate(self.is_thing) if thing]
         stuff = {raw for raw, thing in zip(self.dataset_ids, self.is_thing, strict=True) if not thing}
-        return LabelSet(
-            tuple(self.names[label] for label in things),
-            tuple(self.dataset_ids[label] for label in things),
-            (True,) * len(things),
-            self.void_ids,
-            self.background_ids | stuff,
+        return replace(
+            self,
+            names=tuple(self.names[label] for label in things),
+            dataset_ids=tuple(self.dataset_ids[label] for label in things),
+            is_thing=(True,) * len(things),
+            background_ids=self.background_ids | stuff,
         )
 
 
@@ -101,64 +104,17 @@ def summarize(ids: Iterable[int]) -> str:
 
 @dataclass
 class NamedIds:
-    """Names by id as a label file or column gives them, and which are things where it says so."""
+    """Names by id as a label file or column gives them, and which are things where it says so.
+
+    Attributes:
+        names: of the classes.
+        things: id -> whether it is a thing; None where nobody says.
+        colours: R + 256 G + 65536 B -> id of the class that has this colour in masks; None where nobody says.
+    """
 
     names: dict[int, str]
     things: dict[int, bool] | None = None
-
-
-def read_named_ids(source: str | Path | Mapping | list) -> NamedIds:
-    """Names by id out of a JSON file, its text or its content.
-
-    Accepted: `{"0": "sky"}`, `{"sky": 0}`, `["sky", "road"]`, and COCO's categories
-    `[{"id": 1, "name": "person", "isthing": 1}]`.
-    """
-    where = "the label set"
-    if isinstance(source, Path) or (isinstance(source, str) and not source.lstrip().startswith(("{", "["))):
-        where = f"label file '{source}'"
-        if not Path(source).is_file():
-            raise DataError(f"There is no label file '{source}'.")
-        source = Path(source).read_text(encoding="utf-8")
-    if isinstance(source, str):
-        try:
-            source = json.loads(source)
-        except json.JSONDecodeError as error:
-            raise DataError(f"In {where} JSON is expected: {error}.") from error
-    if isinstance(source, list) and source and all(isinstance(item, Mapping) for item in source):
-        return _from_categories(source, where)
-    if isinstance(source, list) and all(isinstance(item, str) for item in source):
-        return NamedIds(dict(enumerate(source)))
-    if isinstance(source, Mapping) and source:
-        return NamedIds(_from_mapping(source, where))
-    raise DataError(
-        f'In {where} one of {{"0": "sky"}}, {{"sky": 0}}, ["sky", "road"] or a list of COCO categories is expected.'
-    )
-
-
-def _from_mapping(mapping: Mapping[Any, Any], where: str) -> dict[int, str]:
-    mapping = {key: value for key, value in mapping.items() if value is not None}  # absent keys of an Arrow struct
-    if all(isinstance(value, str) for value in mapping.values()):
-        pairs = [(key, value) for key, value in mapping.items()]
-    else:
-        pairs = [(value, key) for key, value in mapping.items()]
-    try:
-        names = {int(raw): str(name) for raw, name in pairs}
-    except (TypeError, ValueError):
-        raise DataError(f"In {where} every class needs an integer id and a name, got {dict(mapping)}.") from None
-    if len(names) != len(pairs):
-        raise DataError(f"In {where} an id stands twice.")
-    return names
-
-
-def _from_categories(categories: list[Mapping], where: str) -> NamedIds:
-    try:
-        names = {int(category["id"]): str(category["name"]) for category in categories}
-    except KeyError as error:
-        raise DataError(f"In {where} a category has no {error}: id and name are expected.") from None
-    things = None
-    if all("isthing" in category for category in categories):
-        things = {int(category["id"]): bool(category["isthing"]) for category in categories}
-    return NamedIds(names, things)
+    colours: dict[int, int] | None = None
 
 
 def make_label_set(

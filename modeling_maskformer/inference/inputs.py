@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from PIL import Image, ImageOps
 
@@ -21,11 +21,17 @@ class Picture:
         name: unique among the pictures; results are called so. May hold folders: `street/0001`.
         image_id: what COCO files call it.
         load: reads it, as RGB; raises OSError or ValueError where it cannot.
+        file_name: of its file, below the folder that it was found in; the name where it has no file.
     """
 
     name: str
     image_id: int | str
     load: Callable[[], Image.Image]
+    file_name: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.file_name:
+            object.__setattr__(self, "file_name", self.name)
 
 
 def find_pictures(paths: Sequence[str | Path], max_pixels: int = MAX_PIXELS) -> list[Picture]:
@@ -38,26 +44,27 @@ def find_pictures(paths: Sequence[str | Path], max_pixels: int = MAX_PIXELS) -> 
     Raises:
         ValueError: a path does not exist, a folder holds no picture, or two pictures have one name.
     """
-    files: dict[str, Path] = {}
+    files: dict[str, tuple[str, Path]] = {}
     for path in map(Path, paths):
         if path.is_dir():
             found = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
             if not found:
                 raise ValueError(f"The folder {path} holds no picture ({', '.join(SUFFIXES)}).")
-            named = [(file.relative_to(path).with_suffix("").as_posix(), file) for file in found]
+            named = [(file.relative_to(path).as_posix(), file) for file in found]
         elif path.is_file():
-            named = [(path.stem, path)]
+            named = [(path.name, path)]
         else:
             raise ValueError(f"There is no file or folder {path}.")
-        for name, file in named:
+        for file_name, file in named:
+            name = PurePosixPath(file_name).with_suffix("").as_posix()
             if name in files:
                 raise ValueError(
-                    f"The results of {files[name]} and {file} would both be called {name}: predict them separately."
+                    f"The results of {files[name][1]} and {file} would both be called {name}: predict them separately."
                 )
-            files[name] = file
+            files[name] = file_name, file
     return [
-        Picture(name, number, partial(read_picture, file, max_pixels))
-        for number, (name, file) in enumerate(files.items())
+        Picture(name, number, partial(read_picture, file, max_pixels), file_name)
+        for number, (name, (file_name, file)) in enumerate(files.items())
     ]
 
 

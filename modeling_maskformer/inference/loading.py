@@ -60,6 +60,14 @@ def task_of(config: PreTrainedConfig) -> str | None:
     return "semantic" if isinstance(config, PerPixelBaselineConfig) else getattr(config, "segmentation_task", None)
 
 
+def category_ids_of(config: PreTrainedConfig) -> dict[int, int]:
+    """Class id -> id of the class in the annotations that the checkpoint was trained on, or the class id itself."""
+    ids = getattr(config, "category_ids", None) or ()
+    if len(ids) != config.num_labels:
+        ids = range(config.num_labels)
+    return dict(zip(sorted(config.id2label), ids, strict=True))
+
+
 def check_task(config_class: type[PreTrainedConfig], task: str) -> None:
     """Raises a ValueError if models of this config cannot do the task: per-pixel baselines know no objects."""
     if issubclass(config_class, PerPixelBaselineConfig) and task != "semantic":

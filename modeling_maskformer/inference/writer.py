@@ -48,13 +48,20 @@ class ResultWriter:
     Args:
         folder: made if needed.
         task: "semantic", "instance" or "panoptic".
-        id2label: class id -> name; the class ids are the categories of COCO files.
+        id2label: class id -> name.
         stuff: the classes that are no things, for COCO's `isthing`.
         overlays: whether to draw them.
+        category_ids: class id -> category in COCO files; None: the class ids themselves.
     """
 
     def __init__(
-        self, folder: Path, task: str, id2label: Mapping[int, str], stuff: Collection[int] = (), overlays: bool = True
+        self,
+        folder: Path,
+        task: str,
+        id2label: Mapping[int, str],
+        stuff: Collection[int] = (),
+        overlays: bool = True,
+        category_ids: Mapping[int, int] | None = None,
     ) -> None:
         self.folder = folder
         self.task = task
@@ -63,8 +70,9 @@ class ResultWriter:
         self.summary = {"semantic": "classes.json", "instance": "instances.json", "panoptic": "panoptic.json"}[task]
         self._images: list[dict] = []
         self._annotations: list[dict] = []
+        self.category_ids = {class_id: class_id for class_id in id2label} | dict(category_ids or {})
         self._categories = [
-            {"id": class_id, "name": name, "isthing": int(class_id not in stuff)}
+            {"id": self.category_ids[class_id], "name": name, "isthing": int(class_id not in stuff)}
             for class_id, name in id2label.items()
         ]
 
@@ -105,18 +113,18 @@ class ResultWriter:
             return []
         if self.task == "panoptic":
             with whole_file(files[0]) as file:
-                entry = save_panoptic(prediction, file, picture.image_id)
+                entry = save_panoptic(prediction, file, picture.image_id, self.category_ids)
             entry["file_name"] = files[0].relative_to(self.folder / "panoptic").as_posix()
             return [entry]
         return [
             {**entry, "area": int(coco_mask.area(entry["segmentation"])), "iscrowd": 0}
-            for entry in coco_instances(prediction, picture.image_id)
+            for entry in coco_instances(prediction, picture.image_id, self.category_ids)
         ]
 
     def add(self, picture: Picture, image: Image.Image, annotations: list[dict]) -> None:
         """Lists a picture and its annotations in the file that tells of all."""
         self._images.append(
-            {"id": picture.image_id, "file_name": picture.name, "width": image.width, "height": image.height}
+            {"id": picture.image_id, "file_name": picture.file_name, "width": image.width, "height": image.height}
         )
         for entry in annotations:
             number = {"id": len(self._annotations) + 1} if self.task == "instance" else {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import timm
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
@@ -15,8 +15,16 @@ from ..inference.loading import check_task, load_model
 from .arguments.model_arguments import MASK_LOSS, ModelArguments
 
 
-def build_model(arguments: ModelArguments, id2label: Mapping[int, str], task: str) -> PreTrainedModel:
+def build_model(
+    arguments: ModelArguments, id2label: Mapping[int, str], task: str, category_ids: Sequence[int] | None = None
+) -> PreTrainedModel:
     """A model for these classes, new on a backbone or from a checkpoint; its config remembers the task.
+
+    Args:
+        arguments: of the model.
+        id2label: its classes.
+        task: "semantic", "instance" or "panoptic".
+        category_ids: the ids of the classes in the dataset's annotations, for files of results.
 
     Raises:
         ValueError, OSError: the backbone, its weights or the checkpoint cannot be used, or not for the task; in a
@@ -32,6 +40,8 @@ def build_model(arguments: ModelArguments, id2label: Mapping[int, str], task: st
     }
     if architecture == "maskformer":
         given = {name: getattr(arguments, name) for name in MASK_LOSS}
+        is_plain = category_ids is None or list(category_ids) == list(range(len(id2label)))
+        settings["category_ids"] = None if is_plain else list(category_ids)
         settings |= MASK_LOSS | {name: value for name, value in given.items() if value is not None}
     if architecture != "per_pixel":
         settings["use_auxiliary_loss"] = True

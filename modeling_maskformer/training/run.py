@@ -64,7 +64,7 @@ def prepare_training(
     found = check_dataset(train, data_arguments.check_samples, "training images")
     check_classes(found, data.labels, task)
     check_dataset(validation, data_arguments.check_samples, "validation images")
-    model = build_model(model_arguments, data.labels.id2label, task)
+    model = build_model(model_arguments, data.labels.id2label, task, data.labels.dataset_ids)
     if arguments.activation_checkpointing and not any(hasattr(m, "gradient_checkpointing") for m in model.modules()):
         raise ValueError("--activation_checkpointing has no effect: this model has no layers that can do it.")
     image_processor = build_image_processor(model_arguments, data_arguments, augmentation_arguments, data.labels)

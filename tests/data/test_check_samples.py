@@ -1,7 +1,10 @@
 """Checks before training: every bad sample is named, in one error."""
 
+import json
+
 import numpy as np
 import pytest
+from datasets import Dataset, Features, Image
 
 from modeling_maskformer.data.check_samples import check_classes, check_dataset
 from modeling_maskformer.data.datasets import open_dataset
@@ -93,3 +96,43 @@ def test_a_label_set_of_one_class_is_refused_where_no_image_was_looked_at():
     labels = make_label_set(NamedIds({0: "sky"}), [255])
     with pytest.raises(DataError, match="one class, 'sky'"):
         check_classes({}, labels, "panoptic")
+
+
+@pytest.mark.parametrize("has_name", [True, False])
+def test_a_truncated_mask_among_the_first_is_named(paired_folder, has_name):
+    root = paired_folder()
+    mask = root / "masks" / "3.png"
+    mask.write_bytes(mask.read_bytes()[:-30])
+    dataset = str(root)
+    if not has_name:
+        masks = [{"bytes": (root / "masks" / f"{number}.png").read_bytes(), "path": None} for number in range(5)]
+        images = [{"bytes": (root / "images" / f"{number}.jpg").read_bytes(), "path": None} for number in range(5)]
+        features = Features({"image": Image(), "annotation": Image()})
+        dataset = str(root.parent / "table")
+        Dataset.from_dict({"image": images, "annotation": masks}, features=features).save_to_disk(dataset)
+    name = r" \(annotation 3\)" if has_name else ""
+    with pytest.raises(
+        DataError, match=rf"^Sample 3{name}: the picture in column 'annotation' cannot be read: .*trunc"
+    ):
+        open_dataset(dataset, "semantic")
+
+
+def test_a_truncated_image_is_named(paired_folder):
+    root = paired_folder()
+    image = root / "images" / "2.jpg"
+    image.write_bytes(image.read_bytes()[: len(image.read_bytes()) * 2 // 3])
+    data = open_dataset(str(root), "semantic")
+    with pytest.raises(DataError, match=r"^Sample 2 of split 'train' \(2\): the picture in column 'image' cannot be"):
+        check_dataset(data.splits["train"])
+
+
+def test_objects_that_are_nowhere_are_not_said_to_be_void(tmp_path, save_picture):
+    save_picture(tmp_path / "1.png", np.zeros((6, 8, 3), np.uint8))
+    save_picture(tmp_path / "2.png", np.zeros((6, 8, 3), np.uint8))
+    images = [{"id": number, "file_name": f"{number}.png"} for number in (1, 2)]
+    objects = [{"image_id": 2, "category_id": 1, "segmentation": [[0, 0, 0.1, 0, 0, 0.1]]}]
+    content = {"images": images, "annotations": objects, "categories": [{"id": 1, "name": "cat"}]}
+    (tmp_path / "coco.json").write_text(json.dumps(content))
+    (samples,) = open_dataset(str(tmp_path), "instance").splits.values()
+    with pytest.raises(DataError, match=r"has a segment: their files list no object, or all .* Where pixels hold"):
+        check_dataset(samples)

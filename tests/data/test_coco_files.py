@@ -181,7 +181,7 @@ def test_outlines_that_enclose_nothing_are_counted(change, caplog):
         content["annotations"] += [content["annotations"][0] | {"segmentation": outline} for outline in short]
 
     data = open_dataset(change(add), "instance")
-    assert "3 of 4 annotations have an empty outline or one of fewer than 3 points" in caplog.text
+    assert "3 of 4 annotations have no outline, or one of fewer than 3 points (of these 0 have a box)" in caplog.text
     assert "one of '11.jpg'" in caplog.text
     assert data.splits["train"][0].segments.areas().tolist() == [24]
 
@@ -191,7 +191,9 @@ def test_boxes_alone_are_no_masks(change):
         for item in content["annotations"]:
             item.update(segmentation=[], bbox=[0, 0, 8, 3])
 
-    with pytest.raises(DataError, match=r"all 1 annotations .* They have boxes, which tell no mask. Polygons or run"):
+    with pytest.raises(
+        DataError, match=r"none of the 1 annotations has an outline. They are boxes, and a box does not tell"
+    ):
         open_dataset(change(empty), "instance")
 
 

@@ -6,6 +6,7 @@ import yaml
 
 from modeling_maskformer.data.datasets import open_dataset
 from modeling_maskformer.data.errors import DataError
+from modeling_maskformer.training.arguments.data_arguments import DataArguments
 
 # Two rectangles of a picture of 8 x 4 pixels: x 2 to 6 and y 1 to 3; x 4 to 8 and y 0 to 4. They overlap.
 OUTLINES = "0 0.25 0.25 0.75 0.25 0.75 0.75 0.25 0.75\n1 0.5 0 1 0 1 1 0.5 1\n"
@@ -82,6 +83,79 @@ def test_splits_may_be_lists_of_files(make):
     assert [len(samples[index].segments) for index in (0, 1)] == [2, 2]
 
 
+def test_paths_of_another_machine_are_found_by_their_ends(make):
+    root = make("roboflow")
+    content = {"train": "/content/street-1/train/images", "val": "..\\val\\images", "names": {"0": "cat", "1": "dog"}}
+    (root / "data.yaml").write_text(yaml.safe_dump(content | {"path": "../datasets/street"}))
+    data = open_dataset(str(root), "instance")
+    assert {split: len(samples) for split, samples in data.splits.items()} == {"train": 2, "validation": 2}
+    (root / "all.txt").write_text("/content/street-1/train/images/1.jpg\r\n./val/images/2.jpg\n")
+    (root / "data.yaml").write_text(yaml.safe_dump({"train": ["all.txt", "val/images"], "nc": 2}))
+    data = open_dataset(str(root), "instance")
+    assert data.labels.names == ("class_0", "class_1")
+    assert [len(sample.segments) for sample in (data.splits["train"][index] for index in range(4))] == [2, 0, 2, 0]
+
+
+def test_images_that_a_list_names_in_vain_are_counted(make):
+    root = make()
+    (root / "train.txt").write_text("./images/train/1.jpg\n./images/train/7.jpg\n./images/train/8.jpg\n")
+    (root / "data.yaml").write_text(yaml.safe_dump({"train": "train.txt", "names": ["cat", "dog"]}))
+    with pytest.raises(DataError, match=r"lists './images/train/7.jpg', which is not in .*; so 2 of its 3 images"):
+        open_dataset(str(root), "instance")
+
+
+def test_label_studios_folders_have_no_yaml(make):
+    root = make()
+    (root / "data.yaml").unlink()
+    (root / "classes.txt").write_text("cat\ndog\n")
+    data = open_dataset(str(root), "semantic")
+    assert list(data.splits) == ["train", "validation"] and data.labels.names == ("cat", "dog", "background")
+    for folder in ("images", "labels"):
+        for file in list((root / folder).rglob("*.*")):
+            file.rename(root / folder / file.name)
+        for split in ("train", "val"):
+            (root / folder / split).rmdir()
+    data = open_dataset(str(root), "instance")
+    assert [len(data.splits["train"][index].segments) for index in (0, 1)] == [2, 0]
+
+
+def test_a_description_elsewhere_is_read_where_the_caller_names_the_folder(make, tmp_path):
+    root = make()
+    (tmp_path / "configs").mkdir()
+    file = (root / "data.yaml").rename(tmp_path / "configs" / "pets.yaml")
+    with pytest.raises(DataError, match="--image_folder names where they are"):
+        open_dataset(str(file), "instance")
+    data = DataArguments(str(file), image_folder=str(root)).open("instance")
+    assert len(data.splits["train"][0].segments) == 2
+
+
+def test_boxes_among_outlines_are_left_out_and_counted_once(make, caplog):
+    data = open_dataset(str(make(text=OUTLINES + "0 0.5 0.5 0.2 0.2\n")), "instance")
+    (record,) = caplog.records
+    assert "2 of 6 objects are boxes, without an outline: they are left out" in record.message
+    assert data.splits["train"][0].segments.class_ids.tolist() == [0, 1]
+
+
+def test_boxes_alone_are_no_outlines(make):
+    with pytest.raises(DataError, match=r"labels of .*data.yaml' are boxes .* Export the data set for segmentation"):
+        open_dataset(str(make(text="0 0.5 0.5 0.2 0.2\n1 0.5 0.5 0.1 0.1\n")), "instance")
+
+
+def test_key_points_are_no_outlines(make):
+    root = make()
+    with (root / "data.yaml").open("a") as file:
+        file.write("kpt_shape: [17, 3]\n")
+    with pytest.raises(DataError, match="describes key points"):
+        open_dataset(str(root), "instance")
+
+
+def test_a_label_file_that_is_no_text_is_named(make):
+    root = make()
+    (root / "labels" / "train" / "1.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DataError, match=r"train/1.txt' is no text in UTF-8"):
+        open_dataset(str(root), "instance")
+
+
 def test_images_outside_of_the_folder_of_the_file_are_not_read(make, tmp_path):
     root = make()
     (root / "project").mkdir()
@@ -100,7 +174,9 @@ def test_images_outside_of_the_folder_of_the_file_are_not_read(make, tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("0 0.5 0.5 0.2 0.2", "line 1 of the label file is a box"),
+        ("0 0.5 0.5 0.2", "line 1 of the label file has 4 numbers"),
+        ("inf 0.1 0.1 0.2 0.2 0.3 0.3", "line 1 of the label file has 7 numbers"),
+        ("0 1e999 0 0.5 0.5 0.1 0.1", "coordinates from 0 to inf"),
         ("\n0 0.1 0.1 0.2 0.2 0.3", "line 2 of the label file has 6 numbers"),
         ("0 10 10 20 10 20 20", r"coordinates from 10 to 20: parts of the image's width and height"),
         ("0 nan 0 0.5 0.5 0.1 0.1", "coordinates from nan"),
@@ -114,9 +190,19 @@ def test_a_bad_line_is_named(make, text, words):
         samples[0]
 
 
-def test_outlines_do_not_serve_semantic_segmentation(make):
-    with pytest.raises(DataError, match="yolo serve instance segmentation, not semantic"):
-        open_dataset(str(make()), "semantic")
+@pytest.mark.parametrize("names", [("cat", "dog"), ("cat", "dog", "background")])
+def test_what_no_outline_covers_is_background(make, names):
+    later, under = np.zeros((4, 8), bool), np.zeros((4, 8), bool)
+    later[:, 4:], under[1:3, 2:4] = True, True
+    semantic = open_dataset(str(make(names=names)), "semantic")
+    assert semantic.labels.names == ("cat", "dog", "background")
+    segments = semantic.splits["train"][0].segments
+    assert segments.class_ids.tolist() == [0, 1, 2]
+    assert (segments.masks().numpy() == [under, later, ~(under | later)]).all()
+    panoptic = open_dataset(str(make(names=names)), "panoptic")
+    assert panoptic.labels.is_thing == (True, True, False)
+    empty = panoptic.splits["train"][1].segments
+    assert empty.class_ids.tolist() == [2] and empty.masks().all()
 
 
 def test_images_or_labels_that_are_nowhere_are_named(make):

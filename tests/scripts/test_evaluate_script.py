@@ -10,12 +10,14 @@ from script_runs import BRIEF, SMALL, run
 from torchvision.transforms.v2 import functional as tvF
 
 from modeling_maskformer.commands import evaluate, train
+from modeling_maskformer.data.held_out import HeldOut
 from modeling_maskformer.evaluation import metric_for_task
 from modeling_maskformer.evaluation.evaluator import Evaluator
 from modeling_maskformer.evaluation.image_size import resize_to_shortest_edge, sizes_to_try
 from modeling_maskformer.inference.loading import load_image_processor, load_model
 from modeling_maskformer.inference.multi_scale import MultiScalePredictor
 from modeling_maskformer.targets import segments_from_class_map
+from modeling_maskformer.training.arguments.data_arguments import DataArguments
 
 
 @pytest.mark.parametrize("task", ["semantic", "instance", "panoptic"])
@@ -46,6 +48,13 @@ def test_without_a_validation_split_the_images_that_were_set_aside_are_measured(
     expected = json.loads((folder / "eval_results.json").read_text())
     assert found["num_images"] == 2 and "2 images that the run has set aside" in caplog.text
     assert found["mean_iou"] == pytest.approx(expected["mean_iou"], abs=1e-4)
+
+
+def test_one_image_that_was_set_aside_is_one(set_aside, tmp_path, caplog):
+    arguments = DataArguments(str(set_aside[1]), "semantic")
+    HeldOut(None, 0.1, 0).save(tmp_path)
+    assert len(evaluate.samples_to_measure(arguments.open("semantic"), arguments, str(tmp_path))) == 1
+    assert "Measured is the one image that the run has set aside." in caplog.text
 
 
 def test_it_is_said_that_training_images_may_be_measured(trained, set_aside, tmp_path, caplog):

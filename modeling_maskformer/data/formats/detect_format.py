@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from ..columns import Columns, describe
 from ..errors import DataError
-from ..samples import AnnotationFormat, decode_image, with_encoded_images
+from ..samples import AnnotationFormat, decode_image, file_stem, with_encoded_images
 from .binary_mask import BinaryMaskFormat, is_black_and_white
 from .channels import ChannelsFormat, are_colours
 from .class_map import ClassMapFormat
@@ -90,7 +90,7 @@ def _detect(rows: Dataset, columns: Columns, task: str, has_colours: bool) -> st
     try:
         pictures = [] if is_array else [decode_image(value, columns.map) for value in values]
     except DataError as error:
-        raise DataError(f"While looking at the first annotations: {error}.") from error.__cause__
+        raise DataError(f"{_first_unreadable(peeked, columns.map)}: {error}.") from error.__cause__
     has_rgb = not is_array and all(picture.mode in ("RGB", "RGBA") for picture in pictures)
     if has_colours and has_rgb:
         return "colour_map"
@@ -114,6 +114,17 @@ def _detect(rows: Dataset, columns: Columns, task: str, has_colours: bool) -> st
         "(mode L, P or I), masks of 0 and 255, RGB with class ids in red, instance ids in green and nothing in blue, "
         f"or RGB with a segments_info column beside it (COCO panoptic). {NEEDED_TABLE}"
     )
+
+
+def _first_unreadable(rows: Dataset, column: str) -> str:
+    """The sample whose picture cannot be read, by its place and its file."""
+    for index, row in enumerate(rows):
+        try:
+            decode_image(row[column], column)
+        except DataError:
+            name = file_stem(row[column])
+            return f"Sample {index}" + (f" (annotation {name})" if name else "")
+    raise ValueError("Every picture can be read.")
 
 
 def _all_values(rows: Dataset, column: str) -> Iterator[Any]:

@@ -18,7 +18,11 @@ def read_polygons(segmentation: Sequence[Any]) -> list[list[float]]:
     Raises:
         DataError: points are written as pairs, or a coordinate is missing.
     """
+    if not isinstance(segmentation, (list, tuple, np.ndarray)):
+        raise DataError(f"a mask is neither polygons nor run lengths, but {str(segmentation)[:60]!r}")
     polygons = list_of_polygons(segmentation)
+    if any(isinstance(number, str) for polygon in polygons for number in polygon):
+        raise DataError("a mask is neither polygons nor run lengths: a polygon has texts instead of numbers")
     if are_pairs(polygons):
         raise DataError(
             "a polygon is written as pairs, [[x, y], [x, y], ...]: a list of polygons [x, y, x, y, ...] is expected"

@@ -33,5 +33,7 @@ def read_integer(record: Mapping[str, Any], keys: tuple[str, ...], column: str) 
         raise DataError(f"an entry of column '{column}' has no {' or '.join(keys)}, only {', '.join(record)}")
     try:
         return int(value)
-    except (TypeError, ValueError):
-        raise DataError(f"an entry of column '{column}' has the {keys[0]} {value!r}, an integer is expected") from None
+    except (TypeError, ValueError, OverflowError):
+        raise DataError(
+            f"an entry of column '{column}' has the {keys[0]} {value!r:.60}, an integer is expected"
+        ) from None

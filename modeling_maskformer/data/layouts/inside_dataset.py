@@ -32,6 +32,11 @@ def check_file_name(name: Any, what: str) -> None:
         )
 
 
+def is_inside(place: Path, folder: Path) -> bool:
+    """Whether a path, once .. are resolved, is below a folder."""
+    return Path(os.path.abspath(place)).is_relative_to(os.path.abspath(folder))
+
+
 def without_outside_files(rows: Dataset, split: str, dataset: str) -> Dataset:
     """The rows without columns that would open files of kinds not read here; the pictures' files were looked at.
 

@@ -9,18 +9,21 @@ import datasets
 from datasets import Dataset, DatasetDict, Image
 
 from ..errors import DataError
-from ..labels import NamedIds, read_named_ids
+from ..label_files import read_named_ids
+from ..labels import NamedIds
 from .cityscapes import named_ids_of
 from .coco_files import find_coco_files, read_coco_tables
 from .folder_layouts import READ_LAYOUTS, describe_folders, find_paired_folders, is_for_load_dataset, split_folders
 from .inside_dataset import without_outside_files
 from .label_tables import TABLE_FILES, find_label_table
+from .labelme_files import find_labelme_files, read_labelme_tables
 from .mask_names import STEM, in_folder_of, match_names, suffix_of_masks
 from .yolo_files import find_yolo_file, read_yolo_tables
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm")
 MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif")  # none that loses values
 LABEL_FILES = ("id2label.json", "label2id.json", "labels.json", "categories.json")
+LABEL_FILES += ("labels.txt", "classes.txt", "class_names.txt", "classes.csv", "labels.yaml", "classes.yaml")
 
 
 @dataclass
@@ -31,11 +34,17 @@ class Tables:
     named: NamedIds | None = None
     colours: dict[int, int] | None = None  # R + 256 G + 65536 B -> class id, where a table tells it
     void_ids: frozenset[int] = frozenset()  # ids of unlabelled pixels, where the dataset is known to have them
-    annotation_format: str | None = None  # where files of COCO or YOLO tell it
+    annotation_format: str | None = None  # where files of COCO, YOLO or LabelMe tell it
+    hub_name: str | None = None  # of the dataset's repository, where it comes from the Hub
 
 
 def open_tables(
-    dataset: str, config_name: str | None = None, coco_format: str | None = None, mask_name: str | None = None
+    dataset: str,
+    config_name: str | None = None,
+    coco_format: str | None = None,
+    mask_name: str | None = None,
+    image_folder: str | None = None,
+    given: NamedIds | None = None,
 ) -> Tables:
     """The tables of a dataset; nothing of it is executed, and no picture is read.
 
@@ -45,6 +54,8 @@ def open_tables(
         config_name: configuration of a Hub dataset.
         coco_format: "coco_panoptic" or "coco_instance", which of COCO's files to prefer.
         mask_name: how the mask of an image is called, as "{stem}_mask.png"; None finds it.
+        image_folder: where the images are that files of annotations name, if not near them; may be anywhere.
+        given: the caller's names of classes, which give LabelMe's labels their ids.
 
     Raises:
         DataError: it cannot be found or opened, or names files that are not its own.
@@ -60,13 +71,14 @@ def open_tables(
         return tables
     if not path.exists():
         return _load(dataset, config_name)
+    images = _image_folder(image_folder)
     coco_files = find_coco_files(path, coco_format)
     if coco_files:
-        splits, named, coco_format = read_coco_tables(path, coco_files)
+        splits, named, coco_format = read_coco_tables(path, coco_files, images)
         return Tables(splits, named, annotation_format=coco_format)
     yolo_file = find_yolo_file(path)
     if yolo_file:
-        return Tables(*read_yolo_tables(yolo_file), annotation_format="yolo")
+        return Tables(*read_yolo_tables(yolo_file, images), annotation_format="yolo")
     if path.is_file():
         raise DataError(
             f"Dataset '{dataset}' is a file but no COCO JSON with images, annotations and categories, and no "
@@ -74,6 +86,14 @@ def open_tables(
         )
     if not any(path.iterdir()):
         raise DataError(f"The dataset folder '{dataset}' is empty.")
+    labelme_files = find_labelme_files(path)
+    if labelme_files:
+        found = read_labelme_tables(path, labelme_files, given or _names_of_file(path), images)
+        return Tables(found.splits, found.named, None, found.void_ids, "coco_instance")
+    if images is not None:
+        raise DataError(
+            f"image_folder is for the files of COCO, YOLO or LabelMe, but '{dataset}' holds none of these."
+        )
     tables = _open_pictures(path, mask_name)
     if tables is not None:
         return tables
@@ -86,6 +106,14 @@ def open_tables(
     tables = _load(str(path), config_name)
     tables.named = _names_of_file(path)
     return tables
+
+
+def _image_folder(image_folder: str | None) -> Path | None:
+    if image_folder is None:
+        return None
+    if not Path(image_folder).expanduser().is_dir():
+        raise DataError(f"There is no folder of images '{image_folder}' (image_folder).")
+    return Path(image_folder).expanduser()
 
 
 def _open_pictures(path: Path, mask_name: str | None) -> Tables | None:
@@ -124,7 +152,10 @@ def _load(dataset: str, config_name: str | None) -> Tables:
             "the Hub, a folder laid out for load_dataset, one with images/ and masks/, or COCO's official files."
         ) from error
     splits = splits if isinstance(splits, DatasetDict) else {"train": splits}
-    return Tables({split: without_outside_files(rows, split, dataset) for split, rows in splits.items()})
+    return Tables(
+        {split: without_outside_files(rows, split, dataset) for split, rows in splits.items()},
+        hub_name=None if Path(dataset).exists() else dataset,
+    )
 
 
 def _folders_of_both(root: Path, mask_name: str | None) -> dict[str, tuple[Path, Path]]:

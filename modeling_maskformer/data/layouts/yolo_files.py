@@ -1,27 +1,37 @@
-"""YOLO's segmentation data sets, as Ultralytics and Roboflow lay them out: a text file of outlines beside each image.
+"""YOLO's segmentation data sets, as Ultralytics, Roboflow and Label Studio lay them out: a text of outlines an image.
 
 `data.yaml` names the classes and the folders of the splits. A label file lies where its image lies, but in `labels`
 instead of `images`: `train/images/1.jpg` and `train/labels/1.txt`, or `images/train/1.jpg` and `labels/train/1.txt`.
+Label Studio has `classes.txt` instead, beside `images/` and `labels/`.
 """
 
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from collections.abc import Mapping
+from itertools import dropwhile
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
 from datasets import Dataset, Image
+from transformers.utils import logging
 
 from ..errors import DataError
+from ..formats.yolo import is_box
+from ..label_files import read_named_ids
 from ..labels import NamedIds
+from .inside_dataset import is_inside
+
+logger = logging.get_logger(__name__)
 
 SPLITS = {"train": "train", "val": "validation", "test": "test"}  # keys of data.yaml
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+CLASSES_FILE = "classes.txt"
 
 
 def find_yolo_file(path: Path) -> Path | None:
-    """The YAML file of a YOLO data set: `path` itself, or the one in this folder; None where there is none."""
+    """The YAML file of a YOLO data set: `path` itself, or the one in this folder; else classes.txt; None without."""
     if path.is_file():
         return path if path.suffix.lower() in (".yaml", ".yml") else None
     files = sorted(file for file in (*path.glob("*.yaml"), *path.glob("*.yml")) if _is_yolo_among_others(file))
@@ -30,115 +40,177 @@ def find_yolo_file(path: Path) -> Path | None:
             f"In '{path}' both '{files[0].name}' and '{files[1].name}' describe a YOLO data set: give the path of the "
             "one to use as the dataset."
         )
+    classes = path / CLASSES_FILE
+    if not files and classes.is_file() and (path / "images").is_dir() and any((path / "labels").rglob("*.txt")):
+        return classes
     return files[0] if files else None
 
 
 def _is_yolo_among_others(file: Path) -> bool:
     try:
-        return _looks_like_yolo(file)
+        return _looks_like_yolo(_read(file))
     except DataError:
         if file.stem == "data":
             raise
         return False  # YAML of another program, perhaps with tags of its own
 
 
-def _looks_like_yolo(file: Path) -> bool:
-    content = _read(file)
-    return isinstance(content, dict) and "names" in content and any(split in content for split in SPLITS)
+def _looks_like_yolo(content: Any) -> bool:
+    return isinstance(content, dict) and bool({"names", "nc"} & content.keys() and SPLITS.keys() & content.keys())
 
 
 def _read(file: Path) -> Any:
+    if file.name == CLASSES_FILE:
+        images = file.parent / "images"
+        splits = {key: f"images/{key}" for key in SPLITS if (images / key).is_dir()}
+        return {"names": read_named_ids(file).names} | (splits or {"train": "images"})
     try:
-        return yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        return yaml.safe_load(_text_of(file))
+    except (yaml.YAMLError, RecursionError) as error:
         raise DataError(f"'{file}' is not YAML: {error}.") from error
 
 
-def read_yolo_tables(file: Path) -> tuple[dict[str, Dataset], NamedIds]:
+def _text_of(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"'{file}' is no text in UTF-8: {error}.") from error
+
+
+def read_yolo_tables(file: Path, image_folder: Path | None = None) -> tuple[dict[str, Dataset], NamedIds]:
     """The tables of the splits, with columns `image` and `outlines` (text), and the names of the classes.
 
+    Args:
+        file: data.yaml, or classes.txt.
+        image_folder: where the folders of images and labels are, if not beside the file.
+
     Raises:
-        DataError: the file names no classes or no split, or a folder of images is missing or empty.
+        DataError: the file names no classes or no split, a folder of images is missing or empty, or labels are boxes.
     """
-    if not _looks_like_yolo(file):
+    content, root = _read(file), image_folder or file.parent
+    if not _looks_like_yolo(content):
         raise DataError(
             f"'{file}' is no description of a YOLO data set: names, and train, val or test with folders of images, "
             "are expected."
         )
-    content = _read(file)
-    splits = {}
+    if "kpt_shape" in content:
+        raise DataError(f"'{file}' describes key points (kpt_shape): outlines of objects are expected.")
+    labelled = {}
     for key, split in SPLITS.items():
-        images = _images(file, content, key) if content.get(key) else None
+        images = _images(file, root, content, key) if content.get(key) else None
         if images is not None:
-            splits[split] = _table(images, file.parent)
-    if not splits:
+            labelled[split] = (images, _texts(images, root))
+    if not labelled:
         raise DataError(f"'{file}' names no folder of images in train, val or test.")
-    return splits, _names(file, content["names"])
+    texts = _without_boxes(file, {split: texts for split, (_, texts) in labelled.items()})
+    tables = {
+        split: Dataset.from_dict({"image": list(map(str, images)), "outlines": texts[split]}).cast_column(
+            "image", Image()
+        )
+        for split, (images, _) in labelled.items()
+    }
+    return tables, _names(file, content)
 
 
-def _names(file: Path, names: Any) -> NamedIds:
-    if isinstance(names, list):
-        names = dict(enumerate(names))
-    if not isinstance(names, dict) or not names or not all(isinstance(raw, int) for raw in names):
-        raise DataError(f"In '{file}' names are a list of names, or names by number, got {names!r}.")
-    return NamedIds({raw: str(name) for raw, name in names.items()}, dict.fromkeys(names, True))
+def _names(file: Path, content: Mapping[str, Any]) -> NamedIds:
+    if "names" not in content:
+        count = content["nc"]
+        if not isinstance(count, int) or not 0 < count < 100_000:
+            raise DataError(f"In '{file}' nc is the number of classes, got {count!r}.")
+        named = NamedIds({number: f"class_{number}" for number in range(count)})
+    elif not content["names"] or not isinstance(content["names"], (list, dict)):
+        raise DataError(f"In '{file}' names are a list of names, or names by number, got {content['names']!r}.")
+    else:
+        named = read_named_ids(file)
+    return NamedIds(named.names, dict.fromkeys(named.names, True))
 
 
-def _images(file: Path, content: dict[str, Any], key: str) -> list[Path] | None:
+def _images(file: Path, root: Path, content: Mapping[str, Any], key: str) -> list[Path] | None:
     """The images of a split: those in its folders, or listed in its text files; None of a test split not there."""
     entries = content[key] if isinstance(content[key], list) else [content[key]]
     images: list[Path] = []
     for entry in map(str, entries):
-        place = _find(file, content.get("path"), entry)
+        place = _find(entry, [root / str(content.get("path") or ""), root], root)
         if place is None and key == "test":  # Roboflow names one whether it exports it or not
             return None
         if place is None:
             raise DataError(
-                f"'{file}' gives '{entry}' as the images of {key}, which is nowhere in '{file.parent}': the file is "
-                "expected beside its images."
+                f"'{file}' gives '{entry}' as the images of {key}, which is nowhere in '{root}': the file is "
+                "expected beside its images, or --image_folder names where they are."
             )
-        if place.is_file():  # a list of images, relative to it
-            lines = place.read_text(encoding="utf-8").split("\n")
-            listed = [place.parent / line.strip() for line in lines if line.strip()]
-            outside = next((image for image in listed if not _is_inside(image, file.parent)), None)
-            if outside is not None:
-                raise DataError(f"'{place}' lists '{outside}', which is not in '{file.parent}'.")
-            images += listed
-        else:
-            images += sorted(image for image in place.rglob("*") if image.suffix.lower() in IMAGE_SUFFIXES)
+        images += _listed(place, root) if place.is_file() else _in_folder(place)
     if not images:
         raise DataError(f"'{file}' gives '{content[key]}' as the images of {key}, but there are none.")
     return images
 
 
-def _find(file: Path, path: Any, entry: str) -> Path | None:
-    """The place of an entry in the folder of the file: below its `path`, or without the ../ that Roboflow writes."""
-    inside = entry
-    while inside.startswith("../"):
-        inside = inside.removeprefix("../")
-    for root in (file.parent / str(path or ""), file.parent):
-        for place in (root / entry, root / inside):
-            if place.exists() and _is_inside(place, file.parent):
-                return place
+def _in_folder(folder: Path) -> list[Path]:
+    files = (file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
+    return sorted(file for file in files if not file.name.startswith("."))
+
+
+def _listed(file: Path, root: Path) -> list[Path]:
+    """The images that a text file lists, relative to it or to the data set."""
+    lines = [line.strip() for line in _text_of(file).split("\n") if line.strip()]
+    found = [_find(line, [file.parent, root], root) for line in lines]
+    missing = [line for line, place in zip(lines, found, strict=True) if place is None]
+    if missing:
+        raise DataError(
+            f"'{file}' lists '{missing[0]}', which is not in '{root}'; so {len(missing)} of its {len(lines)} images."
+        )
+    return found
+
+
+def _find(entry: str, bases: list[Path], root: Path) -> Path | None:
+    """The place of an entry within the data set: below one of the bases, whatever ../ or folders it begins with.
+
+    Roboflow writes ../train/images for train/images; others write where the data set was on their machine.
+    """
+    parts = PurePosixPath(entry.replace("\\", "/")).parts
+    below = tuple(dropwhile(lambda part: part == "..", parts))
+    for end in (parts, below, *(below[start:] for start in range(1, len(below) - 1))):
+        for base in bases:
+            place = base.joinpath(*end)
+            if (end or not parts) and is_inside(place, root) and os.path.exists(place):
+                return Path(os.path.abspath(place)) if ".." in end else place
     return None
 
 
-def _is_inside(place: Path, folder: Path) -> bool:
-    return Path(os.path.abspath(place)).is_relative_to(os.path.abspath(folder))
-
-
-def _table(images: list[Path], root: Path) -> Dataset:
-    """An image without a label file has no object."""
+def _texts(images: list[Path], root: Path) -> list[str]:
+    """The text of each image's label file; none where there is no file, which means no object."""
     files = [label_file(image, root) for image in images]
-    texts = [file.read_text(encoding="utf-8") if file.is_file() else "" for file in files]
     if not any(file.is_file() for file in files):
         raise DataError(
             f"None of the {len(images)} images in '{images[0].parent}' has a label file: that of '{images[0].name}' "
             f"would be '{files[0]}'."
         )
-    return Dataset.from_dict({"image": [str(image) for image in images], "outlines": texts}).cast_column(
-        "image", Image()
+    return [_text_of(file) if file.is_file() else "" for file in files]
+
+
+def _without_boxes(file: Path, texts: dict[str, list[str]]) -> dict[str, list[str]]:
+    """The texts with empty lines for boxes, which have no mask; says how many these are.
+
+    Raises:
+        DataError: all objects are boxes.
+    """
+    lines = [line for split in texts.values() for text in split for line in text.split("\n") if line.strip()]
+    boxes = sum(map(is_box, lines))
+    if not boxes:
+        return texts
+    if boxes == len(lines):
+        raise DataError(
+            f"The labels of '{file}' are boxes (class, x, y, width, height), made to detect objects, and a box does "
+            "not tell which of its pixels are the object. Export the data set for segmentation, or turn boxes into "
+            "masks with a model made for it, as Segment Anything."
+        )
+    logger.warning(
+        f"In the labels of '{file}' {boxes} of {len(lines)} objects are boxes, without an outline: they are left out, "
+        "so that their pixels count as what is around them."
     )
+    return {
+        split: ["\n".join("" if is_box(line) else line for line in text.split("\n")) for text in of_split]
+        for split, of_split in texts.items()
+    }
 
 
 def label_file(image: Path, root: Path) -> Path:

@@ -20,7 +20,7 @@ class DataArguments:
             "help": "shapes (generated, nothing to download); a dataset of the Hub; a folder laid out for "
             "load_dataset; of images/ and masks/ (or img_dir/ and ann_dir/, leftImg8bit/ and gtFine/, ...), with or "
             "without train/ and val/; of train/ and train_masks/ (or train_images/ and train_labels/, ...); of images "
-            "and masks together; COCO's files; or YOLO's data.yaml."
+            "and masks together; COCO's files; YOLO's data.yaml; or LabelMe's files."
         },
     )
     task: Literal["semantic", "instance", "panoptic"] | None = field(
@@ -61,11 +61,17 @@ class DataArguments:
             "the image's name without ending. Default: found by looking (1.png, 1_mask.png, mask_1.png, ...)."
         },
     )
+    image_folder: str | None = field(
+        default=None,
+        metadata={
+            "help": "Folder of the images that the files of COCO, YOLO or LabelMe name. Default: found near these."
+        },
+    )
     id2label: str | None = field(
         default=None,
         metadata={
-            "help": 'JSON file of class names: {"0": "sky"}, {"sky": 0}, ["sky"] or COCO categories. '
-            "Default: those of the dataset, or class_0, class_1, ..."
+            "help": 'File of class names: JSON ({"0": "sky"}, ["sky"], COCO categories, ...), YAML, CSV, or text with '
+            "a name in each line; it may tell the colours of masks. Default: those of the dataset, or class_0, ..."
         },
     )
     reduce_labels: bool = field(
@@ -100,6 +106,7 @@ class DataArguments:
             image_column=self.image_column,
             annotation_column=self.annotation_column,
             mask_name=self.mask_name,
+            image_folder=self.image_folder,
             id2label=self.id2label,
             reduce_labels=self.reduce_labels,
             ignore_index=self.ignore_index,

@@ -1,0 +1,109 @@
+"""Where the images lie that files of annotations name: near these files, or in a folder that the user names."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+from ..errors import DataError
+from .inside_dataset import check_file_name
+
+_SPLITS = {"train": "train", "val": "validation", "test": "test"}
+
+
+def split_in(name: str) -> str | None:
+    """The split that a name tells, as instances_train2017, valid or my-test; None where it tells none."""
+    found = re.search(r"(?:^|[^a-z])(train|val|test)", name.lower())
+    return _SPLITS[found.group(1)] if found else None
+
+
+def check_image_names(
+    entries: Sequence[dict[str, Any]], what: str, id_key: str, file: Path, image_folder: Path | None = None
+) -> None:
+    """Writes file names with slashes, however they are written, and refuses those that lead out of the dataset.
+
+    Where the user says in which folder the images are, the folders in such names do not matter.
+    """
+    for entry in entries:
+        name = entry.get("file_name")
+        try:
+            check_file_name(name, f"{what} {entry.get(id_key)} in '{file}'")
+        except DataError as error:
+            own_name = PureWindowsPath(name).name if isinstance(name, str) else ""  # knows both kinds of slashes
+            if image_folder is None or own_name in ("", "..") or "\0" in own_name:
+                raise DataError(
+                    f"{error} Where the images are elsewhere, name the folder they are in with --image_folder."
+                ) from None
+            name = own_name
+        entry["file_name"] = name.replace("\\", "/")
+
+
+def folders_near(file: Path, root: Path, split: str, image_folder: Path | None = None) -> list[Path]:
+    """Folders in which the pictures of a file of annotations may lie, likely ones first.
+
+    Args:
+        file: it lies in `root`, or is it.
+        root: the dataset.
+        split: folders called like another split come last: files of several splits may have one name.
+        image_folder: where the user says they are; nothing else is looked at then.
+    """
+    if image_folder is not None:
+        return folders_below(image_folder, split)
+    root = file.parent if root.is_file() else root
+    above = file.parent.parent if file.parent.name == "annotations" else file.parent
+    found = [file.with_suffix(""), file.parent]  # COCO's place for panoptic PNGs, and Roboflow's for images
+    for folder in (above, root, root.parent if root.name == "annotations" else root):
+        found += folders_below(folder, split)
+    return sorted(dict.fromkeys(found), key=lambda folder: folder != file.parent and _is_of_another(split, folder))
+
+
+def folders_below(folder: Path, split: str) -> list[Path]:
+    """The folder, those in it, and those in these; those called like another split last."""
+    found = [folder]
+    for child in _folders_in(folder):
+        found += [child, *_folders_in(child)]
+    return sorted(found, key=lambda inside: _is_of_another(split, inside))  # which keeps the order of the others
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _is_of_another(split: str, folder: Path) -> bool:
+    return any(split_in(name) not in (None, split) for name in folder.parts[-2:])
+
+
+def find_images(
+    names: Sequence[str], folders: Sequence[Path], file: Path, what: str, image_folder: Path | None = None
+) -> list[Path]:
+    """The file of each name, below one of the folders; with `image_folder` also without the folders in its name.
+
+    Raises:
+        DataError: some are nowhere; says how many.
+    """
+    found, missing = [], []
+    latest = folders[0]
+    for name in names:
+        tried = [name] if image_folder is None else list(dict.fromkeys((name, PurePosixPath(name).name)))
+        places = (folder / form for form in tried for folder in (latest, *folders))
+        place = next((place for place in places if os.path.isfile(place)), None)  # False also of names too long
+        if place is None:
+            missing.append(name)
+            if len(missing) == len(found) + len(missing) == 100:  # there are none
+                break
+            continue
+        found.append(place)
+        latest = next((folder for folder in folders if place.is_relative_to(folder)), latest)
+    if not missing:
+        return found
+    where = f"No folder near '{file}'" if image_folder is None else f"No folder in '{image_folder}'"
+    mend = "Name the folder in which they are with --image_folder." if image_folder is None else ""
+    if not found:
+        raise DataError(f"{where} has '{missing[0]}', the first of its {len(names)} {what}. {mend}".rstrip())
+    raise DataError(
+        f"{where} has '{missing[0]}', which is one of {len(missing)} of its {len(names)} {what} that are nowhere: "
+        f"take what lacks out of the file, or add the {what}."
+    )
