@@ -1,7 +1,7 @@
 """Segments pictures with a MaskFormer or per-pixel checkpoint: overlays to look at, and files that other tools read.
 
-    python scripts/predict.py --model outputs/street --inputs photos/ portrait.jpg --output_dir predictions
-    python scripts/predict.py --model outputs/street --dataset data/street --split validation --output_dir predictions
+    maskformer predict --model outputs/street --inputs photos/ portrait.jpg --output_dir predictions
+    maskformer predict --model outputs/street --dataset data/street --split validation --output_dir predictions
 
 Written are overlays, and: for semantic segmentation PNG images of class ids; for instance segmentation COCO JSON with
 run-length encoded masks; for panoptic segmentation COCO PNG images and JSON.
@@ -41,7 +41,7 @@ class PredictionArguments:
     inputs: list[str] = field(default_factory=list, metadata={"help": "Picture files, and folders of pictures."})
     dataset: str | None = field(
         default=None,
-        metadata={"help": "Instead of --inputs: a dataset, as for scripts/train.py; needs no annotations."},
+        metadata={"help": "Instead of --inputs: a dataset, as for training; needs no annotations."},
     )
     split: str | None = field(default=None, metadata={"help": "Split of --dataset, if it has more than one."})
     dataset_config: str | None = field(default=None, metadata={"help": "Configuration of --dataset."})
@@ -89,7 +89,7 @@ class PredictionArguments:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = ScriptArgumentParser((PredictionArguments, TtaArguments), description=__doc__)
+    parser = ScriptArgumentParser((PredictionArguments, TtaArguments), (), __doc__, "predict")
     arguments, tta = parser.parse(argv)
     try:
         pictures, predictor, writer = prepare_prediction(arguments, tta)
@@ -140,3 +140,7 @@ def prepare_prediction(
     if tta.tta:
         return pictures, tta.predictor_of(image_processor)(model), writer
     return pictures, Predictor(model, image_processor, task, threshold), writer
+
+
+if __name__ == "__main__":  # python -m modeling_maskformer.commands.predict
+    main()

@@ -23,6 +23,7 @@ from ...evaluation.results import number_text
 from ..arguments.arguments import MaskFormerTrainingArguments
 from ..arguments.data_arguments import DataArguments
 from ..arguments.model_arguments import ModelArguments
+from ..arguments.program_name import launched
 from ..arguments.run_arguments import AugmentationArguments
 from ..hardware import duration, hardware, versions
 from .card_text import CARD_NAME, is_signed, render_card, shown_command, sign, without_folders
@@ -40,7 +41,8 @@ class RunDescription:
         data: which dataset, as it was named.
         model: what the model was made from.
         augmentation: how training images varied.
-        command: the words of the command line, settings of a file written as flags; empty where there was none.
+        command: the program as it was called, then its flags, settings of a file written as such; empty where there
+            was none.
     """
 
     data: DataArguments
@@ -161,7 +163,7 @@ def trained_model_card(
         picture=picture and quote(Path(picture).resolve().relative_to(folder).as_posix()),
         is_held_out=isinstance(getattr(training.eval_dataset, "samples", None), Subset),
         split=_evaluation_split(training),
-        command=shown_command(_program(training) + run.command) if run and run.command else None,
+        command=_command(training),
         settings=_settings(training),
         versions=versions(),
     )
@@ -198,9 +200,13 @@ def _evaluation_split(training: FinishedTraining) -> str | None:
     return getattr(getattr(training.eval_dataset, "samples", None), "split", None)
 
 
-def _program(training: FinishedTraining) -> tuple[str, ...]:
-    processes = training.args.world_size
-    return ("python",) if processes == 1 else ("accelerate", "launch", "--num_processes", str(processes))
+def _command(training: FinishedTraining) -> str | None:
+    """The command line to copy; None where there was none."""
+    run = training.run_description
+    if run is None or not run.command:
+        return None
+    program, *flags = run.command
+    return shown_command([*launched(program, training.args.world_size).split(" "), *flags])
 
 
 def _settings(training: FinishedTraining) -> dict[str, Any]:
