@@ -29,7 +29,7 @@ from ..data.views.collate import EvaluationCollator, SegmentationDataset, collat
 from ..evaluation.evaluator import Evaluator
 from ..evaluation.image_size import resize_to_shortest_edge, sizes_to_try
 from ..evaluation.results import nan_last, results_table, sweep_table, totals_of, unused, write_results
-from ..inference.loading import check_task, load_image_processor, load_model, task_of
+from ..inference.loading import choose_task, load_image_processor, load_model
 from ..inference.multi_scale import TtaArguments
 from ..training.arguments.argument_parser import ScriptArgumentParser
 from ..training.arguments.arguments import MaskFormerTrainingArguments
@@ -144,10 +144,7 @@ def prepare_evaluation(
         raise ValueError(f"{arguments.output_file} is already there: pass another --output_file, or --overwrite.")
     model = load_model(arguments.model)
     image_processor = load_image_processor(arguments.model)
-    task = data_arguments.task or task_of(model.config)
-    if task is None:
-        raise ValueError("The checkpoint does not say what it was trained for: pass --task.")
-    check_task(type(model.config), task)
+    task = choose_task(model.config, data_arguments.task)
     tta.check_task(task)
     if arguments.mask_resize == "scores" and (task != "semantic" or tta.tta):
         raise ValueError("--mask_resize scores is for semantic segmentation without --tta: leave it out.")

@@ -21,15 +21,13 @@ from typing import Literal
 
 from ..data.dataset_pictures import dataset_pictures
 from ..inference.inputs import MAX_PIXELS, Picture, find_pictures
-from ..inference.loading import check_task, load_image_processor, load_model, task_of
+from ..inference.loading import choose_task, load_image_processor, load_model
 from ..inference.multi_scale import MultiScalePredictor, TtaArguments
 from ..inference.predict_pictures import predict_pictures
-from ..inference.predictor import Predictor, prepare_model
+from ..inference.predictor import DEFAULT_THRESHOLDS, Predictor, prepare_model
 from ..inference.writer import ResultWriter
 from ..training.arguments.argument_parser import ScriptArgumentParser
 from ..training.arguments.device_defaults import default_num_workers, this_machine
-
-DEFAULT_THRESHOLDS = {"semantic": 0.0, "instance": 0.5, "panoptic": 0.8}
 
 
 @dataclass
@@ -121,10 +119,7 @@ def prepare_prediction(
         )
     model = load_model(arguments.model)
     image_processor = load_image_processor(arguments.model)
-    task = arguments.task or task_of(model.config)
-    if task is None:
-        raise ValueError("The checkpoint does not say what it was trained for: pass --task.")
-    check_task(type(model.config), task)
+    task = choose_task(model.config, arguments.task)
     tta.check_task(task)
     if task == "semantic" and arguments.threshold is not None:
         raise ValueError("--threshold has no meaning for semantic segmentation: every pixel gets its best class.")

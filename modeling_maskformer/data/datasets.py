@@ -15,6 +15,7 @@ from .columns import describe, find_columns
 from .errors import DataError
 from .formats import FORMATS, choose_format
 from .labels import LabelSet
+from .layouts.loaded import Loaded, name_of
 from .layouts.tables import open_tables
 from .samples import RowSamples, SampleSource
 from .shapes import ShapesDataset
@@ -107,7 +108,7 @@ class SegmentationData:
 
 
 def open_dataset(
-    dataset: str,
+    dataset: str | Path | Loaded,
     task: str,
     *,
     config_name: str | None = None,
@@ -121,10 +122,15 @@ def open_dataset(
 ) -> SegmentationData:
     """The splits and labels of a dataset, for one task. Nothing of the dataset is executed, no picture is decoded yet.
 
+        data = open_dataset(load_dataset("me/street"), "semantic")
+        train, validation = data.train_and_validation()
+        print(data.labels.id2label, train[0].image.size, train[0].segments.class_ids)
+
     Args:
         dataset: "shapes" (generated); a dataset of the Hub; a folder laid out for `load_dataset`; a folder of pictures
             with `images/` and `masks/`, or in another of the layouts in `folder_layouts.READ_LAYOUTS`; one with COCO's
-            official files; a COCO JSON file; or a folder with YOLO's data.yaml, or this file.
+            official files; a COCO JSON file; a folder with YOLO's data.yaml, or this file; or what `datasets` has
+            loaded: a `Dataset`, a `DatasetDict` or another dict of splits.
         task: "semantic", "instance" or "panoptic".
         config_name: configuration of a Hub dataset; for "shapes", the size of the images in pixels (default 128).
         annotation_format: "class_map", "colour_map", "binary_mask", "channels", "coco_panoptic", "coco_instance" or
@@ -147,13 +153,15 @@ def open_dataset(
         raise DataError(f"task is one of {', '.join(TASKS)}, got '{task}'.")
     if annotation_format is not None and annotation_format not in FORMATS:
         raise DataError(f"annotation_format is one of {', '.join(FORMATS)}, got '{annotation_format}'.")
+    if not isinstance(dataset, (str, Path)) and (config_name or mask_name):
+        raise DataError("config_name and mask_name are for datasets that are opened by their name or folder.")
     if dataset == GENERATED:
         return _generated(task, config_name)
     preferred = annotation_format or ("coco_instance" if task == "instance" else "coco_panoptic")
     tables = open_tables(dataset, config_name, preferred, mask_name)
     tables.splits = {split: rows for split, rows in tables.splits.items() if len(rows) > 0}
     if not tables.splits:
-        raise DataError(f"Dataset '{dataset}' has no rows.")
+        raise DataError(f"Dataset '{name_of(dataset)}' has no rows.")
     first = next(iter(tables.splits.values()))
     columns = find_columns(first.features, image_column, annotation_column)
     reader = choose_format(annotation_format or tables.annotation_format, first, columns, task, tables.colours)

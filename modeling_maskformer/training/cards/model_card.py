@@ -18,6 +18,7 @@ from transformers import PreTrainedModel, TrainerState
 
 from ...backbone.swin import timm_name_of
 from ...data.datasets import GENERATED
+from ...data.layouts.loaded import name_of
 from ...evaluation.evaluator import Evaluator
 from ...evaluation.results import number_text
 from ..arguments.arguments import MaskFormerTrainingArguments
@@ -52,8 +53,8 @@ class RunDescription:
 
     @property
     def dataset(self) -> str:
-        """The dataset's name on the Hub, "shapes", or the last part of a local path."""
-        return GENERATED if self.data.dataset == GENERATED else _shown_name(self.data.dataset)
+        """The dataset's name on the Hub, "shapes", the last part of a local path, or what `datasets` calls it."""
+        return GENERATED if self.data.dataset == GENERATED else _shown_name(name_of(self.data.dataset))
 
     @property
     def origin(self) -> str:
