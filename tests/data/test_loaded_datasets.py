@@ -87,7 +87,7 @@ def stream():
         (lambda: [1, 2], "Split 'train' is of type list: expected is a datasets.Dataset"),
         (lambda: {"train": "data/street"}, "Split 'train' is of type str"),
         (lambda: table(2).with_transform(lambda batch: batch), r"has a transform \(set_transform or with_transform\)"),
-        (lambda: table(2).select([]), "Dataset 'dataset in memory' has no rows"),
+        (lambda: table(2).select([]), "Dataset 'a dataset in memory' has no rows"),
         (lambda: {}, "has no rows"),
         (lambda: table(2).rename_column("image", "x"), "has no column of images"),
         (lambda: None, "of type NoneType"),
@@ -106,8 +106,8 @@ def test_options_of_names_and_folders_are_refused(option):
 
 def test_a_loaded_dataset_is_called_as_datasets_knows_it():
     given = table(1)
-    assert name_of(given) == "dataset in memory" and name_of("data/street") == "data/street"
+    assert name_of(given) == "a dataset in memory" and name_of("data/street") == "data/street"
     given.info.builder_name, given.info.dataset_name = "parquet", "street"
     assert name_of(given) == name_of({"train": given}) == "street"
     given.info.dataset_name = "parquet"
-    assert name_of(given) == "dataset in memory"
+    assert name_of(given) == "a dataset in memory"

@@ -45,5 +45,5 @@ def name_of(dataset: Any) -> str:
         return str(dataset)
     info = getattr(next(iter(dataset.values()), None) if isinstance(dataset, Mapping) else dataset, "info", None)
     if info is None or info.dataset_name in (None, info.builder_name):  # a builder such as "imagefolder" is no name
-        return "dataset in memory"
+        return "a dataset in memory"
     return info.dataset_name
