@@ -26,6 +26,7 @@ from ..checkpoints import (
 )
 from ..checkpoints.presets import PIXEL_MEAN, PIXEL_STD
 from ..data.labels import LabelSet, make_label_set, read_named_ids
+from ..training.arguments.command_parser import CommandParser
 from ..training.arguments.program_name import program_name
 
 
@@ -55,13 +56,7 @@ def convert(args: argparse.Namespace) -> None:
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    program = program_name("convert")
-    parser = argparse.ArgumentParser(
-        prog=program,
-        description=__doc__.replace("maskformer convert", program),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = CommandParser("convert", __doc__)
     parser.add_argument("checkpoint", type=Path, help="a .pkl file of the original's model zoo")
     parser.add_argument("output", type=Path, help="a folder that is empty or does not exist yet")
     parser.add_argument(

@@ -59,6 +59,22 @@ def test_what_is_always_refused_is_not_listed_and_not_suggested(capsys, tmp_path
         assert f"Did you mean --{name}?" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("typed", "hint"),
+    [
+        ("--labels", "Did you mean --id2label?"),
+        ("--dataste=coco", "Did you mean --dataset?"),
+        ("--data", "Did you mean --dataset?"),
+    ],
+)
+def test_positional_commands_suggest_flags_too_and_take_no_abbreviations(typed, hint, capsys):
+    with pytest.raises(SystemExit) as stop:
+        convert.main(["model.pkl", "out", typed])
+    error = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert error == f"maskformer convert: There is no argument {typed.split('=')[0]}. {hint}\n"
+
+
 @pytest.mark.parametrize("flags", [["--prediction_loss_only"], ["--remove_unused_columns"], ["--use_liger_kernel"]])
 def test_whoever_knows_a_refused_flag_is_told_why(flags, capsys, tmp_path):
     model = ["--backbone", "resnet10t"]

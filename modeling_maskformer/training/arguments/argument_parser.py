@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import re
 import sys
-from argparse import SUPPRESS, Action, ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter
-from collections.abc import Iterable, Sequence
+from argparse import SUPPRESS, ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter
+from collections.abc import Sequence
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, NoReturn
@@ -15,8 +15,8 @@ import yaml
 from transformers import HfArgumentParser, TrainingArguments
 from transformers.hf_argparser import string_to_bool
 
-from .flag_names import in_words_of_flags, suggested_flags
-from .program_name import program_name
+from .flag_names import in_words_of_flags, names_of, unknown_flag
+from .program_name import named_as_called, program_name
 
 
 class HelpFormatter(ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter):
@@ -68,11 +68,10 @@ class ScriptArgumentParser(HfArgumentParser):
     ) -> None:
         self._everyday_fields = set(everyday_fields)
         self.flags: tuple[str, ...] = ()
-        program = program_name(command)
         super().__init__(
             dataclass_types,
-            prog=program,
-            description=re.sub(rf"\bmaskformer {command}\b", program, description) if command else description,
+            prog=program_name(command),
+            description=named_as_called(description, command),
             formatter_class=lambda prog: HelpFormatter(prog, max_help_position=30, width=110),
             allow_abbrev=False,
             usage="%(prog)s [run.yaml | run.json] [--flag value ...]",
@@ -105,7 +104,7 @@ class ScriptArgumentParser(HfArgumentParser):
         self.flags = tuple(argv)
         for argument in argv:  # first of all: a mistyped flag is also a missing one
             if argument.startswith("--") and argument.split("=")[0] not in self._option_string_actions:
-                self.error(self._unknown_flag(argument.split("=")[0]))
+                self.error(unknown_flag(argument.split("=")[0], self._actions))
         try:
             *values, unexpected = self.parse_args_into_dataclasses(
                 argv, return_remaining_strings=True, look_for_args_file=False
@@ -119,7 +118,7 @@ class ScriptArgumentParser(HfArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Ends the program with code 2; `message` alone, since the usage of some hundred flags would bury it."""
         message = re.sub(r"^argument (--\w+)/--[\w-]+:", r"\1:", message)  # not also `--na-me`
-        self.exit(2, f"{self.prog}: {in_words_of_flags(message, self._names(self._actions))}\n")
+        self.exit(2, f"{self.prog}: {in_words_of_flags(message, names_of(self._actions))}\n")
 
     def _flags_of_file(self, path: Path) -> list[str]:
         """The settings of a JSON or YAML file, written as flags: so both ways are read and checked alike."""
@@ -139,14 +138,3 @@ class ScriptArgumentParser(HfArgumentParser):
             values = value if isinstance(value, list) else [value]
             flags += [f"--{name}", *(json.dumps(v) if isinstance(v, (dict, bool)) else str(v) for v in values)]
         return flags
-
-    @staticmethod
-    def _names(actions: Iterable[Action]) -> list[str]:
-        """The flags without dashes."""
-        return [option[2:] for action in actions for option in action.option_strings if "-" not in option[2:]]
-
-    def _unknown_flag(self, flag: str) -> str:
-        shown = [action for action in self._actions if action.help is not SUPPRESS]
-        close = suggested_flags(flag.removeprefix("--"), self._names(shown))
-        hint = f"Did you mean {' or '.join(f'--{name}' for name in close)}?" if close else "See --help."
-        return f"There is no argument {flag}. {hint}"

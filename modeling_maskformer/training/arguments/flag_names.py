@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection, Sequence
+from argparse import SUPPRESS, Action
+from collections.abc import Collection, Iterable, Sequence
 
 # what other programs call it -> what it may be called here, best first
 OTHER_NAMES = {
@@ -58,6 +59,18 @@ OTHER_NAMES = {
     "wd": ("weight_decay",),
     "weights": ("model", "backbone_weights"),
 }
+
+
+def names_of(actions: Iterable[Action]) -> list[str]:
+    """The flags of a parser's actions, without dashes."""
+    return [option[2:] for action in actions for option in action.option_strings if "-" not in option[2:]]
+
+
+def unknown_flag(flag: str, actions: Iterable[Action]) -> str:
+    """A sentence about a flag that a parser of these actions does not have; flags that its help hides stay hidden."""
+    close = suggested_flags(flag.removeprefix("--"), names_of(a for a in actions if a.help is not SUPPRESS))
+    hint = f"Did you mean {' or '.join(f'--{name}' for name in close)}?" if close else "See --help."
+    return f"There is no argument {flag}. {hint}"
 
 
 def suggested_flags(typed: str, known: Sequence[str]) -> list[str]:

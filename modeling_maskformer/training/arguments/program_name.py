@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -23,6 +24,11 @@ def program_name(command: str | None = None) -> str:
     if started is None and called.endswith(".py") and Path(called).resolve().parent.name == "scripts":
         return f"python {called}"
     return f"maskformer {command}" if command else Path(called).name
+
+
+def named_as_called(text: str, command: str | None) -> str:
+    """The text of a help with `maskformer <command>` as `program_name` has it."""
+    return text if command is None else re.sub(rf"\bmaskformer {command}\b", program_name(command), text)
 
 
 def launched(program: str, num_processes: int) -> str:

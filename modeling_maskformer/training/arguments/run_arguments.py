@@ -123,6 +123,8 @@ class RunArguments(MaskFormerTrainingArguments):
 
     def __post_init__(self) -> None:
         self._fill_in_defaults(this_machine(self.use_cpu))
+        if self.load_best_model_at_end is None:
+            self.load_best_model_at_end = self._every_checkpoint_is_evaluated()
         super().__post_init__()
         if not 0 <= self.panoptic_threshold <= 1:
             raise ValueError(f"panoptic_threshold must lie in [0, 1], got {self.panoptic_threshold}.")
@@ -141,8 +143,6 @@ class RunArguments(MaskFormerTrainingArguments):
             self.dataloader_persistent_workers = self.dataloader_num_workers > 0
         if self.report_to is None:
             self.report_to = default_loggers()
-        if self.load_best_model_at_end is None:
-            self.load_best_model_at_end = self._every_checkpoint_is_evaluated()
 
     def _every_checkpoint_is_evaluated(self) -> bool:
         """Whether the checkpoints can be compared; where they could not, though there are some, that is said."""
