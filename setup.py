@@ -13,6 +13,9 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["modeling_maskformer*", "image_processing*"]),
+    # the command is a module of its own, because the package's import takes seconds
+    py_modules=["maskformer_command"],
+    package_dir={name: name for name in ("modeling_maskformer", "image_processing")} | {"": "scripts"},
     package_data={"modeling_maskformer.training.cards": ["*.jinja"]},
     install_requires=[
         "torch>=2.6",
@@ -31,9 +34,9 @@ setup(
         "pillow>=10",
         "pyyaml>=6",
     ],
-    entry_points={"console_scripts": ["maskformer = modeling_maskformer.commands.command_line:main"]},
+    entry_points={"console_scripts": ["maskformer = maskformer_command:main"]},
     extras_require={
         "benchmark": ["matplotlib>=3.8"],
-        "test": ["pytest>=8", "ruff>=0.9", "matplotlib>=3.8", "peft>=0.17", "markdown-it-py>=3"],
+        "test": ["pytest>=8", "setuptools>=77", "ruff>=0.9", "matplotlib>=3.8", "peft>=0.17", "markdown-it-py>=3"],
     },
 )

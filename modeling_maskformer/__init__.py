@@ -1,7 +1,7 @@
 """MaskFormer for Hugging Face transformers. Importing this package registers it with the Auto classes."""
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from image_processing import MaskFormerImageProcessor, PerPixelImageProcessor
 
@@ -28,9 +28,26 @@ register()
 
 # imported when they are asked for: a model alone needs no trainer
 _LAZY = {
+    "AugmentationArguments": ".training.arguments.run_arguments",
+    "DataArguments": ".training.arguments.data_arguments",
     "MaskFormerTrainer": ".training.trainer",
     "MaskFormerTrainingArguments": ".training.arguments.arguments",
+    "ModelArguments": ".training.arguments.model_arguments",
+    "Predictor": ".inference.predictor",
+    "RunArguments": ".training.arguments.run_arguments",
+    "open_dataset": ".data.datasets",
+    "prepare_training": ".training.run",
+    "run_training": ".training.run",
 }
+if TYPE_CHECKING:
+    from .data.datasets import open_dataset
+    from .inference.predictor import Predictor
+    from .training.arguments.arguments import MaskFormerTrainingArguments
+    from .training.arguments.data_arguments import DataArguments
+    from .training.arguments.model_arguments import ModelArguments
+    from .training.arguments.run_arguments import AugmentationArguments, RunArguments
+    from .training.run import prepare_training, run_training
+    from .training.trainer import MaskFormerTrainer
 
 
 def __getattr__(name: str) -> Any:
@@ -39,7 +56,13 @@ def __getattr__(name: str) -> Any:
     return getattr(import_module(_LAZY[name], __name__), name)
 
 
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})
+
+
 __all__ = [
+    "AugmentationArguments",
+    "DataArguments",
     "MaskFormerConfig",
     "MaskFormerForInstanceSegmentation",
     "MaskFormerForInstanceSegmentationOutput",
@@ -49,6 +72,7 @@ __all__ = [
     "MaskFormerPreTrainedModel",
     "MaskFormerTrainer",
     "MaskFormerTrainingArguments",
+    "ModelArguments",
     "PerPixelBaselineConfig",
     "PerPixelBaselineForSemanticSegmentation",
     "PerPixelBaselineModel",
@@ -57,5 +81,10 @@ __all__ = [
     "PerPixelBaselinePlusModel",
     "PerPixelImageProcessor",
     "PerPixelSegmentationOutput",
+    "Predictor",
+    "RunArguments",
     "Segments",
+    "open_dataset",
+    "prepare_training",
+    "run_training",
 ]

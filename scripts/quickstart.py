@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = ScriptArgumentParser((QuickstartArguments,), description=__doc__)
     (arguments,) = parser.parse(argv)
     try:
-        trainer = prepare(arguments, ("scripts/quickstart.py", *parser.flags))
+        trainer = prepare(arguments, (parser.prog, *parser.flags))
     except (ValueError, OSError) as error:
         parser.error(str(error))
     run_training(trainer)

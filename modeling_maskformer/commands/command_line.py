@@ -1,9 +1,14 @@
-"""`maskformer train`, `maskformer evaluate`, ...: one command for all that scripts/ do."""
+"""`maskformer train`, `maskformer evaluate`, ...: one command for all that scripts/ do.
+
+This file imports nothing of the package before it knows the subcommand: help and mistakes need no torch.
+"""
 
 from __future__ import annotations
 
+import difflib
 import sys
-from importlib import import_module
+from collections.abc import Sequence
+from importlib import import_module, metadata
 
 COMMANDS = {
     "train": "trains on a dataset: semantic, instance or panoptic segmentation",
@@ -13,14 +18,45 @@ COMMANDS = {
 }
 
 
-def main() -> None:
-    """Runs the subcommand that the command line names; its own arguments follow the name."""
-    name = sys.argv[1] if len(sys.argv) > 1 else "--help"
+def main(argv: Sequence[str] | None = None, program: str = "maskformer") -> None:
+    """Runs the subcommand that the command line names; its own arguments follow the name.
+
+    Args:
+        argv: the words after `program`; None takes those of this process.
+        program: how the user called it.
+    """
+    name, *arguments = (sys.argv[1:] if argv is None else argv) or ["--help"]
     if name in ("-h", "--help"):
-        print("usage: maskformer COMMAND ...\n", *(f"  {key:10} {text}" for key, text in COMMANDS.items()), sep="\n")
-        print("\nmaskformer COMMAND --help explains its flags.")
-        return
-    if name not in COMMANDS:
-        sys.exit(f"maskformer: there is no command {name!r}: choose one of {', '.join(COMMANDS)}.")
-    sys.argv = [f"maskformer {name}", *sys.argv[2:]]
-    import_module(f".{name}", __package__).main()
+        print(help_text(program))
+    elif name == "--version":
+        print(f"maskformer {version()}")
+    elif name in COMMANDS:
+        sys.argv = [f"{program} {name}", *arguments]  # what usage and errors call the program
+        import_module(f"modeling_maskformer.commands.{name}").main()
+    else:
+        sys.stderr.write(f"{program}: {unknown(name)}\n")
+        sys.exit(2)
+
+
+def help_text(program: str) -> str:
+    """What there is, a line for each subcommand."""
+    lines = [f"  {name:10} {text}" for name, text in COMMANDS.items()]
+    flags = [f"  {'--version':10} says which version is installed"]
+    return "\n".join(
+        [f"usage: {program} COMMAND ...", "", *lines, *flags, "", f"{program} COMMAND --help explains its flags."]
+    )
+
+
+def version() -> str:
+    """The version that is installed."""
+    try:
+        return metadata.version("modeling-maskformer")
+    except metadata.PackageNotFoundError:
+        return "(not installed: run from its folder)"
+
+
+def unknown(name: str) -> str:
+    """A sentence about a subcommand that does not exist."""
+    close = difflib.get_close_matches(name, COMMANDS, n=1)
+    hint = f"Did you mean {close[0]}?" if close else f"Choose one of {', '.join(COMMANDS)}."
+    return f"There is no command {name!r}. {hint}"

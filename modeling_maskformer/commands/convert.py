@@ -1,6 +1,6 @@
 """A checkpoint of the original MaskFormer (model_final_xxx.pkl) -> a folder that from_pretrained loads.
 
-    python scripts/convert_checkpoint.py model_final_8657a5.pkl maskformer-swin-tiny-ade
+    maskformer convert model_final_8657a5.pkl maskformer-swin-tiny-ade
 
 The weights tell what the model is and which dataset it was trained on. Nothing in the file is executed.
 """
@@ -27,6 +27,8 @@ from ..checkpoints import (
 from ..checkpoints.presets import PIXEL_MEAN, PIXEL_STD
 from ..data.label_files import read_named_ids
 from ..data.labels import LabelSet, make_label_set
+from ..training.arguments.command_parser import CommandParser
+from ..training.arguments.program_name import program_name
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -34,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         convert(parse_arguments(arguments))
     except (ValueError, OSError) as error:
-        sys.exit(f"Error: {error}")
+        sys.exit(f"{program_name('convert')}: {error}")
 
 
 def convert(args: argparse.Namespace) -> None:
@@ -55,7 +57,7 @@ def convert(args: argparse.Namespace) -> None:
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser("convert", __doc__)
     parser.add_argument("checkpoint", type=Path, help="a .pkl file of the original's model zoo")
     parser.add_argument("output", type=Path, help="a folder that is empty or does not exist yet")
     parser.add_argument(
@@ -87,3 +89,7 @@ def build_processor(
         num_labels=preset.num_labels,
         label_ids_to_fuse=None if fused is None else list(fused),
     )
+
+
+if __name__ == "__main__":  # python -m modeling_maskformer.commands.convert
+    main()

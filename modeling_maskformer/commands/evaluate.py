@@ -1,11 +1,11 @@
 """Measures a MaskFormer or per-pixel checkpoint on a dataset: mean IoU, mask AP or PQ, of the whole and of each class.
 
-    python scripts/evaluate.py --model outputs/street --dataset data/street
+    maskformer evaluate --model outputs/street --dataset data/street
 
 The checkpoint is a folder or a name on the Hub, of this package or of transformers' MaskFormer. With --tta semantic
 segmentation is measured at several scales and mirrored, as the paper's "multi-scale" results. With --sweep the images
 are measured at several sizes, one after another, and the log says which is best.
-Several devices: accelerate launch scripts/evaluate.py ...
+Several devices: accelerate launch -m modeling_maskformer.commands.evaluate ...
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from ..data.samples import SampleSource
 from ..data.views.collate import EvaluationCollator, SegmentationDataset, collate_images
 from ..evaluation.evaluator import Evaluator
 from ..evaluation.image_size import resize_to_shortest_edge, sizes_to_try
-from ..evaluation.results import nan_last, results_table, sweep_table, totals_of, write_results
-from ..inference.loading import check_task, load_image_processor, load_model, task_of
+from ..evaluation.results import nan_last, results_table, sweep_table, totals_of, unused, write_results
+from ..inference.loading import choose_task, load_image_processor, load_model
 from ..inference.multi_scale import TtaArguments
 from ..training.arguments.argument_parser import ScriptArgumentParser
 from ..training.arguments.arguments import MaskFormerTrainingArguments
@@ -39,14 +39,21 @@ from ..training.trainer import MaskFormerTrainer
 
 logger = logging.get_logger(__name__)
 
+DEFAULT_FILE = "evaluation.json"
+
 
 @dataclass
 class EvaluationArguments:
     _argument_group_name = "evaluation"
 
     model: str = field(metadata={"help": "Checkpoint: a folder, or a name on the Hub."})
-    output_file: str = field(default="evaluation.json", metadata={"help": "JSON file for all numbers."})
-    overwrite: bool = field(default=False, metadata={"help": "Replace --output_file if it is there."})
+    output_file: str | None = field(
+        default=None,
+        metadata={
+            "help": f"JSON file for all numbers. Default: {DEFAULT_FILE}, with a number where that is there already."
+        },
+    )
+    overwrite: bool = field(default=False, metadata={"help": f"Replace --output_file, or {DEFAULT_FILE}."})
     panoptic_threshold: float = field(
         default=0.8, metadata={"help": "Least class probability of a panoptic segment (paper: 0.8; on ADE20K 0.7)."}
     )
@@ -83,7 +90,7 @@ class EvaluationArguments:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = ScriptArgumentParser((EvaluationArguments, DataArguments, TtaArguments), description=__doc__)
+    parser = ScriptArgumentParser((EvaluationArguments, DataArguments, TtaArguments), (), __doc__, "evaluate")
     arguments, data_arguments, tta = parser.parse(argv)
     try:
         trainer = prepare_evaluation(arguments, data_arguments, tta)
@@ -98,7 +105,11 @@ def main(argv: Sequence[str] | None = None) -> None:
             sweep = [totals_of(report) for report in reports]
             print("", sweep_table(sweep, trainer.evaluator.main_metric), sep="\n")
             report |= {"sweep": sweep}
-        write_results(Path(arguments.output_file), report)
+        path = Path(arguments.output_file or DEFAULT_FILE)
+        if arguments.output_file is None and not arguments.overwrite:
+            path = unused(path)
+        write_results(path, report)
+        print(f"\nAll numbers are in {path}.")
 
 
 def described(arguments: EvaluationArguments, data_arguments: DataArguments, tta: TtaArguments) -> dict[str, Any]:
@@ -129,14 +140,11 @@ def prepare_evaluation(
     arguments: EvaluationArguments, data_arguments: DataArguments, tta: TtaArguments
 ) -> MaskFormerTrainer:
     """A trainer that holds checkpoint and data and is ready to evaluate."""
-    if Path(arguments.output_file).exists() and not arguments.overwrite:
+    if arguments.output_file is not None and Path(arguments.output_file).exists() and not arguments.overwrite:
         raise ValueError(f"{arguments.output_file} is already there: pass another --output_file, or --overwrite.")
     model = load_model(arguments.model)
     image_processor = load_image_processor(arguments.model)
-    task = data_arguments.task or task_of(model.config)
-    if task is None:
-        raise ValueError("The checkpoint does not say what it was trained for: pass --task.")
-    check_task(type(model.config), task)
+    task = choose_task(model.config, data_arguments.task)
     tta.check_task(task)
     if arguments.mask_resize == "scores" and (task != "semantic" or tta.tta):
         raise ValueError("--mask_resize scores is for semantic segmentation without --tta: leave it out.")
@@ -193,3 +201,7 @@ def samples_to_measure(data: SegmentationData, data_arguments: DataArguments, mo
     measured = "is the one image" if count == 1 else f"are the {count} images"
     logger.warning(f"Measured {measured} that the run has set aside.")
     return validation
+
+
+if __name__ == "__main__":  # accelerate launch -m modeling_maskformer.commands.evaluate
+    main()

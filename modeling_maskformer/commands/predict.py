@@ -1,7 +1,7 @@
 """Segments pictures with a MaskFormer or per-pixel checkpoint: overlays to look at, and files that other tools read.
 
-    python scripts/predict.py --model outputs/street --inputs photos/ portrait.jpg --output_dir predictions
-    python scripts/predict.py --model outputs/street --dataset data/street --split validation --output_dir predictions
+    maskformer predict --model outputs/street --inputs photos/ portrait.jpg --output_dir predictions
+    maskformer predict --model outputs/street --dataset data/street --split validation --output_dir predictions
 
 Written are overlays, and: for semantic segmentation PNG images of class ids; for instance segmentation COCO JSON with
 run-length encoded masks; for panoptic segmentation COCO PNG images and JSON. With --coco FILE these have the ids of
@@ -23,15 +23,13 @@ from typing import Literal
 from ..data.coco_ids import CocoIds
 from ..data.dataset_pictures import dataset_pictures
 from ..inference.inputs import MAX_PIXELS, Picture, find_pictures
-from ..inference.loading import category_ids_of, check_task, load_image_processor, load_model, task_of
+from ..inference.loading import category_ids_of, choose_task, load_image_processor, load_model
 from ..inference.multi_scale import MultiScalePredictor, TtaArguments
 from ..inference.predict_pictures import predict_pictures
-from ..inference.predictor import Predictor, prepare_model
+from ..inference.predictor import DEFAULT_THRESHOLDS, Predictor, prepare_model
 from ..inference.writer import ResultWriter
 from ..training.arguments.argument_parser import ScriptArgumentParser
 from ..training.arguments.device_defaults import default_num_workers, this_machine
-
-DEFAULT_THRESHOLDS = {"semantic": 0.0, "instance": 0.5, "panoptic": 0.8}
 
 
 @dataclass
@@ -43,7 +41,7 @@ class PredictionArguments:
     inputs: list[str] = field(default_factory=list, metadata={"help": "Picture files, and folders of pictures."})
     dataset: str | None = field(
         default=None,
-        metadata={"help": "Instead of --inputs: a dataset, as for scripts/train.py; needs no annotations."},
+        metadata={"help": "Instead of --inputs: a dataset, as for training; needs no annotations."},
     )
     split: str | None = field(default=None, metadata={"help": "Split of --dataset, if it has more than one."})
     dataset_config: str | None = field(default=None, metadata={"help": "Configuration of --dataset."})
@@ -98,7 +96,7 @@ class PredictionArguments:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = ScriptArgumentParser((PredictionArguments, TtaArguments), description=__doc__)
+    parser = ScriptArgumentParser((PredictionArguments, TtaArguments), (), __doc__, "predict")
     arguments, tta = parser.parse(argv)
     try:
         pictures, predictor, writer = prepare_prediction(arguments, tta)
@@ -130,10 +128,7 @@ def prepare_prediction(
         )
     model = load_model(arguments.model)
     image_processor = load_image_processor(arguments.model)
-    task = arguments.task or task_of(model.config)
-    if task is None:
-        raise ValueError("The checkpoint does not say what it was trained for: pass --task.")
-    check_task(type(model.config), task)
+    task = choose_task(model.config, arguments.task)
     tta.check_task(task)
     if task == "semantic" and arguments.threshold is not None:
         raise ValueError("--threshold has no meaning for semantic segmentation: every pixel gets its best class.")
@@ -157,3 +152,7 @@ def prepare_prediction(
     if tta.tta:
         return pictures, tta.predictor_of(image_processor)(model), writer
     return pictures, Predictor(model, image_processor, task, threshold), writer
+
+
+if __name__ == "__main__":  # python -m modeling_maskformer.commands.predict
+    main()

@@ -1,18 +1,21 @@
-"""Trains MaskFormer on your own data: semantic, instance or panoptic segmentation.
+r"""Trains MaskFormer on your own data: semantic, instance or panoptic segmentation.
 
 For example, from a backbone with weights in a local file:
 
-    python scripts/train.py --dataset data/street --task semantic --backbone tf_efficientnet_lite0 \
+    maskformer train --dataset data/street --task semantic --backbone tf_efficientnet_lite0 \
         --backbone_weights tf_efficientnet_lite0.safetensors --output_dir outputs/street --num_train_epochs 24
 
 or from a checkpoint, whose classes are replaced by those of the dataset:
 
-    python scripts/train.py --dataset data/cells --task instance --model facebook/maskformer-swin-tiny-coco \
+    maskformer train --dataset data/cells --task instance --model facebook/maskformer-swin-tiny-coco \
         --output_dir outputs/cells
 
-or with the settings in a file, which flags override: python scripts/train.py run.yaml --seed 1
+or with the settings in a file, which flags override:
+
+    maskformer train run.yaml --seed 1
+
 The paper's own settings are such files, in scripts/recipes/.
-Several devices: accelerate launch scripts/train.py ...
+Several devices: accelerate launch -m modeling_maskformer.commands.train ...
 """
 
 from __future__ import annotations
@@ -30,8 +33,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = make_parser()
     data, model, augmentation, run = parser.parse(argv)
     try:
-        trainer = prepare_training(data, model, augmentation, run, ("scripts/train.py", *parser.flags))
-    except (ValueError, OSError) as error:
+        trainer = prepare_training(data, model, augmentation, run, (parser.prog, *parser.flags))
+    except (ValueError, OSError, ImportError) as error:
         parser.error(str(error))
     run_training(trainer)
 
@@ -39,5 +42,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 def make_parser() -> ScriptArgumentParser:
     """What reads the command line, or a file such as those in scripts/recipes/."""
     return ScriptArgumentParser(
-        (DataArguments, ModelArguments, AugmentationArguments, RunArguments), EVERYDAY_FIELDS, __doc__
+        (DataArguments, ModelArguments, AugmentationArguments, RunArguments), EVERYDAY_FIELDS, __doc__, "train"
     )
+
+
+if __name__ == "__main__":  # accelerate launch -m modeling_maskformer.commands.train
+    main()

@@ -17,6 +17,7 @@ from .formats import FORMATS, choose_format
 from .label_files import read_named_ids
 from .labels import LabelSet
 from .layouts.label_tables import label_table
+from .layouts.loaded import Loaded, name_of
 from .layouts.tables import open_tables
 from .samples import RowSamples, SampleSource
 from .shapes import ShapesDataset
@@ -109,7 +110,7 @@ class SegmentationData:
 
 
 def open_dataset(
-    dataset: str,
+    dataset: str | Path | Loaded,
     task: str,
     *,
     config_name: str | None = None,
@@ -124,10 +125,15 @@ def open_dataset(
 ) -> SegmentationData:
     """The splits and labels of a dataset, for one task. Nothing of the dataset is executed, no picture is decoded yet.
 
+        data = open_dataset(load_dataset("me/street"), "semantic")
+        train, validation = data.train_and_validation()
+        print(data.labels.id2label, train[0].image.size, train[0].segments.class_ids)
+
     Args:
         dataset: "shapes" (generated); a dataset of the Hub; a folder laid out for `load_dataset`; a folder of pictures
             with `images/` and `masks/`, or in another of the layouts in `folder_layouts.READ_LAYOUTS`; one with COCO's
-            official files; a COCO JSON file; a folder with YOLO's data.yaml, or this file; or one of LabelMe's files.
+            official files; a COCO JSON file; a folder with YOLO's data.yaml, or this file; one of LabelMe's files; or
+            what `datasets` has loaded: a `Dataset`, a `DatasetDict` or another dict of splits.
         task: "semantic", "instance" or "panoptic".
         config_name: configuration of a Hub dataset; for "shapes", the size of the images in pixels (default 128).
         annotation_format: "class_map", "colour_map", "binary_mask", "channels", "coco_panoptic", "coco_instance" or
@@ -152,6 +158,8 @@ def open_dataset(
         raise DataError(f"task is one of {', '.join(TASKS)}, got '{task}'.")
     if annotation_format is not None and annotation_format not in FORMATS:
         raise DataError(f"annotation_format is one of {', '.join(FORMATS)}, got '{annotation_format}'.")
+    if not isinstance(dataset, (str, Path)) and (config_name or mask_name):
+        raise DataError("config_name and mask_name are for datasets that are opened by their name or folder.")
     if dataset == GENERATED:
         return _generated(task, config_name)
     preferred = annotation_format or ("coco_instance" if task == "instance" else "coco_panoptic")
@@ -159,7 +167,7 @@ def open_dataset(
     tables = open_tables(dataset, config_name, preferred, mask_name, image_folder, given)
     tables.splits = {split: rows for split, rows in tables.splits.items() if len(rows) > 0}
     if not tables.splits:
-        raise DataError(f"Dataset '{dataset}' has no rows.")
+        raise DataError(f"Dataset '{name_of(dataset)}' has no rows.")
     if given is not None and given.colours is not None:  # as a table beside the masks
         table = label_table(given, "The label file")
         given, tables.colours, tables.void_ids = table.named, table.colours, table.void_ids

@@ -68,6 +68,19 @@ def category_ids_of(config: PreTrainedConfig) -> dict[int, int]:
     return dict(zip(sorted(config.id2label), ids, strict=True))
 
 
+def choose_task(config: PreTrainedConfig, task: str | None) -> str:
+    """The task asked for, else the one that a checkpoint of this config was trained for.
+
+    Raises:
+        ValueError: neither is known, or such a model cannot do it.
+    """
+    task = task or task_of(config)
+    if task is None:
+        raise ValueError("The checkpoint does not say what it was trained for: pass --task.")
+    check_task(type(config), task)
+    return task
+
+
 def check_task(config_class: type[PreTrainedConfig], task: str) -> None:
     """Raises a ValueError if models of this config cannot do the task: per-pixel baselines know no objects."""
     if issubclass(config_class, PerPixelBaselineConfig) and task != "semantic":

@@ -1,30 +1,16 @@
-"""Predictions drawn over their pictures, alone or beside the annotation."""
+"""Predictions drawn beside picture and annotation."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
 from tqdm.auto import tqdm
 
-from image_processing.drawing.visualization import (
-    draw_annotation,
-    draw_instances,
-    draw_panoptic,
-    draw_semantic,
-    side_by_side,
-)
+from image_processing.drawing.visualization import draw_annotation, side_by_side
 
 from .predictor import Predictor
-
-
-def draw_prediction(task: str, image: Image.Image, prediction: Any, id2label: Mapping[int, str]) -> Image.Image:
-    """The picture with what `post_process` returned for it."""
-    if task == "semantic":
-        return draw_semantic(image, prediction.cpu(), id2label)
-    return (draw_instances if task == "instance" else draw_panoptic)(image, prediction, id2label)
 
 
 def draw_samples(predictor: Predictor, samples: Sequence[Any], count: int, folder: Path) -> list[Path]:
@@ -52,7 +38,7 @@ def draw_samples(predictor: Predictor, samples: Sequence[Any], count: int, folde
             [
                 sample.image,
                 draw_annotation(sample.image, sample.segments.ids, sample.segments.class_ids, id2label),
-                draw_prediction(predictor.task, sample.image, prediction, id2label),
+                predictor.draw(sample.image, prediction),
             ],
             ["image", "annotation", "prediction"],
         )

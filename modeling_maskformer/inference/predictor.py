@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,12 @@ from PIL import Image
 from transformers import PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.utils import ModelOutput
+
+from .draw_prediction import draw_prediction
+from .loading import choose_task, load_image_processor, load_model
+
+# task -> least score of a segment
+DEFAULT_THRESHOLDS = {"semantic": 0.0, "instance": 0.5, "panoptic": 0.8}
 
 
 def post_process(
@@ -59,6 +66,19 @@ def prepare_model(
     return model
 
 
+def as_rgb(image: Image.Image) -> Image.Image:
+    """The picture as 8-bit RGB.
+
+    Raises:
+        ValueError: it has more than 8 bits a channel, of which converting would keep the lowest values only.
+    """
+    if image.mode.startswith(("I", "F")):
+        raise ValueError(
+            f"A picture has more than 8 bits a channel (mode {image.mode}): 8-bit grey or RGB is expected."
+        )
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
 def _as_float32(outputs: ModelOutput) -> ModelOutput:
     for name, value in outputs.items():
         if isinstance(value, torch.Tensor) and value.is_floating_point():
@@ -68,6 +88,11 @@ def _as_float32(outputs: ModelOutput) -> ModelOutput:
 
 class Predictor:
     """Callable on pictures: their predictions, as `post_process` returns them.
+
+        predictor = Predictor.from_pretrained("outputs/street")
+        image = Image.open("photo.jpg")
+        (prediction,) = predictor([image])
+        predictor.draw(image, prediction).save("photo_seen.png")
 
     Args:
         model: a MaskFormer; put into eval mode.
@@ -84,10 +109,40 @@ class Predictor:
         self.task = task
         self.threshold = threshold
 
+    @classmethod
+    def from_pretrained(
+        cls,
+        checkpoint: str | os.PathLike,
+        task: str | None = None,
+        threshold: float | None = None,
+        device: torch.device | str | None = None,
+    ) -> Predictor:
+        """The predictor of a folder or Hub name, of this package or of transformers' MaskFormer.
+
+        Args:
+            checkpoint: folder or name.
+            task: None takes what the checkpoint was trained for.
+            threshold: least score of a segment; None takes that of `DEFAULT_THRESHOLDS`.
+            device: None takes a GPU where there is one.
+
+        Raises:
+            ValueError: there is no such checkpoint, or it cannot do the task; says what was found and expected.
+        """
+        model = load_model(checkpoint)
+        task = choose_task(model.config, task)
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        threshold = DEFAULT_THRESHOLDS[task] if threshold is None else threshold
+        return cls(prepare_model(model, device), load_image_processor(checkpoint), task, threshold)
+
+    def draw(self, image: Image.Image, prediction: Any) -> Image.Image:
+        """The picture with its prediction over it: classes or segments in colour, with names and scores."""
+        return draw_prediction(self.task, image, prediction, self.model.config.id2label)
+
     @torch.inference_mode()
     def __call__(self, images: Sequence[Image.Image]) -> list[Any]:
-        """One prediction per RGB picture, each at the picture's own size."""
-        batch = self.image_processor(images=list(images), return_tensors="pt").to(self.model.device)
+        """One prediction per picture, each at the picture's own size."""
+        images = [as_rgb(image) for image in images]
+        batch = self.image_processor(images=images, return_tensors="pt").to(self.model.device)
         outputs = self.model(pixel_values=batch["pixel_values"], pixel_mask=batch["pixel_mask"])
         sizes = [(image.height, image.width) for image in images]
         return post_process(self.task, self.image_processor, outputs, sizes, self.threshold)

@@ -15,8 +15,8 @@ from pycocotools import mask as coco_mask
 
 from image_processing.results import coco_instances, save_class_map, save_panoptic
 
+from .draw_prediction import draw_prediction
 from .inputs import Picture
-from .pictures import draw_prediction
 
 FAILURES = "failures.json"
 

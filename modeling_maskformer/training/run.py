@@ -42,7 +42,7 @@ def prepare_training(
 
     Args:
         data_arguments, model_arguments, augmentation_arguments, arguments: the settings.
-        command: the words of the command line that they come from, for the model's card.
+        command: the program that they come from, as it was called, and its flags, for the model's card.
 
     Raises:
         ValueError, OSError: data, model or folder cannot be used; the message is a sentence.

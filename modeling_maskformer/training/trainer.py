@@ -88,6 +88,7 @@ class MaskFormerTrainer(CheckpointingTrainer):
             processing_class=image_processor,
             callbacks=callbacks,
         )
+        self.get_optimizer_cls_and_kwargs(args, model)  # says now, not after the first batch, which package is missing
         self.eval_data_collator = eval_data_collator
         self.evaluator = evaluator
         self.make_predictor = make_predictor
@@ -135,6 +136,11 @@ class MaskFormerTrainer(CheckpointingTrainer):
                 return super().create_scheduler(num_training_steps, optimizer)
             self._created_lr_scheduler = True
         return self.lr_scheduler
+
+    def _get_learning_rate(self) -> float:
+        """What is logged: the learning rate of the head, which `args.learning_rate` is; the backbone's follows it."""
+        heads = [group for group in self.optimizer.param_groups if group.get("name", "").startswith("head")]
+        return float(heads[0]["lr"]) if heads else super()._get_learning_rate()
 
     # Data
 

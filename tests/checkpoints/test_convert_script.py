@@ -134,7 +134,7 @@ def test_on_the_command_line_an_error_is_one_line(tmp_path, monkeypatch):
     with pytest.raises(SystemExit) as exit_of_script:
         runpy.run_path(str(REPOSITORY / "scripts" / "convert_checkpoint.py"), run_name="__main__")
     message = exit_of_script.value.code  # Python prints it and ends with status 1
-    assert message.startswith("Error: hostile.pkl was refused")
+    assert "convert_checkpoint.py: hostile.pkl was refused" in message
     assert "os.system" in message
     assert "\n" not in message
     assert [path.name for path in tmp_path.iterdir()] == ["hostile.pkl"]

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import transformers
@@ -39,6 +40,24 @@ def test_a_run_is_measured_as_at_its_end(trained, street, street_objects, tmp_pa
 def measured(model, dataset, output, *flags):
     run(evaluate.main, "--model", model, "--dataset", dataset, "--output_file", output, "--use_cpu", *flags)
     return json.loads(output.read_text())
+
+
+def test_a_second_evaluation_leaves_the_file_of_the_first(trained, street, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    command = ["--model", trained["semantic"], "--dataset", street, "--use_cpu"]
+    run(evaluate.main, *command)
+    first = Path("evaluation.json").read_text()
+    run(evaluate.main, *command, "--shortest_edge", 32)
+    run(evaluate.main, *command, "--shortest_edge", 64)
+    assert Path("evaluation.json").read_text() == first
+    names = ["evaluation.json", "evaluation-2.json", "evaluation-3.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
+    edges = [json.loads(Path(name).read_text()).get("shortest_edge") for name in names]
+    said = capsys.readouterr().out
+    assert edges == [None, 32, 64] and all(f"All numbers are in {name}." in said for name in names)
+    run(evaluate.main, *command, "--shortest_edge", 96, "--overwrite")
+    assert json.loads(Path("evaluation.json").read_text())["shortest_edge"] == 96
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 @pytest.mark.parametrize("part", ["", "checkpoint-3"])

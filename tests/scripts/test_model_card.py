@@ -78,9 +78,9 @@ def test_no_folder_of_the_machine_is_told(trained, task, tmp_path):
 
 def test_the_command_runs_again_and_settings_are_those_of_the_run(trained, street):
     text = card_in(trained["semantic"]).text
-    (block,) = re.findall(r"```\n(python .*?)```", text, re.DOTALL)
+    (block,) = re.findall(r"```\n(maskformer .*?)```", text, re.DOTALL)
     command = shlex.split(block.replace("\\\n", ""))
-    assert command[:2] == ["python", "scripts/train.py"]
+    assert command[:2] == ["maskformer", "train"]
     flags = ["--dataset", street.name, "--task", "semantic", "--output_dir", "semantic", *SMALL, *BRIEF]
     assert command[2:] == [str(word) for word in flags]
     settings = dict(row for row in rows_of_tables(text) if len(row) == 2)

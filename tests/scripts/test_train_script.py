@@ -43,6 +43,18 @@ def test_every_loss_part_is_logged(trained):
     assert first["loss"] == pytest.approx(sum(first[part] for part in parts), rel=1e-3)
 
 
+def test_the_logged_learning_rate_is_that_of_the_head(trained):
+    history = json.loads((trained["semantic"] / "trainer_state.json").read_text())["log_history"]
+    rates = [entry["learning_rate"] for entry in history if "loss" in entry]
+    assert rates == pytest.approx([2e-4 * (1 - step / 3) ** 0.9 for step in range(3)])  # the backbone's is half of it
+
+
+def test_a_run_need_not_evaluate_to_save(street, tmp_path):
+    data = ["--dataset", street, "--task", "semantic", "--output_dir", tmp_path]
+    run(train.main, *data, "--eval_strategy", "no", "--save_strategy", "epoch", *SMALL, *BRIEF)
+    assert (tmp_path / "checkpoint-3").is_dir() and (tmp_path / "eval_results.json").is_file()
+
+
 @pytest.mark.parametrize("name", ["", "checkpoint-3"])
 def test_the_run_and_its_checkpoints_work_in_a_pipeline(trained, street, name):
     segment = transformers.pipeline("image-segmentation", model=str(trained["semantic"] / name))
@@ -137,6 +149,18 @@ def test_bad_arguments_are_refused_before_training(street, trained, tmp_path, re
         ([*data, *out, *SMALL, "--image_column", "photo"], "no column 'photo'"),
         ([*data, *out, *SMALL, "--fpn_feature_size", 20], "multiple of 32"),
         ([*data, *out, *SMALL, "--resume_from_checkpoint", "last"], "no checkpoint to resume from"),
+        ([*data, *out, *SMALL, "--report_to", "no_such_logger"], "--report_to: there is no logger 'no_such_logger'"),
+        ([*data, *out, *SMALL, "--optim", "adamw_bnb_8bit"], "need to install `bitsandbytes`"),
+        ([*data, *out, *SMALL, "--eval_strategy", "never"], "--eval_strategy: invalid choice: 'never'"),
+        ([*data, *out, *SMALL, "--lr_milestones", 3], "--lr_milestones need --lr_scheduler_type constant_with_warmup"),
+        (
+            [*data, *out, *SMALL, "--eval_strategy", "no", "--load_best_model_at_end"],
+            "--save_strategy best, but found\n- Evaluation strategy: no\n- Save strategy: epoch\n",
+        ),
+        ([*data, *out, *SMALL, "--lr", "1e-4"], "There is no argument --lr. Did you mean --learning_rate?"),
+        ([*data, *out, *SMALL, "--epochs", 3], "Did you mean --num_train_epochs?"),
+        ([*data, *out, *SMALL, "--batch_size=3"], "Did you mean --per_device_train_batch_size or"),
+        ([*data, *out, *SMALL, "--num_train", 3], "Did you mean --num_train_epochs?"),  # nor is it taken for it
     ]
     for argv, message in cases:
         assert message in refused(train.main, *argv, "--use_cpu"), argv
@@ -149,4 +173,4 @@ def test_help_is_a_page_for_newcomers(capsys):
     assert stop.value.code == 0
     titles = [f"\n{title}:" for title in ("data", "model", "augmentation and image size", "training")]
     assert [text.index(title) for title in titles] == sorted(text.index(title) for title in titles)
-    assert "python scripts/train.py --dataset" in text
+    assert "maskformer train --dataset" in text

@@ -105,3 +105,24 @@ def test_help_has_groups_shows_every_field_and_says_its_default():
         assert f"--{name} " in text
     assert "Weight of each.\n" in text and "A rate. (default: 0.5)" in text
     assert "Turns --washed off." in text
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ([], None),
+        (["--peeled"], True),
+        (["--peeled", "true"], True),
+        (["--peeled", "false"], False),
+        (["--no_peeled"], False),
+    ],
+)
+def test_a_switch_that_may_stay_open_is_turned_on_and_off_like_any_other(flags, expected):
+    @dataclass
+    class Peeling:
+        _argument_group_name = "peeling"
+
+        peeled: bool | None = field(default=None, metadata={"help": "Peel them. Default: if need be."})
+
+    (arguments,) = ScriptArgumentParser([Peeling]).parse(flags)
+    assert arguments.peeled is expected

@@ -17,6 +17,7 @@ from .folder_layouts import READ_LAYOUTS, describe_folders, find_paired_folders,
 from .inside_dataset import without_outside_files
 from .label_tables import TABLE_FILES, find_label_table
 from .labelme_files import find_labelme_files, read_labelme_tables
+from .loaded import Loaded, splits_of
 from .mask_names import STEM, in_folder_of, match_names, suffix_of_masks
 from .yolo_files import find_yolo_file, read_yolo_tables
 
@@ -39,7 +40,7 @@ class Tables:
 
 
 def open_tables(
-    dataset: str,
+    dataset: str | Path | Loaded,
     config_name: str | None = None,
     coco_format: str | None = None,
     mask_name: str | None = None,
@@ -50,7 +51,8 @@ def open_tables(
 
     Args:
         dataset: the name of a dataset on the Hub; or a folder: of COCO's official files, with YOLO's data.yaml, of
-            pictures and masks, or laid out for `load_dataset`; or a COCO JSON file or data.yaml itself.
+            pictures and masks, or laid out for `load_dataset`; or a COCO JSON file or data.yaml itself; or what
+            `datasets` has loaded.
         config_name: configuration of a Hub dataset.
         coco_format: "coco_panoptic" or "coco_instance", which of COCO's files to prefer.
         mask_name: how the mask of an image is called, as "{stem}_mask.png"; None finds it.
@@ -60,6 +62,8 @@ def open_tables(
     Raises:
         DataError: it cannot be found or opened, or names files that are not its own.
     """
+    if not isinstance(dataset, (str, Path)):
+        return Tables(splits_of(dataset))
     path = Path(dataset).expanduser()
     if mask_name is not None:  # a mask for each image is asked for, whatever else is there
         tables = _open_pictures(path, mask_name) if path.is_dir() else None

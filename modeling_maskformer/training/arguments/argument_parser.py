@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import json
+import re
 import sys
-from argparse import ArgumentDefaultsHelpFormatter
+from argparse import SUPPRESS, ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -13,20 +13,25 @@ from typing import Any, NoReturn
 
 import yaml
 from transformers import HfArgumentParser, TrainingArguments
+from transformers.hf_argparser import string_to_bool
+
+from .flag_names import in_words_of_flags, names_of, unknown_flag
+from .program_name import named_as_called, program_name
 
 
-class _HelpFormatter(ArgumentDefaultsHelpFormatter):
-    """Shows `--name` once (not also `--na-me`), and defaults only where they say something."""
+class HelpFormatter(ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter):
+    """Shows `--name` once (not also `--na-me`), defaults only where they say something, and examples as written."""
 
     def _format_action_invocation(self, action) -> str:
-        options, action.option_strings = action.option_strings, action.option_strings[:1]
+        options = action.option_strings
+        action.option_strings = [option for option in options if option.startswith("--")][:1]
         try:
             return super()._format_action_invocation(action)
         finally:
             action.option_strings = options
 
     def _get_help_string(self, action) -> str | None:
-        if action.nargs == 0 and action.dest != "help":
+        if action.nargs == 0 and action.dest != "help" and action.help is not SUPPRESS:
             return f"Turns --{action.dest} off."
         if action.default in (None, "", [], MISSING):
             return action.help
@@ -40,30 +45,47 @@ class ScriptArgumentParser(HfArgumentParser):
     """Parser of scripts: `script.py --flag value` or `script.py run.yaml --flag value`, where flags win over the file.
 
     The fields of each dataclass form a group of the help, titled by its `_argument_group_name`. Of a subclass of
-    `TrainingArguments`, the fields that it leaves as they are come in a group of their own, last.
+    `TrainingArguments`, the fields that it leaves as they are come in a group of their own, last; those in its
+    `_refused_fields` are read, so that the error says why not, and not shown. What may be true, false or open takes
+    `--name`, `--name false` and `--no_name`, as every switch.
 
     Args:
         dataclass_types: what the command line fills.
         everyday_fields: names of transformers' training arguments to show with the script's own all the same.
-        description: the first lines of the help, shown as written.
+        description: the first lines of the help, as written; `maskformer <command>` is named as it was called.
+        command: as `maskformer` calls it.
 
     Attributes:
         flags: what the last `parse` took, as flags and values; the settings of a file come first.
     """
 
-    def __init__(self, dataclass_types: Sequence[type], everyday_fields: Sequence[str] = (), description: str = ""):
+    def __init__(
+        self,
+        dataclass_types: Sequence[type],
+        everyday_fields: Sequence[str] = (),
+        description: str = "",
+        command: str | None = None,
+    ) -> None:
         self._everyday_fields = set(everyday_fields)
         self.flags: tuple[str, ...] = ()
         super().__init__(
             dataclass_types,
-            description=description,
-            formatter_class=lambda prog: _HelpFormatter(prog, max_help_position=30, width=110),
+            prog=program_name(command),
+            description=named_as_called(description, command),
+            formatter_class=lambda prog: HelpFormatter(prog, max_help_position=30, width=110),
             allow_abbrev=False,
             usage="%(prog)s [run.yaml | run.json] [--flag value ...]",
         )
 
     def _add_dataclass_arguments(self, dtype: type) -> None:
         super()._add_dataclass_arguments(dtype)
+        for action in list(self._action_groups[-1]._group_actions):
+            if action.type is string_to_bool and action.default is None:
+                action.nargs, action.const = "?", True
+                names = [f"--no_{action.dest}", f"--no-{action.dest.replace('_', '-')}"]
+                self.add_argument(*names, action="store_false", dest=action.dest, default=None, help=SUPPRESS)
+            if action.dest in getattr(dtype, "_refused_fields", ()):
+                action.help = SUPPRESS
         if not issubclass(dtype, TrainingArguments):
             return
         subclasses = dtype.__mro__[: dtype.__mro__.index(TrainingArguments)]
@@ -82,12 +104,12 @@ class ScriptArgumentParser(HfArgumentParser):
         self.flags = tuple(argv)
         for argument in argv:  # first of all: a mistyped flag is also a missing one
             if argument.startswith("--") and argument.split("=")[0] not in self._option_string_actions:
-                self.error(self._unknown_flag(argument.split("=")[0]))
+                self.error(unknown_flag(argument.split("=")[0], self._actions))
         try:
             *values, unexpected = self.parse_args_into_dataclasses(
                 argv, return_remaining_strings=True, look_for_args_file=False
             )
-        except ValueError as error:
+        except (ValueError, ImportError, OSError) as error:
             self.error(str(error))
         if unexpected:
             self.error(f"Unexpected value {unexpected[0]!r}: every value follows a flag (see --help).")
@@ -95,7 +117,8 @@ class ScriptArgumentParser(HfArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Ends the program with code 2; `message` alone, since the usage of some hundred flags would bury it."""
-        self.exit(2, f"{self.prog}: {message}\n")
+        message = re.sub(r"^argument (--\w+)/--[\w-]+:", r"\1:", message)  # not also `--na-me`
+        self.exit(2, f"{self.prog}: {in_words_of_flags(message, names_of(self._actions))}\n")
 
     def _flags_of_file(self, path: Path) -> list[str]:
         """The settings of a JSON or YAML file, written as flags: so both ways are read and checked alike."""
@@ -115,9 +138,3 @@ class ScriptArgumentParser(HfArgumentParser):
             values = value if isinstance(value, list) else [value]
             flags += [f"--{name}", *(json.dumps(v) if isinstance(v, (dict, bool)) else str(v) for v in values)]
         return flags
-
-    def _unknown_flag(self, flag: str) -> str:
-        known = [option.removeprefix("--") for option in self._option_string_actions if "-" not in option[2:]]
-        close = difflib.get_close_matches(flag.removeprefix("--").replace("-", "_"), known, n=3)
-        hint = f"Did you mean {' or '.join(f'--{name}' for name in close)}?" if close else "See --help."
-        return f"There is no argument {flag}. {hint}"

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from transformers import TrainingArguments
 from transformers.trainer_utils import SchedulerType
 
+from .loggers import check_loggers
+
 # what transformers' evaluation loop would read, while ours gathers states of metrics, no predictions; and what would
 # hide a loss that is not finite, at which a run ends
 _WITHOUT_EFFECT = (
@@ -17,7 +19,10 @@ _WITHOUT_EFFECT = (
     "label_smoothing_factor",
     "logging_nan_inf_filter",
     "prediction_loss_only",
+    "use_liger_kernel",
 )
+# what no command line can set: objects, and the lengths by which texts are sorted
+_NOT_FOR_COMMANDS = ("length_column_name", "liger_kernel_config", "parallelism_config")
 
 
 @dataclass
@@ -28,8 +33,10 @@ class MaskFormerTrainingArguments(TrainingArguments):
     their defaults differ. `metric_for_best_model` is by default the task's own (mean IoU, mask AP or PQ).
 
     Raises:
-        ValueError: on a value out of range, or milestones with a schedule that has none.
+        ValueError: on a value out of range, milestones with a schedule that has none, or a logger that is not there.
     """
+
+    _refused_fields = ("remove_unused_columns", *_WITHOUT_EFFECT, *_NOT_FOR_COMMANDS)
 
     learning_rate: float = field(default=1e-4, metadata={"help": "Highest learning rate, of all but the backbone."})
     weight_decay: float = field(default=1e-4, metadata={"help": "Weight decay of AdamW."})
@@ -81,6 +88,7 @@ class MaskFormerTrainingArguments(TrainingArguments):
     def __post_init__(self) -> None:
         metric_is_chosen = self.metric_for_best_model is not None
         super().__post_init__()
+        check_loggers(self.report_to)
         if self.device.type == "cpu":
             self.dataloader_pin_memory = False  # which is for copies to a GPU
         if not metric_is_chosen:  # transformers would take the loss; the trainer knows the task's metric
@@ -93,6 +101,11 @@ class MaskFormerTrainingArguments(TrainingArguments):
         for name in _WITHOUT_EFFECT:
             if getattr(self, name):
                 raise ValueError(f"{name} has no effect in MaskFormerTrainer: leave it out.")
+        if self.train_sampling_strategy not in ("random", "sequential"):
+            raise ValueError(
+                f"train_sampling_strategy must be random or sequential, got {self.train_sampling_strategy}: images "
+                "have no lengths to sort by."
+            )
         if self.backbone_lr_factor < 0:
             raise ValueError(f"backbone_lr_factor must be at least 0, got {self.backbone_lr_factor}.")
         if not 0 <= self.warmup_factor <= 1:

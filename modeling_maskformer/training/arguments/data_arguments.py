@@ -11,7 +11,10 @@ from ...data.formats import FORMATS
 
 @dataclass
 class DataArguments:
-    """Names a dataset. `task` may stay open where a checkpoint tells it."""
+    """Names a dataset. `task` may stay open where a checkpoint tells it.
+
+    From Python, `dataset` may also be one that is loaded: a `datasets.Dataset`, a `DatasetDict` or a dict of splits.
+    """
 
     _argument_group_name = "data"
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
+from transformers.utils import logging
 
 from ...data.views.augmentation import AugmentationConfig
 from ...evaluation.image_size import LONGEST_EDGE_FACTOR, evaluation_shortest_edge
 from .arguments import MaskFormerTrainingArguments
 from .device_defaults import MAX_WORKERS, Machine, default_num_workers, this_machine
+from .loggers import default_loggers
+
+logger = logging.get_logger(__name__)
 
 # fields of transformers.TrainingArguments that the help shows with those that are redefined here
 EVERYDAY_FIELDS = (
@@ -67,8 +71,12 @@ class RunArguments(MaskFormerTrainingArguments):
     save_total_limit: int | None = field(
         default=2, metadata={"help": "Checkpoints to keep; the best one is always among them."}
     )
-    load_best_model_at_end: bool = field(
-        default=True, metadata={"help": "End with the best checkpoint, by the task's metric, instead of the last."}
+    load_best_model_at_end: bool | None = field(
+        default=None,
+        metadata={
+            "help": "End with the best checkpoint, by the task's metric, instead of the last. Default: if each "
+            "checkpoint is evaluated, as --eval_strategy and --save_strategy say."
+        },
     )
     bf16: bool | None = field(
         default=None,
@@ -90,9 +98,12 @@ class RunArguments(MaskFormerTrainingArguments):
     dataloader_persistent_workers: bool | None = field(
         default=None, metadata={"help": "Keep these processes from one epoch to the next. Default: if there are any."}
     )
-    report_to: list[str] = field(
-        default_factory=lambda: ["none"],
-        metadata={"help": "Where to send logs: none, tensorboard, wandb, ... (must be installed)."},
+    report_to: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Where to send logs: none, tensorboard, wandb, ... (must be installed). Default: tensorboard, if "
+            "it is installed."
+        },
     )
     resume_from_checkpoint: str | None = field(
         default=None,
@@ -112,6 +123,8 @@ class RunArguments(MaskFormerTrainingArguments):
 
     def __post_init__(self) -> None:
         self._fill_in_defaults(this_machine(self.use_cpu))
+        if self.load_best_model_at_end is None:
+            self.load_best_model_at_end = self._every_checkpoint_is_evaluated()
         super().__post_init__()
         if not 0 <= self.panoptic_threshold <= 1:
             raise ValueError(f"panoptic_threshold must lie in [0, 1], got {self.panoptic_threshold}.")
@@ -128,6 +141,27 @@ class RunArguments(MaskFormerTrainingArguments):
             self.dataloader_num_workers = default_num_workers(machine)
         if self.dataloader_persistent_workers is None:
             self.dataloader_persistent_workers = self.dataloader_num_workers > 0
+        if self.report_to is None:
+            self.report_to = default_loggers()
+
+    def _every_checkpoint_is_evaluated(self) -> bool:
+        """Whether the checkpoints can be compared; where they could not, though there are some, that is said."""
+        evaluated, saved = IntervalStrategy(self.eval_strategy), SaveStrategy(self.save_strategy)
+        if evaluated == IntervalStrategy.NO or saved == SaveStrategy.NO:
+            return False
+        if saved == SaveStrategy.BEST:
+            return True
+        if evaluated == saved == IntervalStrategy.EPOCH:
+            return True
+        steps = self.eval_steps or self.logging_steps  # as transformers has it
+        are_alike = evaluated == saved and (steps < 1) == (self.save_steps < 1)
+        if are_alike and steps > 0 and round(1e6 * self.save_steps) % round(1e6 * steps) == 0:
+            return True
+        logger.warning(
+            "Not every checkpoint is evaluated, so the run ends with the last one, not with the best: for that, save "
+            "as often as is evaluated (eval_strategy, save_strategy, eval_steps, save_steps), or save_strategy best."
+        )
+        return False
 
     def _steps_of_total_batch(self) -> int:
         """How many batches of all devices make `total_batch_size` images."""

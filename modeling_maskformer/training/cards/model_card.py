@@ -18,11 +18,13 @@ from transformers import PreTrainedModel, TrainerState
 
 from ...backbone.swin import timm_name_of
 from ...data.datasets import GENERATED
+from ...data.layouts.loaded import name_of
 from ...evaluation.evaluator import Evaluator
 from ...evaluation.results import number_text
 from ..arguments.arguments import MaskFormerTrainingArguments
 from ..arguments.data_arguments import DataArguments
 from ..arguments.model_arguments import ModelArguments
+from ..arguments.program_name import launched
 from ..arguments.run_arguments import AugmentationArguments
 from ..hardware import duration, hardware, versions
 from .card_text import CARD_NAME, is_signed, render_card, shown_command, sign, without_folders
@@ -40,7 +42,8 @@ class RunDescription:
         data: which dataset, as it was named.
         model: what the model was made from.
         augmentation: how training images varied.
-        command: the words of the command line, settings of a file written as flags; empty where there was none.
+        command: the program as it was called, then its flags, settings of a file written as such; empty where there
+            was none.
     """
 
     data: DataArguments
@@ -50,8 +53,8 @@ class RunDescription:
 
     @property
     def dataset(self) -> str:
-        """The dataset's name on the Hub, "shapes", or the last part of a local path."""
-        return GENERATED if self.data.dataset == GENERATED else _shown_name(self.data.dataset)
+        """The dataset's name on the Hub, "shapes", the last part of a local path, or what `datasets` calls it."""
+        return GENERATED if self.data.dataset == GENERATED else _shown_name(name_of(self.data.dataset))
 
     @property
     def origin(self) -> str:
@@ -161,7 +164,7 @@ def trained_model_card(
         picture=picture and quote(Path(picture).resolve().relative_to(folder).as_posix()),
         is_held_out=isinstance(getattr(training.eval_dataset, "samples", None), Subset),
         split=_evaluation_split(training),
-        command=shown_command(_program(training) + run.command) if run and run.command else None,
+        command=_command(training),
         settings=_settings(training),
         versions=versions(),
     )
@@ -198,9 +201,13 @@ def _evaluation_split(training: FinishedTraining) -> str | None:
     return getattr(getattr(training.eval_dataset, "samples", None), "split", None)
 
 
-def _program(training: FinishedTraining) -> tuple[str, ...]:
-    processes = training.args.world_size
-    return ("python",) if processes == 1 else ("accelerate", "launch", "--num_processes", str(processes))
+def _command(training: FinishedTraining) -> str | None:
+    """The command line to copy; None where there was none."""
+    run = training.run_description
+    if run is None or not run.command:
+        return None
+    program, *flags = run.command
+    return shown_command([*launched(program, training.args.world_size).split(" "), *flags])
 
 
 def _settings(training: FinishedTraining) -> dict[str, Any]:

@@ -1,0 +1,125 @@
+"""The command `maskformer`: it starts without torch, knows its subcommands, and names itself as it was called."""
+
+import runpy
+import subprocess
+import sys
+from importlib import import_module, metadata
+from pathlib import Path
+
+import pytest
+
+from modeling_maskformer.commands import command_line
+from modeling_maskformer.training.arguments.program_name import launched
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+
+
+@pytest.mark.parametrize("argv", [[], ["--help"], ["--version"], ["trian"]])
+def test_torch_is_not_imported_before_a_subcommand_runs(argv):
+    code = f"""
+import sys
+sys.path.insert(0, {str(SCRIPTS)!r})
+import maskformer_command
+sys.argv = ["maskformer", *{argv}]
+try:
+    maskformer_command.main()
+except SystemExit:
+    pass
+assert not {{"torch", "transformers", "numpy", "modeling_maskformer"}} & set(sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "maskformer" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("argv", [[], ["-h"], ["--help"]])
+def test_alone_it_lists_its_subcommands(argv, capsys):
+    command_line.main(argv)
+    text = capsys.readouterr().out
+    assert text.startswith("usage: maskformer COMMAND ...\n")
+    for name, what in command_line.COMMANDS.items():
+        assert f"  {name} " in text and what in text
+
+
+@pytest.mark.parametrize("name", command_line.COMMANDS)
+def test_each_subcommand_is_a_file_with_a_main(name):
+    assert callable(import_module(f"modeling_maskformer.commands.{name}").main)
+
+
+def test_the_version_is_that_of_the_package(capsys, monkeypatch):
+    monkeypatch.setattr(metadata, "version", {"modeling-maskformer": "7.1"}.__getitem__)
+    command_line.main(["--version"])
+    assert capsys.readouterr().out == "maskformer 7.1\n"
+
+
+@pytest.mark.parametrize(
+    ("typed", "hint"),
+    [("trian", "Did you mean train?"), ("evaluation", "Did you mean evaluate?"), ("x", "Choose one")],
+)
+def test_an_unknown_subcommand_is_refused_with_a_suggestion(typed, hint, capsys):
+    with pytest.raises(SystemExit) as stop:
+        command_line.main([typed])
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"maskformer: There is no command '{typed}'. {hint}") and error.count("\n") == 1
+
+
+def as_the_command(monkeypatch, name):
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/maskformer", name, *sys.argv[1:]])
+    import_module("maskformer_command").main()
+
+
+def as_the_package(monkeypatch, name):
+    monkeypatch.setattr(sys, "argv", ["-m", name, *sys.argv[1:]])
+    runpy.run_module("modeling_maskformer", run_name="__main__", alter_sys=True)
+
+
+def as_a_module(monkeypatch, name):
+    runpy.run_module(f"modeling_maskformer.commands.{name}", run_name="__main__", alter_sys=True)
+
+
+def as_a_script(monkeypatch, name):
+    path = "scripts/convert_checkpoint.py" if name == "convert" else f"scripts/{name}.py"
+    monkeypatch.chdir(SCRIPTS.parent)
+    monkeypatch.setattr(sys, "argv", [path, *sys.argv[1:]])
+    runpy.run_path(path, run_name="__main__")
+
+
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules")
+@pytest.mark.parametrize("name", ["train", "evaluate", "predict", "convert"])
+@pytest.mark.parametrize(
+    ("call", "program"),
+    [
+        (as_the_command, "maskformer {}"),
+        (as_the_package, "python -m modeling_maskformer {}"),
+        (as_a_module, "python -m modeling_maskformer.commands.{}"),
+        (as_a_script, "python scripts/{}.py"),
+    ],
+)
+def test_usage_examples_and_errors_name_it_as_it_was_called(call, program, name, monkeypatch, capsys):
+    script = {"convert": "convert_checkpoint"} if call is as_a_script else {}
+    program = program.format(script.get(name, name))
+    monkeypatch.setattr(sys, "argv", ["pytest", "--help"])
+    with pytest.raises(SystemExit):
+        call(monkeypatch, name)
+    text = capsys.readouterr().out
+    assert text.startswith(f"usage: {program} [")
+    assert f"\n    {program} " in text  # an example
+    monkeypatch.setattr(sys, "argv", ["pytest", "--lerning_rate", "1"])
+    with pytest.raises(SystemExit) as stop:
+        call(monkeypatch, name)
+    assert stop.value.code == 2 and f"{program}: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("program", "with_two"),
+    [
+        ("maskformer train", "-m modeling_maskformer.commands.train"),
+        ("python scripts/train.py", "scripts/train.py"),
+        ("python -m modeling_maskformer.commands.train", "-m modeling_maskformer.commands.train"),
+    ],
+)
+def test_the_same_program_is_named_as_accelerate_starts_it(program, with_two):
+    assert launched(program, 1) == program
+    assert launched(program, 2) == f"accelerate launch --num_processes 2 {with_two}"
