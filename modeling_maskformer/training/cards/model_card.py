@@ -56,11 +56,7 @@ class RunDescription:
     @property
     def origin(self) -> str:
         """What the training started from."""
-        if self.model.model is not None:
-            return f"fine-tuned from {_shown_name(self.model.model)}"
-        weights = {"pretrained": "timm's pretrained weights", "random": "random weights"}
-        weights = weights.get(self.model.backbone_weights, f"the weights in {Path(self.model.backbone_weights).name}")
-        return f"a new model on the backbone {self.model.backbone} with {weights}"
+        return origin_of(self.model)
 
     @property
     def base_model(self) -> str | None:
@@ -70,6 +66,15 @@ class RunDescription:
         if self.model.backbone_weights != "pretrained":
             return None
         return getattr(timm.get_pretrained_cfg(timm_name_of(self.model.backbone)), "hf_hub_id", None) or None
+
+
+def origin_of(model: ModelArguments) -> str:
+    """What the training starts from, in words."""
+    if model.model is not None:
+        return f"fine-tuned from {_shown_name(model.model)}"
+    weights = {"pretrained": "timm's pretrained weights", "random": "random weights"}
+    weights = weights.get(model.backbone_weights, f"the weights in {Path(model.backbone_weights).name}")
+    return f"a new model on the backbone {model.backbone} with {weights}"
 
 
 class FinishedTraining(Protocol):
