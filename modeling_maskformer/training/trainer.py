@@ -324,13 +324,15 @@ class MaskFormerTrainer(CheckpointingTrainer):
         with InTurn(in_background=self.args.device.type != "cpu") as measuring:
             for batch in dataloader:
                 references = batch["references"]
-                count = self._num_unseen(len(references))
+                measured = [references, self._num_unseen(len(references))]
+                if self.evaluator.analysis is not None:
+                    measured.append(batch["indices"])
                 with torch.no_grad(), self.compute_loss_context_manager():
                     if predictor is None:
                         outputs = model(**self._evaluation_inputs(batch))
-                        measuring.do(self.evaluator.update, outputs, references, count)
+                        measuring.do(self.evaluator.update, outputs, *measured)
                     else:
-                        measuring.do(self.evaluator.measure, predictor(batch["images"]), references, count)
+                        measuring.do(self.evaluator.measure, predictor(batch["images"]), *measured)
                 if self.args.eval_loss:
                     losses += torch.tensor([outputs["loss"].mean().item() * len(references), len(references)])
                 self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
