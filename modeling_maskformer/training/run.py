@@ -27,6 +27,7 @@ from .arguments.device_defaults import this_machine
 from .arguments.model_arguments import ModelArguments
 from .arguments.run_arguments import AugmentationArguments, RunArguments
 from .cards.model_card import RunDescription
+from .cards.training_plot import draw_training
 from .checkpointing import EndOnSigterm
 from .early_stopping import EarlyStopping, was_ended_early
 from .model_building import build_model, normalization_of
@@ -103,9 +104,10 @@ def run_training(trainer: MaskFormerTrainer) -> None:
     """Trains, evaluates and leaves everything in the output folder.
 
     There lie afterwards: the model and its image processor, ready for `from_pretrained` and `pipeline`; checkpoints;
-    `train_results.json` and `eval_results.json`; the trainer's state; `pictures/` of evaluation images; the model's
-    card, `README.md`. How good the final model is stands in `trainer.evaluator.results`. `train_results.json` is
-    written last: a run that is resumed and has it for its last step is finished, and nothing is changed.
+    `train_results.json` and `eval_results.json`; the trainer's state; `pictures/` of evaluation images;
+    `training.png`, loss and metric over the steps; the model's card, `README.md`. How good the final model is stands
+    in `trainer.evaluator.results`. `train_results.json` is written last: a run that is resumed and has it for its last
+    step is finished, and nothing is changed.
     """
     output_dir = Path(trainer.args.output_dir)
     if trainer.args.resume_from_checkpoint is not None and _is_finished(trainer, output_dir / "train_results.json"):
@@ -124,6 +126,8 @@ def run_training(trainer: MaskFormerTrainer) -> None:
             trainer.args.num_pictures,
             output_dir / "pictures",
         )
+        metric = trainer.args.metric_for_best_model
+        trainer.plot = draw_training(output_dir, trainer.state.log_history, metric)
         trainer.create_model_card()
         write_results(output_dir / "train_results.json", {"global_step": result.global_step, **result.metrics})
     if trainer.args.push_to_hub:  # what was pushed with the checkpoints had neither results nor pictures yet

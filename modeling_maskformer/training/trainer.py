@@ -59,6 +59,7 @@ class MaskFormerTrainer(CheckpointingTrainer):
 
     Attributes:
         pictures: files in the output folder that show predictions; the first of them is on the model's card.
+        plot: file in the output folder that shows how the training went, for the card.
     """
 
     args: MaskFormerTrainingArguments
@@ -99,6 +100,7 @@ class MaskFormerTrainer(CheckpointingTrainer):
         self.make_predictor = make_predictor
         self.run_description = run_description
         self.pictures: Sequence[Path] = ()
+        self.plot: Path | None = None
         self.average: WeightAverage | None = None  # while it is trained with `ema_decay`
         self.loss_is_scaled_for_ga = False  # the model's loss is a mean over its batch
         self._normalize: PixelNormalization | None = None

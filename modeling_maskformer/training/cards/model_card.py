@@ -85,6 +85,7 @@ class FinishedTraining(Protocol):
         evaluator: with the results of the last evaluation; None if there was none.
         run_description: None where nothing more is known of the run.
         pictures: files in the output folder that show predictions.
+        plot: file in the output folder that shows how the training went; None where there is none.
     """
 
     args: MaskFormerTrainingArguments
@@ -95,6 +96,7 @@ class FinishedTraining(Protocol):
     evaluator: Evaluator | None
     run_description: RunDescription | None
     pictures: Sequence[Path]
+    plot: Path | None
 
 
 def _shown_name(name: str) -> str:
@@ -163,13 +165,18 @@ def trained_model_card(
         totals=totals,
         tables=tables,
         number_text=number_text,
-        picture=picture and quote(Path(picture).resolve().relative_to(folder).as_posix()),
+        picture=picture and _link(picture, folder),
+        plot=training.plot and _link(training.plot, folder),
         is_held_out=isinstance(getattr(training.eval_dataset, "samples", None), Subset),
         split=_evaluation_split(training),
         command=shown_command(_program(training) + run.command) if run and run.command else None,
         settings=_settings(training),
         versions=versions(),
     )
+
+
+def _link(file: Path, folder: Path) -> str:
+    return quote(Path(file).resolve().relative_to(folder).as_posix())
 
 
 def _evaluations(training: FinishedTraining, totals: Mapping[str, float]) -> list[EvalResult]:
@@ -224,6 +231,8 @@ def _settings(training: FinishedTraining) -> dict[str, Any]:
         "schedule of the learning rate": getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type),
         "warm-up steps": args.get_warmup_steps(state.max_steps),
         "weight decay": args.weight_decay,
+        "decay of the average of weights": args.ema_decay,
+        "evaluations without a better one, at which it ends": getattr(args, "early_stopping_patience", None),
         "largest gradient norm": args.max_grad_norm or None,
         "mask loss": f"at {config.num_points} points per mask" if mask_loss == "points" else mask_loss,
         "precision": "bfloat16, mixed" if args.bf16 else "float16, mixed" if args.fp16 else "float32",
