@@ -6,6 +6,7 @@ import sys
 from importlib import import_module
 
 COMMANDS = {
+    "data": "shows a dataset as a training will see it: pictures, classes, numbers",
     "train": "trains on a dataset: semantic, instance or panoptic segmentation",
     "evaluate": "measures a checkpoint on a dataset",
     "predict": "segments pictures",

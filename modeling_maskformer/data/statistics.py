@@ -96,7 +96,11 @@ def percent(share: float) -> str:
     """The share as percent, with as many digits as it takes to see that it is not 0."""
     if share == 0:
         return "0 %"
-    return "under 0.01 %" if share < 1e-4 else f"{100 * share:.{0 if share >= 0.1 else 1 if share >= 0.01 else 2}f} %"
+    return (
+        "under 0.01 %"
+        if share < 1e-4
+        else f"{100 * share:.{0 if share >= 0.0995 else 1 if share >= 0.00995 else 2}f} %"
+    )
 
 
 def _sizes_text(sizes: Sequence[tuple[int, int]]) -> str:
