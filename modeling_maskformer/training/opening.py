@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 
+from tqdm.auto import tqdm
 from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ..data.statistics import DataStatistics
@@ -39,7 +40,7 @@ def chosen_text(
         f"{_precision_text(run)} on {hardware(run.device, run.world_size)}, {_workers_text(run)}",
     ]
     queries = getattr(getattr(model.config, "decoder_config", None), "num_queries", None)
-    if queries is not None and type(model).__name__.startswith("MaskFormer"):
+    if queries is not None and hasattr(model.config, "mask_loss"):  # in the baselines queries stand for classes
         most = max(found.num_segments, default=0)
         if most > queries:
             sentences.append(
@@ -91,7 +92,9 @@ class TimeEstimate(TrainerCallback):
         say: is given the sentences.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.perf_counter, say: Callable[[str], None] = print) -> None:
+    def __init__(
+        self, clock: Callable[[], float] = time.perf_counter, say: Callable[[str], None] = tqdm.write
+    ) -> None:
         self._clock = clock
         self._say = say
         self._last: float | None = None  # when the last step ended, or this one began

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import safetensors.torch
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 IN_TRAINING_NAME = "weights_in_training.safetensors"  # beside a checkpoint's model, which is the average
@@ -71,7 +71,7 @@ class WeightAverage:
             ValueError: the checkpoint is of another model.
         """
         file = checkpoint / IN_TRAINING_NAME
-        kept = load_file(file)
+        kept = safetensors.torch.load_file(file)
         if kept.keys() != self._places.keys():
             name = min(kept.keys() ^ self._places.keys())
             raise ValueError(f"{file} is of another model: {name} is in one of the two only.")
@@ -97,7 +97,7 @@ class WeightAverage:
 def save_weights_in_training(weights: dict[str, Tensor], folder: Path) -> None:
     """Writes the weights that the training goes on from beside a checkpoint's model."""
     tensors = {name: weight.cpu().contiguous() for name, weight in weights.items()}
-    save_file(tensors, folder / IN_TRAINING_NAME, metadata={"format": "pt"})
+    safetensors.torch.save_file(tensors, folder / IN_TRAINING_NAME, metadata={"format": "pt"})
 
 
 def check_average_in(checkpoint: Path, decay: float | None) -> None:
