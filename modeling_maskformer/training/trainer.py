@@ -11,36 +11,32 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
-from transformers import PreTrainedModel, TrainerCallback, TrainerState
+from transformers import PreTrainedModel, TrainerCallback
 from transformers.image_processing_utils import BaseImageProcessor
-from transformers.trainer_utils import EvalLoopOutput, SchedulerType, TrainOutput
+from transformers.trainer_utils import EvalLoopOutput, SchedulerType
 
 from ..data.views.collate import PixelNormalization, SegmentationDataset
 from ..data.views.view_sampler import ViewSampler
 from ..evaluation.evaluator import Evaluator
 from ..evaluation.in_turn import InTurn
 from .arguments.arguments import MaskFormerTrainingArguments
+from .averaging import AveragingTrainer
 from .cards.model_card import RunDescription, trained_model_card, write_card
-from .checkpointing import CheckpointingTrainer
 from .divergence import DivergenceWatch
 from .optimizer import parameter_groups, poly_schedule, step_schedule
 from .throughput import Throughput
-from .weight_average import WeightAverage, check_average_in, save_weights_in_training
 
 _AUXILIARY_LOSS = re.compile(r"_\d+$")  # the loss parts of intermediate decoder layers end in the layer's number
 _INPUTS, _TARGETS = ("pixel_values", "pixel_mask"), ("segment_ids", "class_labels")
 
 
-class MaskFormerTrainer(CheckpointingTrainer):
+class MaskFormerTrainer(AveragingTrainer):
     """Trains and evaluates a MaskFormer for any of the three tasks: only the evaluator knows which one it is.
 
     Training batches hold what `model.forward` takes, and may hold the samples' `names`. Evaluation batches hold
     `pixel_values`, `pixel_mask` and `references`, the list of each image's `Segments` at its original size; with
     `args.eval_loss` also the targets `segment_ids` and `class_labels`. With `make_predictor` they hold `images` and
     `references` only.
-
-    With `args.ema_decay` evaluation and everything that is saved are of the averaged weights, and so is the model when
-    the training has ended; a checkpoint has the others in a file of their own, to go on from.
 
     Args:
         model: the model to train.
@@ -81,8 +77,6 @@ class MaskFormerTrainer(CheckpointingTrainer):
     ) -> None:
         if make_predictor is not None and args.eval_loss:
             raise ValueError("eval_loss is the loss of one forward pass, which a predictor of its own does not have.")
-        if args.ema_decay is not None and (args.fsdp or args.deepspeed):
-            raise ValueError("ema_decay averages whole weights, which FSDP and DeepSpeed spread over processes.")
         if args.metric_for_best_model is None and evaluator is not None:
             args.metric_for_best_model = evaluator.main_metric
             args.greater_is_better = True
@@ -101,7 +95,6 @@ class MaskFormerTrainer(CheckpointingTrainer):
         self.run_description = run_description
         self.pictures: Sequence[Path] = ()
         self.plot: Path | None = None
-        self.average: WeightAverage | None = None  # while it is trained with `ema_decay`
         self.loss_is_scaled_for_ga = False  # the model's loss is a mean over its batch
         self._normalize: PixelNormalization | None = None
         self._throughput = Throughput()
@@ -109,52 +102,6 @@ class MaskFormerTrainer(CheckpointingTrainer):
         self._num_loss_parts = 0
         self._watch = DivergenceWatch(Path(args.output_dir), args.process_index, scaled=args.fp16)
         self._batch: tuple[int, int, dict[str, Any], Sequence[str]] = (-1, 0, {}, ())  # step, number in it, names
-
-        if args.ema_decay is not None:
-            self.add_callback(_Averaging(self))
-
-    # Averaged weights
-
-    def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
-        """As `transformers.Trainer.train`; with `ema_decay` the model ends with the averaged weights."""
-        self.average = None
-        result = super().train(*args, **kwargs)
-        if self.average is not None:
-            self.average.copy_to_the_model()
-            self.average = None
-        return result
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        check_average_in(Path(resume_from_checkpoint), self.args.ema_decay)
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
-        if self.args.ema_decay is not None:
-            self.average = WeightAverage(self.model, self.args.ema_decay)
-            self.average.go_on_from(Path(resume_from_checkpoint))
-
-    def _load_best_model(self) -> None:
-        super()._load_best_model()
-        self.average = None  # what is loaded is one
-
-    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Saves model and image processor, ready for `from_pretrained`; while it is trained, the averaged weights."""
-        with self._averaged() as in_training:
-            super().save_model(output_dir, _internal_call)
-        if in_training and _internal_call and self.args.should_save and not self.args.save_only_model:
-            save_weights_in_training(in_training, Path(output_dir))
-
-    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """The metrics of the evaluation set, as `transformers.Trainer.evaluate`; of the averaged weights, if any."""
-        with self._averaged():
-            return super().evaluate(*args, **kwargs)
-
-    @contextmanager
-    def _averaged(self) -> Iterator[dict[str, Tensor]]:
-        """The model has the averaged weights inside, if there are any; given are its own then."""
-        if self.average is None:
-            yield {}
-            return
-        with self.average.in_the_model() as in_training:
-            yield in_training
 
     # Optimizer and schedule
 
@@ -384,17 +331,3 @@ class MaskFormerTrainer(CheckpointingTrainer):
         """Writes README.md into the output folder: see `trained_model_card`. One that is not ours stays as it is."""
         if self.is_world_process_zero():
             write_card(Path(self.args.output_dir), trained_model_card(self, language, license, tags, model_name))
-
-
-class _Averaging(TrainerCallback):
-    """Takes the weights into the average of a trainer, after each step."""
-
-    def __init__(self, trainer: MaskFormerTrainer) -> None:
-        self._trainer = trainer
-
-    def on_train_begin(self, args: MaskFormerTrainingArguments, *_: Any, **__: Any) -> None:
-        if self._trainer.average is None:
-            self._trainer.average = WeightAverage(self._trainer.model, args.ema_decay)
-
-    def on_step_end(self, args: MaskFormerTrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
-        self._trainer.average.update(state.global_step)
