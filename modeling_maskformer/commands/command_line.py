@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from importlib import import_module, metadata
 
 COMMANDS = {
+    "data": "shows a dataset as a training will see it: pictures, classes, numbers",
     "train": "trains on a dataset: semantic, instance or panoptic segmentation",
     "evaluate": "measures a checkpoint on a dataset",
     "predict": "segments pictures",

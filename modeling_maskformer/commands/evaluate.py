@@ -26,6 +26,8 @@ from ..data.held_out import held_out_of
 from ..data.label_matching import RelabelledSamples, match_labels
 from ..data.samples import SampleSource
 from ..data.views.collate import EvaluationCollator, SegmentationDataset, collate_images
+from ..evaluation.error_analysis import ErrorAnalysis
+from ..evaluation.error_report import write_error_report
 from ..evaluation.evaluator import Evaluator
 from ..evaluation.image_size import resize_to_shortest_edge, sizes_to_try
 from ..evaluation.results import nan_last, results_table, sweep_table, totals_of, unused, write_results
@@ -74,6 +76,13 @@ class EvaluationArguments:
     sweep: bool = field(
         default=False, metadata={"help": "Try short edges around the checkpoint's own, and say which is best."}
     )
+    num_pictures: int = field(
+        default=8,
+        metadata={
+            "help": "Worst images to draw, into <output_file>_errors/ beside it, with a confusion "
+            "matrix (semantic) or the kinds of errors (instance, panoptic); 0 for none of these."
+        },
+    )
     batch_size: int = field(default=1, metadata={"help": "Images per device and step."})
     num_workers: int | None = field(
         default=None,
@@ -96,9 +105,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         trainer = prepare_evaluation(arguments, data_arguments, tta)
     except (ValueError, OSError) as error:
         parser.error(str(error))
-    sizes = arguments.shortest_edge or [None]
-    reports = [{**described(arguments, data_arguments, tta), **measure(trainer, size)} for size in sizes]
-    report = max(reports, key=lambda report: nan_last(report[trainer.evaluator.main_metric]))
+    sizes, analysis = arguments.shortest_edge or [None], trainer.evaluator.analysis
+    reports, analyses = [], []
+    for size in sizes:
+        reports.append({**described(arguments, data_arguments, tta), **measure(trainer, size)})
+        analyses.append(None if analysis is None else analysis.state())
+    best = max(range(len(sizes)), key=lambda place: nan_last(reports[place][trainer.evaluator.main_metric]))
+    report = reports[best]
     if trainer.is_world_process_zero():
         print(results_table(report))
         if len(reports) > 1:
@@ -110,6 +123,12 @@ def main(argv: Sequence[str] | None = None) -> None:
             path = unused(path)
         write_results(path, report)
         print(f"\nAll numbers are in {path}.")
+        if analysis is not None:
+            analysis.reset()
+            analysis.merge(analyses[best])
+            folder = path.with_name(f"{path.stem}_errors")
+            lines = write_error_report(folder, analysis, trainer.eval_dataset.samples)
+            print("", *lines, sep="\n")
 
 
 def described(arguments: EvaluationArguments, data_arguments: DataArguments, tta: TtaArguments) -> dict[str, Any]:
@@ -179,7 +198,12 @@ def prepare_evaluation(
         eval_dataset=SegmentationDataset(RelabelledSamples(samples, class_ids)),
         eval_data_collator=collate_images if tta.tta else EvaluationCollator(image_processor),
         evaluator=Evaluator(
-            task, image_processor, model.config.id2label, arguments.panoptic_threshold, arguments.mask_resize
+            task,
+            image_processor,
+            model.config.id2label,
+            arguments.panoptic_threshold,
+            arguments.mask_resize,
+            ErrorAnalysis(task, model.config.id2label, arguments.num_pictures) if arguments.num_pictures else None,
         ),
         make_predictor=tta.predictor_of(image_processor) if tta.tta else None,
     )

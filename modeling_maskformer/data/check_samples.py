@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 
 from tqdm.auto import tqdm
@@ -10,11 +9,14 @@ from tqdm.auto import tqdm
 from .errors import DataError
 from .labels import LabelSet
 from .samples import SampleSource
+from .statistics import DataStatistics
 
 MAX_REPORTED = 10  # bad samples named in one error
 
 
-def check_dataset(samples: SampleSource, max_samples: int | None = 2000, description: str = "samples") -> Counter[int]:
+def check_dataset(
+    samples: SampleSource, max_samples: int | None = 2000, description: str = "samples"
+) -> DataStatistics:
     """Reads samples as training will, and raises one error that names the bad ones.
 
     Whatever makes a sample unusable (an unreadable picture, a class id outside the label set, sizes that differ, ids
@@ -26,7 +28,7 @@ def check_dataset(samples: SampleSource, max_samples: int | None = 2000, descrip
         description: what the progress bar calls them.
 
     Returns:
-        Label -> number of segments of it.
+        What was found in them.
 
     Raises:
         DataError: there is no sample; some are bad (up to ten are named); or none has a segment.
@@ -35,10 +37,10 @@ def check_dataset(samples: SampleSource, max_samples: int | None = 2000, descrip
         raise DataError(f"There are no {description}: at least one is expected.")
     count = len(samples) if max_samples is None else min(max_samples, len(samples))
     problems: list[str] = []
-    found: Counter[int] = Counter()
+    found = DataStatistics(len(samples))
     for number in tqdm(range(count), desc=f"Checking {description}", leave=False):
         try:
-            found.update(samples[number * len(samples) // count].segments.class_ids.tolist())
+            found.add(samples[number * len(samples) // count])
         except DataError as error:
             problems.append(str(error))
             if len(problems) == MAX_REPORTED:
@@ -48,7 +50,7 @@ def check_dataset(samples: SampleSource, max_samples: int | None = 2000, descrip
     if problems:
         count = f"At least {MAX_REPORTED}" if len(problems) == MAX_REPORTED else len(problems)
         raise DataError(f"{count} {description} cannot be used:\n" + "\n".join(problems))
-    if count > 0 and not found:
+    if count > 0 and not found.segments:
         raise DataError(
             f"None of the {count} {description} looked at has a segment: their files list no object, or all their "
             "pixels are void or background. Where pixels hold class ids, check ignore_index and reduce_labels."

@@ -62,9 +62,7 @@ class SegmentationData:
         Raises:
             DataError: no such split, or too few samples to part them.
         """
-        train_name = self._split_name(train_split, TRAIN_SPLITS)
-        if train_name is None:
-            raise DataError(f"No training split: the dataset has {', '.join(self.splits)}. Name it with train_split.")
+        train_name = self._training_name(train_split)
         validation_name = self._split_name(validation_split, VALIDATION_SPLITS)
         train = self.splits[train_name]
         if validation_name is not None and validation_name != train_name:
@@ -85,6 +83,20 @@ class SegmentationData:
         """Whether a split other than the one to train on is there to be measured on."""
         name = self._split_name(None, VALIDATION_SPLITS)
         return name is not None and name != self._split_name(None, TRAIN_SPLITS)
+
+    def training(self, split: str | None = None) -> SampleSource:
+        """The samples of a split: by default of the one to train on, with those that may be set aside.
+
+        Raises:
+            DataError: no such split.
+        """
+        return self.splits[self._training_name(split)]
+
+    def _training_name(self, split: str | None) -> str:
+        name = self._split_name(split, TRAIN_SPLITS)
+        if name is None:
+            raise DataError(f"No training split: the dataset has {', '.join(self.splits)}. Name it with train_split.")
+        return name
 
     def evaluation(self, split: str | None = None) -> SampleSource:
         """The samples of a split: by default of the validation split, else of the only one.

@@ -12,6 +12,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 from ..inference.predictor import post_process
 from ..targets import Segments
 from . import MAIN_METRIC, SegmentationMetric, metric_for_task
+from .error_analysis import ErrorAnalysis
 
 
 class Evaluator:
@@ -23,6 +24,7 @@ class Evaluator:
         id2label: class id -> name.
         panoptic_threshold: least class probability of a panoptic segment (the paper: 0.8, on ADE20K 0.7).
         mask_resize: of semantic segmentation, "logits" (the paper) or "scores" (transformers).
+        analysis: takes in each image too, if given; batches then come with the images' indices.
 
     Attributes:
         main_metric: name of the number the task is judged by.
@@ -36,6 +38,7 @@ class Evaluator:
         id2label: Mapping[int, str],
         panoptic_threshold: float = 0.8,
         mask_resize: str = "logits",
+        analysis: ErrorAnalysis | None = None,
     ) -> None:
         self.metric: SegmentationMetric = metric_for_task(task, id2label, image_processor.label_ids_to_fuse)
         self.task = task
@@ -43,6 +46,7 @@ class Evaluator:
         # average precision ranks all detections, so none is left out for its score
         self.threshold = panoptic_threshold if task == "panoptic" else 0.0
         self.mask_resize = mask_resize
+        self.analysis = analysis
         self.main_metric = MAIN_METRIC[task]
         self.results: dict[str, Any] = {}
 
@@ -52,29 +56,48 @@ class Evaluator:
 
     def reset(self) -> None:
         self.metric.reset()
+        if self.analysis is not None:
+            self.analysis.reset()
 
-    def update(self, outputs: Any, references: Sequence[Segments], count: int | None = None) -> None:
+    def update(
+        self,
+        outputs: Any,
+        references: Sequence[Segments],
+        count: int | None = None,
+        indices: Sequence[int] | None = None,
+    ) -> None:
         """Takes in a batch: its outputs, and for each image its segments at the original size.
 
-        With `count`, only the first `count` images.
+        With `count`, only the first `count` images. With `analysis`, `indices` are those of the images.
         """
         sizes = [reference.size for reference in references]
         predictions = post_process(self.task, self.image_processor, outputs, sizes, self.threshold, self.mask_resize)
-        self.measure(predictions, references, count)
+        self.measure(predictions, references, count, indices)
 
-    def measure(self, predictions: Sequence[Any], references: Sequence[Segments], count: int | None = None) -> None:
+    def measure(
+        self,
+        predictions: Sequence[Any],
+        references: Sequence[Segments],
+        count: int | None = None,
+        indices: Sequence[int] | None = None,
+    ) -> None:
         """Takes in a batch whose outputs are post-processed already; otherwise as `update`."""
-        for prediction, reference in list(zip(predictions, references, strict=True))[:count]:
+        indices = [None] * len(references) if indices is None else indices
+        for prediction, reference, index in list(zip(predictions, references, indices, strict=True))[:count]:
             self.metric.update(prediction, reference)
+            if self.analysis is not None:
+                self.analysis.update(prediction, reference, index)
 
     def gather(self, accelerator: Accelerator) -> None:
         """Makes the state of every process the one of all processes together."""
         if accelerator.num_processes == 1:
             return
-        states = gather_object([self.metric.state()])
-        self.metric.reset()
-        for state in states:
-            self.metric.merge(state)
+        for part in (self.metric, self.analysis):
+            if part is not None:
+                states = gather_object([part.state()])
+                part.reset()
+                for state in states:
+                    part.merge(state)
 
     def compute(self) -> dict[str, float]:
         """The metric's numbers over all images; those of each class are in `results`."""

@@ -17,6 +17,8 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, logging
 
+from .weight_average import IN_TRAINING_NAME
+
 logger = logging.get_logger(__name__)
 
 UNFINISHED = "unfinished"  # folders of this name hold what is being written or removed
@@ -97,7 +99,9 @@ def problem_of(checkpoint: Path) -> str | None:
         missing = [name for name in set(index["weight_map"].values()) if not (checkpoint / name).is_file()]
         if missing:
             return f"no {min(missing)}"
-    elif not any(checkpoint.glob("*.safetensors")) and not any(path.is_dir() for path in checkpoint.iterdir()):
+    elif {path.name for path in checkpoint.glob("*.safetensors")} <= {IN_TRAINING_NAME} and not any(
+        path.is_dir() for path in checkpoint.iterdir()
+    ):
         return f"no {SAFE_WEIGHTS_NAME}"  # several processes may write folders of shards instead
     for path in sorted(checkpoint.glob("*.safetensors")):
         if not _is_whole_safetensors(path):

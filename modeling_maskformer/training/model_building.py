@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import timm
+from huggingface_hub.errors import LocalEntryNotFoundError
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from transformers import PreTrainedModel
 
@@ -93,15 +94,21 @@ def load_timm_weights(model: PreTrainedModel, swin: Swin | None = None) -> None:
     """
     config = model.config.backbone_config
     name = config.backbone if swin is None else swin.timm_name
+    backbone = next((key for key, value in SWINS.items() if value is swin), name)
     try:
         if swin is not None:
             pretrained = timm.create_model(name, pretrained=True)
         else:
             pretrained = create_timm_model(config, pretrained=True)
     except Exception as error:  # timm passes on whatever the Hub, the network or the file system raises
+        if isinstance(error, LocalEntryNotFoundError):
+            reason = "they are not in the cache, and the Hub cannot be reached"
+        else:
+            reason = str(error).rstrip(".")
         raise OSError(
-            f"timm's pretrained weights of {name} could not be loaded ({error}). Without the Hub, pass "
-            "--backbone_weights with the path of a .safetensors file, or random."
+            f"timm's pretrained weights of {name} could not be loaded: {reason}. Without the Hub, pass --backbone "
+            f"{backbone} with --backbone_weights and the path of a .safetensors file that "
+            "holds them, or --backbone_weights random, which takes many more images to become good."
         ) from error
     if swin is not None:
         load_swin_weights(model.get_backbone(), pretrained.state_dict())

@@ -12,6 +12,7 @@ from ..data.held_out import HELD_OUT_NAME
 from .arguments.run_arguments import RunArguments
 from .cards.card_text import CARD_NAME, is_signed
 from .checkpoint_folders import UNFINISHED, checkpoints_in, last_checkpoint, problem_of, remove_unfinished
+from .weight_average import check_average_in
 
 
 def prepare_output_dir(arguments: RunArguments) -> None:
@@ -39,6 +40,7 @@ def _settle(arguments: RunArguments) -> str | None:
     found = traces_of_a_run(folder)
     if arguments.resume_from_checkpoint is not None:
         checkpoint = find_checkpoint(arguments.resume_from_checkpoint, folder)
+        check_average_in(checkpoint, arguments.ema_decay)
         remove_unfinished(folder)
         return str(checkpoint)
     if found and not arguments.overwrite_output_dir:

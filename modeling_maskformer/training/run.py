@@ -14,6 +14,7 @@ from ..architectures import ARCHITECTURES
 from ..data.check_samples import check_classes, check_dataset
 from ..data.held_out import HeldOut
 from ..data.labels import LabelSet
+from ..data.statistics import found_text
 from ..data.views.augmentation import Augmentation
 from ..data.views.collate import EvaluationCollator, SegmentationDataset, TrainingCollator
 from ..evaluation.evaluator import Evaluator
@@ -22,11 +23,15 @@ from ..inference.loading import check_task, load_image_processor
 from ..inference.pictures import draw_samples
 from ..inference.predictor import Predictor
 from .arguments.data_arguments import DataArguments
+from .arguments.device_defaults import this_machine
 from .arguments.model_arguments import ModelArguments
 from .arguments.run_arguments import AugmentationArguments, RunArguments
 from .cards.model_card import RunDescription
+from .cards.training_plot import draw_training
 from .checkpointing import EndOnSigterm
+from .early_stopping import EarlyStopping, was_ended_early
 from .model_building import build_model, normalization_of
+from .opening import TimeEstimate, chosen_text
 from .output_folder import prepare_output_dir
 from .trainer import MaskFormerTrainer
 
@@ -62,12 +67,25 @@ def prepare_training(
             Path(arguments.output_dir)
         )
     found = check_dataset(train, data_arguments.check_samples, "training images")
-    check_classes(found, data.labels, task)
+    check_classes(found.segments, data.labels, task)
     check_dataset(validation, data_arguments.check_samples, "validation images")
+    is_first = arguments.process_index == 0
+    reason = model_arguments.choose_for(this_machine(arguments.use_cpu), max(found.num_segments, default=0))
+    augmentation_arguments.choose_for(found.short_edge)
+    arguments.choose_for(len(train))
+    if is_first:
+        print(found_text(found, data.labels.names), f"Measured on {len(validation):,} more.")
+        if reason is not None:
+            print(f"No --backbone was named: {model_arguments.backbone} is taken, {reason}.", flush=True)
     model = build_model(model_arguments, data.labels.id2label, task, data.labels.dataset_ids)
     if arguments.activation_checkpointing and not any(hasattr(m, "gradient_checkpointing") for m in model.modules()):
         raise ValueError("--activation_checkpointing has no effect: this model has no layers that can do it.")
+    if is_first:
+        print(chosen_text(found, model, model_arguments, augmentation_arguments, arguments), flush=True)
     image_processor = build_image_processor(model_arguments, data_arguments, augmentation_arguments, data.labels)
+    callbacks = [EndOnSigterm(), TimeEstimate()]
+    if arguments.early_stopping_patience is not None:
+        callbacks.append(EarlyStopping(arguments.early_stopping_patience))
     return MaskFormerTrainer(
         model,
         arguments,
@@ -77,7 +95,7 @@ def prepare_training(
         data_collator=TrainingCollator(),
         eval_data_collator=EvaluationCollator(image_processor),
         evaluator=Evaluator(task, image_processor, data.labels.id2label, arguments.panoptic_threshold),
-        callbacks=[EndOnSigterm()],
+        callbacks=callbacks,
         run_description=RunDescription(data_arguments, model_arguments, augmentation_arguments, tuple(command)),
     )
 
@@ -86,9 +104,10 @@ def run_training(trainer: MaskFormerTrainer) -> None:
     """Trains, evaluates and leaves everything in the output folder.
 
     There lie afterwards: the model and its image processor, ready for `from_pretrained` and `pipeline`; checkpoints;
-    `train_results.json` and `eval_results.json`; the trainer's state; `pictures/` of evaluation images; the model's
-    card, `README.md`. How good the final model is stands in `trainer.evaluator.results`. `train_results.json` is
-    written last: a run that is resumed and has it for its last step is finished, and nothing is changed.
+    `train_results.json` and `eval_results.json`; the trainer's state; `pictures/` of evaluation images;
+    `training.png`, loss and metric over the steps; the model's card, `README.md`. How good the final model is stands
+    in `trainer.evaluator.results`. `train_results.json` is written last: a run that is resumed and has it for its last
+    step is finished, and nothing is changed.
     """
     output_dir = Path(trainer.args.output_dir)
     if trainer.args.resume_from_checkpoint is not None and _is_finished(trainer, output_dir / "train_results.json"):
@@ -107,6 +126,8 @@ def run_training(trainer: MaskFormerTrainer) -> None:
             trainer.args.num_pictures,
             output_dir / "pictures",
         )
+        metric = trainer.args.metric_for_best_model
+        trainer.plot = draw_training(output_dir, trainer.state.log_history, metric)
         trainer.create_model_card()
         write_results(output_dir / "train_results.json", {"global_step": result.global_step, **result.metrics})
     if trainer.args.push_to_hub:  # what was pushed with the checkpoints had neither results nor pictures yet
@@ -114,9 +135,11 @@ def run_training(trainer: MaskFormerTrainer) -> None:
 
 
 def _is_finished(trainer: MaskFormerTrainer, results: Path) -> bool:
-    """Whether these are the results of all steps that the run is to make."""
+    """Whether these are the results of all steps that the run is to make, or of those before it was ended early."""
     if not results.is_file():
         return False
+    if was_ended_early(Path(trainer.args.resume_from_checkpoint), trainer.args.early_stopping_patience):
+        return True
     *_, max_steps = trainer.set_initial_training_values(trainer.args, trainer.get_train_dataloader())
     return json.loads(results.read_text(encoding="utf-8")).get("global_step", 0) >= max_steps
 

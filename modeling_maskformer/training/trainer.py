@@ -20,8 +20,8 @@ from ..data.views.view_sampler import ViewSampler
 from ..evaluation.evaluator import Evaluator
 from ..evaluation.in_turn import InTurn
 from .arguments.arguments import MaskFormerTrainingArguments
+from .averaging import AveragingTrainer
 from .cards.model_card import RunDescription, trained_model_card, write_card
-from .checkpointing import CheckpointingTrainer
 from .divergence import DivergenceWatch
 from .optimizer import parameter_groups, poly_schedule, step_schedule
 from .throughput import Throughput
@@ -30,7 +30,7 @@ _AUXILIARY_LOSS = re.compile(r"_\d+$")  # the loss parts of intermediate decoder
 _INPUTS, _TARGETS = ("pixel_values", "pixel_mask"), ("segment_ids", "class_labels")
 
 
-class MaskFormerTrainer(CheckpointingTrainer):
+class MaskFormerTrainer(AveragingTrainer):
     """Trains and evaluates a MaskFormer for any of the three tasks: only the evaluator knows which one it is.
 
     Training batches hold what `model.forward` takes, and may hold the samples' `names`. Evaluation batches hold
@@ -55,6 +55,7 @@ class MaskFormerTrainer(CheckpointingTrainer):
 
     Attributes:
         pictures: files in the output folder that show predictions; the first of them is on the model's card.
+        plot: file in the output folder that shows how the training went, for the card.
     """
 
     args: MaskFormerTrainingArguments
@@ -94,6 +95,7 @@ class MaskFormerTrainer(CheckpointingTrainer):
         self.make_predictor = make_predictor
         self.run_description = run_description
         self.pictures: Sequence[Path] = ()
+        self.plot: Path | None = None
         self.loss_is_scaled_for_ga = False  # the model's loss is a mean over its batch
         self._normalize: PixelNormalization | None = None
         self._throughput = Throughput()
@@ -277,13 +279,15 @@ class MaskFormerTrainer(CheckpointingTrainer):
         with InTurn(in_background=self.args.device.type != "cpu") as measuring:
             for batch in dataloader:
                 references = batch["references"]
-                count = self._num_unseen(len(references))
+                measured = [references, self._num_unseen(len(references))]
+                if self.evaluator.analysis is not None:
+                    measured.append(batch["indices"])
                 with torch.no_grad(), self.compute_loss_context_manager():
                     if predictor is None:
                         outputs = model(**self._evaluation_inputs(batch))
-                        measuring.do(self.evaluator.update, outputs, references, count)
+                        measuring.do(self.evaluator.update, outputs, *measured)
                     else:
-                        measuring.do(self.evaluator.measure, predictor(batch["images"]), references, count)
+                        measuring.do(self.evaluator.measure, predictor(batch["images"]), *measured)
                 if self.args.eval_loss:
                     losses += torch.tensor([outputs["loss"].mean().item() * len(references), len(references)])
                 self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)

@@ -71,7 +71,7 @@ def test_a_dataset_without_samples_or_segments_is_refused(paired_folder, save_pi
 
 def test_what_is_found_is_counted_by_class(paired_folder):
     samples = open_dataset(str(paired_folder()), "semantic").splits["train"]
-    assert check_dataset(samples) == {0: 5, 1: 5, 2: 5}
+    assert check_dataset(samples).segments == {0: 5, 1: 5, 2: 5}
 
 
 @pytest.mark.parametrize(

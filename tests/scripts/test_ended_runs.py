@@ -51,15 +51,26 @@ def assert_same_run(folder, expected):
 
 
 @pytest.mark.parametrize("die_at", [13, 24])
-def test_a_run_killed_while_saving_goes_on_to_the_same_end(street, uninterrupted, tmp_path, die_at, caplog):
-    folder = tmp_path / "killed"
-    command = [sys.executable, KILLED_RUN, die_at, *flags(street, folder)]
+def test_a_run_killed_while_saving_goes_on_to_the_same_end(street, uninterrupted, tmp_path, die_at):
+    kill_and_resume(street, tmp_path / "killed", die_at)
+    assert_same_run(tmp_path / "killed", uninterrupted)
+
+
+def test_so_does_one_that_averages_its_weights(street, tmp_path):
+    average = ["--ema_decay", 0.9, "--early_stopping_patience", 2]
+    run(train.main, *flags(street, tmp_path / "whole"), *average)
+    kill_and_resume(street, tmp_path / "killed", 12, *average)  # while the weights in training are written
+    assert_same_run(tmp_path / "killed", tmp_path / "whole")
+    assert not (tmp_path / "killed" / "weights_in_training.safetensors").exists()
+
+
+def kill_and_resume(street, folder, die_at, *settings):
+    command = [sys.executable, KILLED_RUN, die_at, *flags(street, folder), *settings]
     killed = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=300)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert (folder / "checkpoint-2").is_dir()
     assert list(folder.glob("unfinished-*")), "it was killed in the middle of saving or removing"
-    run(train.main, *flags(street, folder), "--resume_from_checkpoint", "last")
-    assert_same_run(folder, uninterrupted)
+    run(train.main, *flags(street, folder), *settings, "--resume_from_checkpoint", "last")
 
 
 def test_a_run_that_is_asked_to_end_saves_and_says_so_by_its_code(street, uninterrupted, tmp_path, monkeypatch):

@@ -33,6 +33,12 @@ def test_a_run_is_measured_as_at_its_end(trained, street, street_objects, tmp_pa
         if isinstance(value, float):
             assert found[name] == pytest.approx(value, abs=1e-4), name
     assert found["per_class"].keys() == expected["per_class"].keys()
+    errors = json.loads((tmp_path / "results_errors" / "errors.json").read_text())
+    assert errors["num_images"] == 3 and 1 <= len(errors["worst"]) <= 3
+    assert all((tmp_path / "results_errors" / entry["file"]).is_file() for entry in errors["worst"])
+    assert (
+        tmp_path / "results_errors" / f"{'confusion_matrix' if task == 'semantic' else 'error_kinds'}.png"
+    ).exists()
     table = capsys.readouterr().out
     assert all(f"\n{label} " in table for label in expected["per_class"])
 
@@ -149,6 +155,28 @@ def test_a_sweep_measures_at_each_size_and_says_which_is_best(trained, street, t
     ]
     assert (found["shortest_edge"], found["mean_iou"]) == (64, 0.5) and "per_class" in found
     assert "Best: --shortest_edge 64, mean_iou 0.5000." in capsys.readouterr().out
+
+
+def test_errors_are_those_at_the_best_size_of_a_sweep(trained, street, tmp_path, monkeypatch):
+    scores, confusions = iter([0.5, 0.3]), []
+    compute = Evaluator.compute
+
+    def scripted_compute(self):
+        compute(self)
+        self.analysis.counts._state["confusion"][0, 0] += len(confusions)  # the untrained model sees one class alone
+        confusions.append(self.analysis.confusion().tolist())
+        self.results |= {"mean_iou": next(scores)}
+        return self.results
+
+    monkeypatch.setattr(Evaluator, "compute", scripted_compute)
+    measured(trained["semantic"], street, tmp_path / "sweep.json", "--shortest_edge", 40, 128)
+    errors = json.loads((tmp_path / "sweep_errors" / "errors.json").read_text())
+    assert errors["confusion"] == confusions[0] != confusions[1]
+
+
+def test_no_error_analysis_is_made_without_pictures(trained, street, tmp_path):
+    measured(trained["semantic"], street, tmp_path / "results.json", "--num_pictures", 0)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["results.json"]
 
 
 def test_a_sweep_without_sizes_tries_some_around_the_checkpoints_own(trained, street, tmp_path):

@@ -64,9 +64,10 @@ def test_results_are_those_of_the_evaluation_to_the_last_digit(trained, task):
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_the_picture_is_there(trained, task):
-    (link,) = re.findall(r"!\[.*\]\((.*)\)", card_in(trained[task]).text)
-    assert Image.open(trained[task] / link).width > 2 * 48
+def test_a_picture_and_the_plot_of_the_training_are_there(trained, task):
+    picture, plot = re.findall(r"!\[.*\]\((.*)\)", card_in(trained[task]).text)
+    assert Image.open(trained[task] / picture).width > 2 * 48
+    assert plot == "training.png" and Image.open(trained[task] / plot).width > 400
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -139,4 +140,4 @@ def test_a_checkpoint_on_disk_is_no_base_model_and_named_without_its_folder(trai
     (card,) = pushed  # what goes to the Hub has the final results
     assert card.data.eval_results and "fine-tuned from semantic" in card.text
     assert card.data.base_model is None and "secret" not in card.text
-    assert 'model="me/street"' in card.text and "![" not in card.text
+    assert 'model="me/street"' in card.text and "![From left" not in card.text

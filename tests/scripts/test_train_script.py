@@ -140,7 +140,7 @@ def test_bad_arguments_are_refused_before_training(street, trained, tmp_path, re
         (["--dataset", tmp_path / "nowhere", "--task", "semantic", *out, *SMALL], "no such folder"),
         (["--dataset", street, *out, *SMALL], "--task is needed"),
         ([*data, "--output_dir", trained["semantic"], *SMALL], "holds another run"),
-        ([*data, *out], "Pass either --model"),
+        ([*data, *out], "pass --backbone tf_efficientnet_lite0 with --backbone_weights"),
         ([*data, *out, "--model", tmp_path / "empty"], "has no config.json"),
         ([*data, *out, "--model", tmp_path / "nowhere"], "no checkpoint folder"),
         ([*data, *out, "--backbone", "resnet10"], "Close names: resnet10t"),

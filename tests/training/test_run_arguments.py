@@ -151,8 +151,8 @@ def test_impossible_augmentation_is_refused(settings, message):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({}, "Pass either --model .* or --backbone .*, got neither"),
-        ({"model": "a", "backbone": "b"}, "got both"),
+        ({"model": "a", "backbone": "b"}, "Pass either --model .* or --backbone .*, got both"),
+        ({"backbone_weights": "a.safetensors"}, "--backbone_weights a.safetensors needs --backbone"),
         ({"model": "a", "num_queries": 7}, "--num_queries goes with --backbone"),
         ({"backbone": "a", "decoder_layers": 0}, "--decoder_layers must be at least 1"),
         ({"model": "a", "architecture": "per_pixel"}, "--architecture goes with --backbone"),

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import averaged_run
 import ddp_run
 import pytest
 import torch
@@ -62,3 +63,15 @@ def test_plain_ddp_trains_swin_without_looking_for_unused_weights(tmp_path):
         torch.testing.assert_close(first[name], weight, rtol=1e-3, atol=1e-6)
     moved = [name for name, weight in alone.named_parameters() if not torch.equal(weight, before[name])]
     assert len(moved) > 100
+
+
+def test_averaged_weights_are_the_same_in_all_processes_and_those_of_one(tmp_path):
+    run_in_two_processes(averaged_run, str(tmp_path))
+    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
+    alone = averaged_run.train(tmp_path / "alone", batch_size=4)
+    for name, average in alone.items():
+        assert torch.equal(first["model"][name], second["model"][name]), name
+        torch.testing.assert_close(first["model"][name], average)
+    # each process has seen statistics of its own: all take the first one's
+    assert torch.equal(first["statistics"], torch.tensor([0.25, 0.25]))
+    assert torch.equal(second["statistics"], first["statistics"])

@@ -22,8 +22,8 @@ from .view_sampler import View
 class SegmentationDataset(Dataset):
     """Image and segments of each sample, as a random view where there is an augmentation.
 
-    Items are dicts of `image` ((3, H, W) uint8), `segments`, `name` and `image_id`. For training, crowd regions are
-    void; for evaluation (no augmentation) they keep their flag and everything its original size.
+    Items are dicts of `image` ((3, H, W) uint8), `segments`, `name`, `image_id` and `index`. For training, crowd
+    regions are void; for evaluation (no augmentation) they keep their flag and everything its original size.
 
     An item is asked for by its index, or by a `View`, whose seed then alone decides what is drawn.
     """
@@ -45,7 +45,8 @@ class SegmentationDataset(Dataset):
         else:
             sample = replace(sample, segments=sample.segments.without_crowd())
             image, segments = self.augmentation(sample, generator)
-        return {"image": image, "segments": segments, "name": sample.name, "image_id": sample.image_id}
+        names = {"name": sample.name, "image_id": sample.image_id, "index": key}
+        return {"image": image, "segments": segments, **names}
 
 
 class TrainingCollator:
@@ -114,7 +115,8 @@ class EvaluationCollator:
     """A batch of whole images, resized as the processor does it, and what their results are measured against.
 
     Beside `pixel_values` and `pixel_mask` there are `references` (segments at the original size), `target_sizes`
-    ((height, width) of each), `names` and `image_ids`, and, for the loss, `segment_ids` and `class_labels`.
+    ((height, width) of each), `names`, `image_ids` and `indices` in the dataset, and, for the loss, `segment_ids` and
+    `class_labels`.
     """
 
     def __init__(self, image_processor: Any) -> None:
@@ -134,12 +136,17 @@ class EvaluationCollator:
             "target_sizes": [reference.size for reference in references],
             "names": [example["name"] for example in examples],
             "image_ids": [example["image_id"] for example in examples],
+            "indices": [example["index"] for example in examples],
         }
 
 
 def collate_images(examples: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """A batch of whole `images`, (3, H, W) uint8 as they are, for predictors that resize them, and `references`."""
+    """A batch of whole `images`, (3, H, W) uint8 as they are, for predictors that resize them.
+
+    With them come `references` and `indices`, as of `EvaluationCollator`.
+    """
     return {
         "images": [example["image"] for example in examples],
         "references": [example["segments"] for example in examples],
+        "indices": [example["index"] for example in examples],
     }

@@ -81,6 +81,13 @@ class MaskFormerTrainingArguments(TrainingArguments):
         },
     )
     lr_gamma: float = field(default=0.1, metadata={"help": "Factor of the learning rate at each of --lr_milestones."})
+    ema_decay: float | None = field(
+        default=None,
+        metadata={
+            "help": "Average the weights over the steps with this decay, as 0.999 (less in the first steps). "
+            "Evaluation, the best checkpoint and the final model are of the averaged weights. Default: no average."
+        },
+    )
     eval_loss: bool = field(
         default=False, metadata={"help": "Compute the loss on the evaluation images too, which takes longer."}
     )
@@ -112,6 +119,8 @@ class MaskFormerTrainingArguments(TrainingArguments):
             raise ValueError(f"warmup_factor must lie in [0, 1], got {self.warmup_factor}.")
         if self.poly_power <= 0:
             raise ValueError(f"poly_power must be above 0, got {self.poly_power}.")
+        if self.ema_decay is not None and not 0 < self.ema_decay < 1:
+            raise ValueError(f"ema_decay must lie between 0 and 1, got {self.ema_decay}.")
         if any(milestone <= 0 for milestone in self.lr_milestones):
             raise ValueError(f"lr_milestones must be above 0, got {self.lr_milestones}.")
         if self.lr_milestones and self.lr_scheduler_type != SchedulerType.CONSTANT_WITH_WARMUP:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
 from ...architectures import architecture_of
 from ...backbone.swin import DROP_PATH_RATE, SWINS
 from ...inference.loading import load_config
+from .device_defaults import Machine, default_backbone
 
 # flag -> default; a checkpoint has these built in
 ARCHITECTURE = {
@@ -42,8 +44,10 @@ LACKING: dict[str, dict[str, str]] = {
 class ModelArguments:
     """Either a checkpoint to fine-tune (`model`) or a backbone to put a new model on (`backbone`).
 
+    Where neither is given, `choose_for` chooses a backbone for the machine.
+
     Raises:
-        ValueError: both or neither of the two, or a flag that cannot go with the one given.
+        ValueError: both of the two, or a flag that cannot go with the one given.
     """
 
     _argument_group_name = "model"
@@ -67,7 +71,7 @@ class ModelArguments:
         metadata={
             "help": "Instead of --model: name of a timm model to build a new model on, e.g. resnet50, "
             "tf_efficientnet_lite0, vit_small_patch14_dinov2, any that gives feature maps; or the Swin Transformers "
-            f"of the paper: {', '.join(SWINS)}."
+            f"of the paper: {', '.join(SWINS)}. Default: resnet50 on a GPU, tf_efficientnet_lite0 on a CPU."
         },
     )
     backbone_weights: str | None = field(
@@ -118,7 +122,8 @@ class ModelArguments:
         default=None, metadata={"help": "Hidden channels of each layer's feed-forward part. Default 2048."}
     )
     num_queries: int | None = field(
-        default=None, metadata={"help": "Queries: the most segments an image can get. Default 100."}
+        default=None,
+        metadata={"help": "Queries: the most segments an image can get. Default 100, or more where images need it."},
     )
     train_batch_norm: bool | None = field(
         default=None,
@@ -146,11 +151,8 @@ class ModelArguments:
     )
 
     def __post_init__(self) -> None:
-        if (self.model is None) == (self.backbone is None):
-            given = "neither" if self.model is None else "both"
-            raise ValueError(
-                f"Pass either --model (a checkpoint to fine-tune) or --backbone (a timm model), got {given}."
-            )
+        if self.model is not None and self.backbone is not None:
+            raise ValueError("Pass either --model (a checkpoint to fine-tune) or --backbone (a timm model), got both.")
         if self.model is not None:
             for name in ("architecture", "backbone_weights", "last_stage_dilations", "drop_path", *ARCHITECTURE):
                 if getattr(self, name) is not None:
@@ -161,6 +163,7 @@ class ModelArguments:
         if self.architecture is None:
             self.architecture = "maskformer"
         self.refuse_flags_without_effect(self.architecture)
+        self._queries_are_open = self.num_queries is None
         for name, default in ARCHITECTURE.items():
             if name in LACKING[self.architecture]:
                 continue
@@ -169,6 +172,28 @@ class ModelArguments:
             least = min(1, default)
             if getattr(self, name) < least:
                 raise ValueError(f"--{name} must be at least {least}, got {getattr(self, name)}.")
+        if self.backbone is not None:
+            self._settle_backbone()
+        elif self.backbone_weights not in (None, "pretrained", "random"):
+            raise ValueError(f"--backbone_weights {self.backbone_weights} needs --backbone: what they are weights of.")
+
+    def choose_for(self, machine: Machine, num_segments: int) -> str | None:
+        """Decides what was left open, for a machine and images of so many segments at most.
+
+        Returns:
+            Why the backbone was chosen; None where it was named, or comes with a checkpoint.
+        """
+        if self.model is not None:
+            return None
+        if self.architecture == "maskformer" and self._queries_are_open and num_segments > self.num_queries:
+            self.num_queries = 50 * math.ceil(1.2 * num_segments / 50)
+        if self.backbone is not None:
+            return None
+        self.backbone, reason = default_backbone(machine)
+        self._settle_backbone()
+        return reason
+
+    def _settle_backbone(self) -> None:
         if self.backbone in SWINS and self.drop_path is None:
             self.drop_path = DROP_PATH_RATE
         if self.drop_path is not None:

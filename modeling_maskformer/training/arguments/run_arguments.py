@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
@@ -10,7 +11,8 @@ from transformers.utils import logging
 from ...data.views.augmentation import AugmentationConfig
 from ...evaluation.image_size import LONGEST_EDGE_FACTOR, evaluation_shortest_edge
 from .arguments import MaskFormerTrainingArguments
-from .device_defaults import MAX_WORKERS, Machine, default_num_workers, this_machine
+from .data_defaults import EPOCHS, default_crop_side, default_epochs, default_eval_steps, default_warmup_steps
+from .device_defaults import MAX_WORKERS, Machine, default_batch_size, default_num_workers, this_machine
 from .loggers import default_loggers
 
 logger = logging.get_logger(__name__)
@@ -30,17 +32,36 @@ EVERYDAY_FIELDS = (
 )
 
 
+# what is decided once the data are known, and what holds until then
+_UNTIL_DATA_ARE_KNOWN = {"num_train_epochs": float(EPOCHS), "warmup_steps": 100, "eval_strategy": "epoch"}
+
+
 @dataclass
 class RunArguments(MaskFormerTrainingArguments):
-    """Training arguments with the defaults of a run on one's own data: a small batch, the best checkpoint kept."""
+    """Training arguments with the defaults of a run on one's own data: a small batch, the best checkpoint kept.
+
+    What is None is decided by the machine at once, or by the data in `choose_for`, which a run calls.
+    """
 
     _argument_group_name = "training"
 
     output_dir: str = field(
         metadata={"help": "Folder for checkpoints, the final model, metrics, pictures and model card."}, kw_only=True
     )
-    num_train_epochs: float = field(default=24.0, metadata={"help": "Times the training images are gone through."})
-    per_device_train_batch_size: int = field(default=4, metadata={"help": "Training images per device and step."})
+    num_train_epochs: float | None = field(
+        default=None,
+        metadata={
+            "help": "Times the training images are gone through. Default: 24; more for few images, so that there are "
+            "1,000 steps, less for many, so that there are at most 160,000."
+        },
+    )
+    per_device_train_batch_size: int | None = field(
+        default=None,
+        metadata={
+            "help": "Training images per device and step. Default: 4, on a GPU with bfloat16 8; not more than there "
+            "are."
+        },
+    )
     per_device_eval_batch_size: int = field(default=4, metadata={"help": "Evaluation images per device and step."})
     total_batch_size: int | None = field(
         default=None,
@@ -56,17 +77,29 @@ class RunArguments(MaskFormerTrainingArguments):
     max_grad_norm: float = field(
         default=1.0, metadata={"help": "The gradient of the whole model is scaled down to this norm; 0 turns it off."}
     )
-    warmup_steps: float = field(
-        default=100, metadata={"help": "Steps of warm-up; below 1, the part of the training that is warm-up."}
+    warmup_steps: float | None = field(
+        default=None,
+        metadata={
+            "help": "Steps of warm-up; below 1, the part of the training that is warm-up. Default: a twentieth of the "
+            "training, at most 1,500 steps."
+        },
     )
     logging_steps: float = field(
         default=20, metadata={"help": "Steps between two logs of the loss and its parts; below 1, part of training."}
     )
-    eval_strategy: IntervalStrategy | str = field(
-        default="epoch", metadata={"help": "When to evaluate: after each epoch, every --eval_steps steps, or no."}
+    eval_strategy: str | None = field(
+        default=None,
+        metadata={
+            "help": "When to evaluate: after each epoch, every --eval_steps steps, or no. Default: epoch; where few "
+            "images make more than 40 epochs, 20 times in all."
+        },
     )
-    save_strategy: SaveStrategy | str = field(
-        default="epoch", metadata={"help": "When to save: after each epoch, every --save_steps steps, best, or no."}
+    save_strategy: str | None = field(
+        default=None,
+        metadata={
+            "help": "When to save: after each epoch, every --save_steps steps, best, or no. Default: when evaluated, "
+            "else epoch."
+        },
     )
     save_total_limit: int | None = field(
         default=2, metadata={"help": "Checkpoints to keep; the best one is always among them."}
@@ -77,6 +110,10 @@ class RunArguments(MaskFormerTrainingArguments):
             "help": "End with the best checkpoint, by the task's metric, instead of the last. Default: if each "
             "checkpoint is evaluated, as --eval_strategy and --save_strategy say."
         },
+    )
+    early_stopping_patience: int | None = field(
+        default=None,
+        metadata={"help": "End after so many evaluations in a row without a better one. Default: never."},
     )
     bf16: bool | None = field(
         default=None,
@@ -123,11 +160,17 @@ class RunArguments(MaskFormerTrainingArguments):
 
     def __post_init__(self) -> None:
         self._fill_in_defaults(this_machine(self.use_cpu))
+        self._settle_until_data_are_known()
         if self.load_best_model_at_end is None:
             self.load_best_model_at_end = self._every_checkpoint_is_evaluated()
         super().__post_init__()
         if not 0 <= self.panoptic_threshold <= 1:
             raise ValueError(f"panoptic_threshold must lie in [0, 1], got {self.panoptic_threshold}.")
+        if self.early_stopping_patience is not None:
+            if self.early_stopping_patience < 1:
+                raise ValueError(f"early_stopping_patience must be at least 1, got {self.early_stopping_patience}.")
+            if self.eval_strategy == IntervalStrategy.NO:
+                raise ValueError("early_stopping_patience counts evaluations: it needs eval_strategy epoch or steps.")
         if self.total_batch_size is not None:
             self.gradient_accumulation_steps = self._steps_of_total_batch()
 
@@ -163,6 +206,50 @@ class RunArguments(MaskFormerTrainingArguments):
         )
         return False
 
+    def _settle_until_data_are_known(self) -> None:
+        self._open = {name for name in (*_UNTIL_DATA_ARE_KNOWN, "save_strategy") if getattr(self, name) is None}
+        for name in self._open - {"save_strategy"}:
+            setattr(self, name, _UNTIL_DATA_ARE_KNOWN[name])
+        if self.per_device_train_batch_size is None:
+            self.per_device_train_batch_size = 4
+            if self.total_batch_size is None:
+                self._open.add("per_device_train_batch_size")
+        if self.save_strategy is None:
+            self.save_strategy = "epoch" if self.eval_strategy == "no" else self.eval_strategy
+            if self.save_strategy == "steps" and self.eval_steps:
+                self.save_steps = self.eval_steps
+
+    def choose_for(self, num_images: int, machine: Machine | None = None) -> None:
+        """Decides what was left open, for a training on so many images: batch, epochs, warm-up, evaluations."""
+        if "per_device_train_batch_size" in self._open:
+            default = default_batch_size(machine or this_machine(self.use_cpu))
+            self.per_device_train_batch_size = max(1, min(default, num_images // self.world_size))
+        steps_per_epoch = max(1, math.ceil(num_images / self.images_per_step))
+        if "num_train_epochs" in self._open:
+            self.num_train_epochs = float(default_epochs(steps_per_epoch))
+        steps = self.total_steps(num_images)
+        if "warmup_steps" in self._open:
+            self.warmup_steps = default_warmup_steps(steps)
+        every = default_eval_steps(self.num_train_epochs, steps)
+        if (
+            every is not None
+            and self.max_steps < 0
+            and {"num_train_epochs", "eval_strategy", "save_strategy"} <= self._open
+        ):
+            self.eval_strategy, self.save_strategy = IntervalStrategy.STEPS, SaveStrategy.STEPS
+            self.eval_steps = self.save_steps = every
+
+    @property
+    def images_per_step(self) -> int:
+        """Training images of one optimizer step, over all devices."""
+        return self.train_batch_size * self.world_size * self.gradient_accumulation_steps
+
+    def total_steps(self, num_images: int) -> int:
+        """Optimizer steps of a training on so many images."""
+        if self.max_steps > 0:
+            return self.max_steps
+        return math.ceil(self.num_train_epochs * math.ceil(num_images / self.images_per_step))
+
     def _steps_of_total_batch(self) -> int:
         """How many batches of all devices make `total_batch_size` images."""
         if self.gradient_accumulation_steps != 1:
@@ -179,13 +266,19 @@ class RunArguments(MaskFormerTrainingArguments):
 
 @dataclass
 class AugmentationArguments:
-    """How training images vary, and the size of evaluation images; the defaults are the paper's at crop 512."""
+    """How training images vary, and the size of evaluation images; the defaults are the paper's at crop 512.
+
+    The crop follows from the images where `choose_for` is called, as a run does.
+    """
 
     _argument_group_name = "augmentation and image size"
 
-    crop_size: list[int] = field(
-        default_factory=lambda: [512, 512],
-        metadata={"help": "Height and width (or one number for both) of the random crops that training sees."},
+    crop_size: list[int] | None = field(
+        default=None,
+        metadata={
+            "help": "Height and width (or one number for both) of the random crops that training sees. Default: the "
+            "short edge of the image in the middle, from 128 to 512."
+        },
     )
     crop: bool = field(
         default=True, metadata={"help": "Crop at all; false: whole images at --short_edges, as for COCO panoptic."}
@@ -238,12 +331,26 @@ class AugmentationArguments:
     )
 
     def __post_init__(self) -> None:
+        self._open = {name for name in ("crop_size", "shortest_edge", "longest_edge") if getattr(self, name) is None}
+        if self.crop_size is None:
+            self.crop_size = [512]
         if len(self.crop_size) == 1:
             self.crop_size = self.crop_size * 2
         for name in ("scale_range", "early_crop_range"):
             if len(getattr(self, name)) != 2:
                 raise ValueError(f"--{name} takes two numbers, got {getattr(self, name)}.")
         self.config()
+        self._settle_edges()
+
+    def choose_for(self, short_edge: int | None) -> None:
+        """Decides what was left open for images whose short edge has this many pixels in the middle, if known."""
+        if "crop_size" in self._open and self.crop and not self.short_edges and short_edge is not None:
+            self.crop_size = [default_crop_side(short_edge)] * 2
+            for name in self._open - {"crop_size"}:
+                setattr(self, name, None)
+            self._settle_edges()
+
+    def _settle_edges(self) -> None:
         if self.shortest_edge is None:
             crop_size = self.crop_size if self.crop else None
             self.shortest_edge = evaluation_shortest_edge(crop_size, self.scale_range, self.short_edges)

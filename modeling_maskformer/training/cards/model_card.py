@@ -59,11 +59,7 @@ class RunDescription:
     @property
     def origin(self) -> str:
         """What the training started from."""
-        if self.model.model is not None:
-            return f"fine-tuned from {_shown_name(self.model.model)}"
-        weights = {"pretrained": "timm's pretrained weights", "random": "random weights"}
-        weights = weights.get(self.model.backbone_weights, f"the weights in {Path(self.model.backbone_weights).name}")
-        return f"a new model on the backbone {self.model.backbone} with {weights}"
+        return origin_of(self.model)
 
     @property
     def base_model(self) -> str | None:
@@ -75,6 +71,15 @@ class RunDescription:
         return getattr(timm.get_pretrained_cfg(timm_name_of(self.model.backbone)), "hf_hub_id", None) or None
 
 
+def origin_of(model: ModelArguments) -> str:
+    """What the training starts from, in words."""
+    if model.model is not None:
+        return f"fine-tuned from {_shown_name(model.model)}"
+    weights = {"pretrained": "timm's pretrained weights", "random": "random weights"}
+    weights = weights.get(model.backbone_weights, f"the weights in {Path(model.backbone_weights).name}")
+    return f"a new model on the backbone {model.backbone} with {weights}"
+
+
 class FinishedTraining(Protocol):
     """What a card is made from; a `MaskFormerTrainer` has all of it.
 
@@ -83,6 +88,7 @@ class FinishedTraining(Protocol):
         evaluator: with the results of the last evaluation; None if there was none.
         run_description: None where nothing more is known of the run.
         pictures: files in the output folder that show predictions.
+        plot: file in the output folder that shows how the training went; None where there is none.
     """
 
     args: MaskFormerTrainingArguments
@@ -93,6 +99,7 @@ class FinishedTraining(Protocol):
     evaluator: Evaluator | None
     run_description: RunDescription | None
     pictures: Sequence[Path]
+    plot: Path | None
 
 
 def _shown_name(name: str) -> str:
@@ -161,13 +168,18 @@ def trained_model_card(
         totals=totals,
         tables=tables,
         number_text=number_text,
-        picture=picture and quote(Path(picture).resolve().relative_to(folder).as_posix()),
+        picture=picture and _link(picture, folder),
+        plot=training.plot and _link(training.plot, folder),
         is_held_out=isinstance(getattr(training.eval_dataset, "samples", None), Subset),
         split=_evaluation_split(training),
         command=_command(training),
         settings=_settings(training),
         versions=versions(),
     )
+
+
+def _link(file: Path, folder: Path) -> str:
+    return quote(Path(file).resolve().relative_to(folder).as_posix())
 
 
 def _evaluations(training: FinishedTraining, totals: Mapping[str, float]) -> list[EvalResult]:
@@ -226,6 +238,8 @@ def _settings(training: FinishedTraining) -> dict[str, Any]:
         "schedule of the learning rate": getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type),
         "warm-up steps": args.get_warmup_steps(state.max_steps),
         "weight decay": args.weight_decay,
+        "decay of the average of weights": args.ema_decay,
+        "evaluations without a better one, at which it ends": getattr(args, "early_stopping_patience", None),
         "largest gradient norm": args.max_grad_norm or None,
         "mask loss": f"at {config.num_points} points per mask" if mask_loss == "points" else mask_loss,
         "precision": "bfloat16, mixed" if args.bf16 else "float16, mixed" if args.fp16 else "float32",

@@ -1,0 +1,137 @@
+"""What a run says before it trains: what it will do, and after its first steps how long that will take."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+from tqdm.auto import tqdm
+from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from ..data.statistics import DataStatistics
+from .arguments.model_arguments import ModelArguments
+from .arguments.run_arguments import AugmentationArguments, RunArguments
+from .cards.model_card import origin_of
+from .hardware import duration, hardware
+
+FIRST_STEPS = 2  # not measured: kernels are chosen and workers started
+MEASURED_STEPS = 8
+
+
+def chosen_text(
+    found: DataStatistics,
+    model: PreTrainedModel,
+    model_arguments: ModelArguments,
+    augmentation: AugmentationArguments,
+    run: RunArguments,
+) -> str:
+    """One paragraph on what will be trained, how and how long, flags and defaults alike.
+
+    Args:
+        found: numbers of the training images.
+        model: to be trained.
+        model_arguments, augmentation, run: settled, nothing left open.
+    """
+    sentences = [
+        f"Chosen: {origin_of(model_arguments)}, {model.num_parameters() / 1e6:.1f} million weights",
+        _sizes_text(augmentation),
+        _length_text(run, found.num_images),
+        f"{_precision_text(run)} on {hardware(run.device, run.world_size)}, {_workers_text(run)}",
+    ]
+    queries = getattr(getattr(model.config, "decoder_config", None), "num_queries", None)
+    if queries is not None and hasattr(model.config, "mask_loss"):  # in the baselines queries stand for classes
+        most = max(found.num_segments, default=0)
+        if most > queries:
+            sentences.append(
+                f"An image has {most} segments but the model {queries} queries: the others cannot be found "
+                "(--num_queries, for a new model)"
+            )
+    return ". ".join(sentences) + "."
+
+
+def _sizes_text(augmentation: AugmentationArguments) -> str:
+    config = augmentation.config()
+    if config.short_edges:
+        edges = f"short edges of {min(config.short_edges)} to {max(config.short_edges)}"
+    else:
+        low, high = (round(scale * min(config.crop_size)) for scale in config.scale_range)
+        edges = f"short edges of {low} to {high}"
+    views = "Whole images" if config.crop_size is None else f"Crops of {config.crop_size[0]}x{config.crop_size[1]}"
+    return f"{views} at {edges} in training, whole images at {augmentation.shortest_edge} in evaluation"
+
+
+def _length_text(run: RunArguments, num_images: int) -> str:
+    steps = run.total_steps(num_images)
+    epochs = steps / max(1, -(-num_images // run.images_per_step))
+    length = f"{steps:,} steps of {run.images_per_step} images, {epochs:.3g} epochs"
+    rate = f"learning rate {run.learning_rate:g} after {run.get_warmup_steps(steps):,} steps of warm-up"
+    every = {"epoch": "after each epoch", "steps": f"every {run.eval_steps} steps", "no": "only at the end"}
+    text = f"{length}, {rate}; measured {every[run.eval_strategy.value]}"
+    if run.early_stopping_patience is not None:
+        text += f", ended early after {run.early_stopping_patience} evaluations without a better one"
+    if run.ema_decay is not None:
+        text += f"; the weights are averaged over steps (decay {run.ema_decay:g})"
+    return text
+
+
+def _precision_text(run: RunArguments) -> str:
+    return "bfloat16 where it is safe" if run.bf16 else "float16 where it is safe" if run.fp16 else "float32"
+
+
+def _workers_text(run: RunArguments) -> str:
+    count = run.dataloader_num_workers
+    return "images are read by the same process" if count == 0 else f"images are read by {count} processes"
+
+
+class TimeEstimate(TrainerCallback):
+    """Prints, after some steps and after the first evaluation, how long the rest will take.
+
+    Args:
+        clock: gives seconds.
+        say: is given the sentences.
+    """
+
+    def __init__(
+        self, clock: Callable[[], float] = time.perf_counter, say: Callable[[str], None] = tqdm.write
+    ) -> None:
+        self._clock = clock
+        self._say = say
+        self._last: float | None = None  # when the last step ended, or this one began
+        self._seconds: list[float] = []  # of steps, without evaluations
+        self._evaluation: float | None = None  # seconds
+        self._is_estimated = False
+
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_) -> None:
+        if self._last is None:
+            self._last = self._clock()
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_) -> None:
+        now = self._clock()
+        if self._last is not None:
+            self._seconds.append(now - self._last)
+        self._last = now
+        if len(self._seconds) == FIRST_STEPS + MEASURED_STEPS and not self._is_estimated:
+            self._is_estimated = True
+            if state.is_world_process_zero:
+                more = "" if args.eval_strategy == "no" else ", and evaluations besides"
+                self._say(f"Some {duration(self._steps_left(state))} to go for {state.max_steps:,} steps{more}.")
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_) -> None:
+        if self._last is not None and self._evaluation is None:
+            self._evaluation = self._clock() - self._last
+            every = state.eval_steps if args.eval_strategy == "steps" else state.max_steps / state.num_train_epochs
+            evaluations = math.ceil((state.max_steps - state.global_step) / every)
+            if state.is_world_process_zero and evaluations and len(self._seconds) > FIRST_STEPS:
+                left = self._steps_left(state) + evaluations * self._evaluation
+                evaluation = duration(self._evaluation)
+                self._say(f"An evaluation takes {evaluation}: with those to come, some {duration(left)} to go.")
+        self._last = None  # what passes until the next step is no step
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_) -> None:
+        self._last = None
+
+    def _steps_left(self, state: TrainerState) -> float:
+        """Seconds that the steps to come will take."""
+        measured = self._seconds[FIRST_STEPS:]
+        return (state.max_steps - state.global_step) * sum(measured) / len(measured)

@@ -1,0 +1,124 @@
+"""Each kind of error on cases made by hand: a strip of 24 pixels, letters are segments, as drawn in the tests."""
+
+import numpy as np
+import pytest
+import torch
+from pycocotools import mask as mask_utils
+
+from modeling_maskformer.evaluation.error_kinds import INVENTED, KINDS, ErrorKinds
+from modeling_maskformer.evaluation.panoptic_quality import PanopticQuality
+from modeling_maskformer.targets import segments_from_masks
+
+ID2LABEL = {0: "cat", 1: "dog"}
+
+
+def masks_of(strip):
+    """The masks of each letter of a strip, (1, W) bool, in order; "." is nothing, "?" void."""
+    letters = sorted(set(strip) - set(".?"))
+    return [np.array([[letter == char for char in strip]]) for letter in letters], letters
+
+
+def classes_of(letters):
+    return [0 if letter.isupper() else 1 for letter in letters]  # cats are large
+
+
+def reference_of(strip, crowd=""):
+    masks, letters = masks_of(strip)
+    void = np.array([[char == "?" for char in strip]])
+    is_crowd = [letter in crowd for letter in letters]
+    return segments_from_masks(masks, classes_of(letters), is_crowd, size=(1, len(strip)), void=void)
+
+
+def panoptic(strip):
+    masks, letters = masks_of(strip)
+    segmentation = torch.zeros(1, len(strip), dtype=torch.int32)
+    for number, mask in enumerate(masks, start=1):
+        segmentation[torch.from_numpy(mask)] = number
+    classes = classes_of(letters)
+    infos = [{"id": number, "label_id": label, "score": 1.0} for number, label in enumerate(classes, start=1)]
+    return {"segmentation": segmentation, "segments_info": infos}
+
+
+def instances(*strips, scores=None):
+    """Detections that may overlap, one a strip."""
+    rles, infos = [], []
+    for number, strip in enumerate(strips):
+        (mask,), letters = masks_of(strip)
+        rles.append(mask_utils.encode(np.asfortranarray(mask, dtype=np.uint8)))
+        score = 0.9 if scores is None else scores[number]
+        infos.append({"id": number, "label_id": classes_of(letters)[0], "score": score})
+    return {"segmentation": rles, "segments_info": infos}
+
+
+def counted(reference, prediction, threshold=0.0, crowd=""):
+    metric = ErrorKinds(ID2LABEL, threshold)
+    metric.update(prediction, reference_of(reference, crowd))
+    per_class = metric.compute()["per_class"]
+    return {(label, kind): count for label, row in per_class.items() for kind, count in row.items() if count}
+
+
+CASES = {
+    "found": ("AAAA..bbbb..", "AAA...bbbb..", {("cat", "found"): 1, ("dog", "found"): 1}),
+    "of another class": ("AAAA........", "aaa.........", {("cat", "wrong class"): 1}),
+    "of another class, hardly there": ("AAAA........", "aa..........", {("cat", "missed"): 1, ("dog", INVENTED): 1}),
+    "merged, neither found": ("AAABBB......", "CCCCCC......", {("cat", "merged"): 2}),
+    "merged, the larger one is found": ("AAAAAABB....", "CCCCCCCC....", {("cat", "found"): 1, ("cat", "merged"): 1}),
+    "one cannot merge two classes": ("AAAbbb......", "CCCCCC......", {("cat", "inexact"): 1, ("dog", "missed"): 1}),
+    "split in two": ("AAAAAAAA....", "BBB.CCC.....", {("cat", "split"): 1}),
+    "split with the larger half found": (
+        "AAAAAAAA....",
+        "BBBBBCCC....",
+        {("cat", "found"): 1, ("cat", INVENTED): 1},
+    ),
+    "two crumbs are no split": ("AAAAAAAA....", "B......C....", {("cat", "inexact"): 1, ("cat", INVENTED): 0}),
+    "another outline": ("AAAA........", "..BBBB......", {("cat", "inexact"): 1}),
+    "not seen": ("AAAA........", "............", {("cat", "missed"): 1}),
+    "touched only": ("AAAA........", "...BBBBBBBB.", {("cat", "missed"): 1, ("cat", INVENTED): 1}),
+    "out of nothing": ("............", "..BB..cc....", {("cat", INVENTED): 1, ("dog", INVENTED): 1}),
+    "on void": ("AAAA..??????", "AAAA.BBBBBBB", {("cat", "found"): 1}),
+    "void is in no area": ("AAAA????????", "AAAAAAAAAAAA", {("cat", "found"): 1}),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_each_kind_is_what_its_definition_says(name):
+    reference, prediction, expected = CASES[name]
+    expected = {key: count for key, count in expected.items() if count}
+    assert counted(reference, panoptic(prediction)) == expected
+
+
+def test_crowd_is_neither_found_nor_lost_nor_invented_upon():
+    assert counted("AAAA..CCCCCC", panoptic("AAAA..BBB..."), crowd="C") == {("cat", "found"): 1}
+    assert counted("AAAA..CCCCCC", panoptic("AAAA..bbb..."), crowd="C") == {("cat", "found"): 1, ("dog", INVENTED): 1}
+
+
+def test_instances_may_overlap_the_surest_finds_and_the_unsure_do_not_count():
+    both = instances("AAAA........", "AAA.........", scores=[0.6, 0.9])
+    assert counted("AAAA........", both) == {("cat", "found"): 1, ("cat", INVENTED): 1}
+    assert counted("AAAA........", both, threshold=0.7) == {("cat", "found"): 1}
+    assert counted("AAAA........", both, threshold=0.95) == {("cat", "missed"): 1}
+    halves = instances("AA..........", "..AAA.......", "....AAAA....", scores=[0.9, 0.8, 0.7])
+    assert counted("AAAAAAAA....", halves) == {("cat", "split"): 1}
+
+
+def test_every_reference_segment_is_of_one_kind_and_the_quality_is_that_of_one_class_for_all():
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        reference, prediction = ("".join(rng.choice(list("AABBC..?"), 24)) for _ in range(2))
+        prediction = prediction.replace("?", ".")
+        kinds, quality = ErrorKinds(ID2LABEL), PanopticQuality(ID2LABEL)
+        for metric in (kinds, quality):
+            metric.update(panoptic(prediction), reference_of(reference))
+        row = kinds.compute()["per_class"]["cat"]
+        segments = set(reference) - set(".?")
+        assert sum(row[kind] for kind in KINDS) == len(segments)
+        assert kinds.compute()["quality"] == pytest.approx(quality.compute()["pq"], nan_ok=True)
+
+
+def test_images_add_up_in_any_order():
+    together, parts = ErrorKinds(ID2LABEL), [ErrorKinds(ID2LABEL) for _ in range(2)]
+    for number, (reference, prediction, _) in enumerate(CASES.values()):
+        for metric in (together, parts[number % 2]):
+            metric.update(panoptic(prediction), reference_of(reference))
+    parts[1].merge(parts[0].state())
+    assert parts[1].compute() == together.compute()
