@@ -12,7 +12,7 @@ import numpy as np
 from image_processing.drawing.charts import MISSING, can_draw_charts, matrix_chart, stacked_bars
 from image_processing.drawing.visualization import draw_annotation, side_by_side
 
-from ..inference.pictures import draw_prediction
+from ..inference.draw_prediction import draw_prediction
 from .base import unique_labels
 from .error_analysis import ErrorAnalysis
 from .error_kinds import INVENTED

@@ -57,13 +57,14 @@ def test_a_second_evaluation_leaves_the_file_of_the_first(trained, street, tmp_p
     run(evaluate.main, *command, "--shortest_edge", 64)
     assert Path("evaluation.json").read_text() == first
     names = ["evaluation.json", "evaluation-2.json", "evaluation-3.json"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
+    assert sorted(path.name for path in tmp_path.glob("*.json")) == sorted(names)
+    assert all((tmp_path / f"{Path(name).stem}_errors" / "errors.json").is_file() for name in names)
     edges = [json.loads(Path(name).read_text()).get("shortest_edge") for name in names]
     said = capsys.readouterr().out
     assert edges == [None, 32, 64] and all(f"All numbers are in {name}." in said for name in names)
     run(evaluate.main, *command, "--shortest_edge", 96, "--overwrite")
     assert json.loads(Path("evaluation.json").read_text())["shortest_edge"] == 96
-    assert len(list(tmp_path.iterdir())) == 3
+    assert len(list(tmp_path.glob("*.json"))) == 3
 
 
 @pytest.mark.parametrize("part", ["", "checkpoint-3"])

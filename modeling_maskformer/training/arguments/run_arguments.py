@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Literal
 
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 from transformers.utils import logging
@@ -87,14 +88,14 @@ class RunArguments(MaskFormerTrainingArguments):
     logging_steps: float = field(
         default=20, metadata={"help": "Steps between two logs of the loss and its parts; below 1, part of training."}
     )
-    eval_strategy: str | None = field(
+    eval_strategy: Literal["no", "steps", "epoch"] | None = field(
         default=None,
         metadata={
             "help": "When to evaluate: after each epoch, every --eval_steps steps, or no. Default: epoch; where few "
             "images make more than 40 epochs, 20 times in all."
         },
     )
-    save_strategy: str | None = field(
+    save_strategy: Literal["no", "steps", "epoch", "best"] | None = field(
         default=None,
         metadata={
             "help": "When to save: after each epoch, every --save_steps steps, best, or no. Default: when evaluated, "
