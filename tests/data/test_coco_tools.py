@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
+from pycocotools import mask as coco_mask
 
 from modeling_maskformer.data.datasets import open_dataset
 from modeling_maskformer.data.errors import DataError
@@ -74,7 +75,12 @@ def both(image_id, **more):
 # Every task
 
 
-@pytest.mark.parametrize("form", [polygon, run_lengths])
+def compressed(name):
+    encoded = coco_mask.encode(np.asfortranarray(mask_of(name).astype(np.uint8)))
+    return {"size": [HEIGHT, WIDTH], "counts": encoded["counts"].decode()}
+
+
+@pytest.mark.parametrize("form", [polygon, run_lengths, compressed])
 def test_each_task_is_served_by_the_same_objects(make, form):
     objects = [annotation(1, 1, 3, form("cat")), annotation(2, 1, 7, form("dog"))]
     root = str(make(annotations=objects))
@@ -213,6 +219,19 @@ def test_images_in_another_tree_are_read_where_the_caller_names_their_folder(mak
     assert np.asarray(samples[1].image).mean() == 200
     with pytest.raises(DataError, match=r"There is no folder of images '.*nowhere'"):
         open_dataset(str(root), "instance", image_folder=str(tmp_path / "nowhere"))
+
+
+def test_the_maps_of_panoptic_files_are_near_though_images_are_elsewhere(make, save_picture, tmp_path):
+    infos = [{"id": 1, "category_id": 3}, {"id": 2, "category_id": 7}]
+    annotations = [{"image_id": number, "file_name": f"{number}.png", "segments_info": infos} for number in (1, 2)]
+    root = make("annotations/panoptic_train.json", folder=None, annotations=annotations)
+    for number in (1, 2):
+        ids = np.uint8(1 + mask_of("dog"))
+        save_picture(root / "annotations" / "panoptic_train" / f"{number}.png", np.stack([ids, 0 * ids, 0 * ids], -1))
+        save_picture(tmp_path / "elsewhere" / f"{number}.jpg", np.zeros((HEIGHT, WIDTH, 3), np.uint8))
+    data = open_dataset(str(root), "panoptic", image_folder=str(tmp_path / "elsewhere"))
+    masks = data.splits["train"][1].segments.masks().numpy()
+    assert (masks == [~mask_of("dog"), mask_of("dog")]).all()
 
 
 def test_images_that_lack_are_counted(make):
