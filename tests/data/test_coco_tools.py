@@ -243,8 +243,12 @@ def test_images_that_lack_are_counted(make):
 
 
 def test_image_folder_is_refused_where_it_means_nothing(paired_folder, tmp_path):
-    with pytest.raises(DataError, match="image_folder is for the files of COCO, YOLO or LabelMe"):
-        open_dataset(str(paired_folder()), "semantic", image_folder=str(tmp_path))
+    words = "image_folder is for a folder with files of COCO, YOLO or LabelMe"
+    for dataset, more in ((str(paired_folder()), {}), (str(paired_folder()), {"mask_name": "{stem}"}), ("a/b", {})):
+        with pytest.raises(DataError, match=words):
+            open_dataset(dataset, "semantic", image_folder=str(tmp_path), **more)
+    with pytest.raises(DataError, match="image_folder are for datasets that are opened by their name or folder"):
+        open_dataset({}, "semantic", image_folder=str(tmp_path))
 
 
 # Several files
