@@ -77,7 +77,7 @@ def check_classes(found: Mapping[int, int], labels: LabelSet, task: str) -> None
     (label,) = classes
     if task == "panoptic" and labels.is_thing is not None and labels.is_thing[label]:
         return
-    void = sorted(labels.void_ids)
+    void = [] if labels.has_categories else sorted(labels.void_ids)  # of objects no flag decides
     if 0 in void:
         mend = (
             "With --reduce_labels the pixels of id 0 are void, from which nothing is learnt: leave it out, so that id "

@@ -170,8 +170,10 @@ def open_dataset(
         raise DataError(f"task is one of {', '.join(TASKS)}, got '{task}'.")
     if annotation_format is not None and annotation_format not in FORMATS:
         raise DataError(f"annotation_format is one of {', '.join(FORMATS)}, got '{annotation_format}'.")
-    if not isinstance(dataset, (str, Path)) and (config_name or mask_name):
-        raise DataError("config_name and mask_name are for datasets that are opened by their name or folder.")
+    if not isinstance(dataset, (str, Path)) and (config_name or mask_name or image_folder):
+        raise DataError(
+            "config_name, mask_name and image_folder are for datasets that are opened by their name or folder."
+        )
     if dataset == GENERATED:
         return _generated(task, config_name)
     preferred = annotation_format or ("coco_instance" if task == "instance" else "coco_panoptic")

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
+from pycocotools import mask as coco_mask
 
 from modeling_maskformer.data.datasets import open_dataset
 from modeling_maskformer.data.errors import DataError
@@ -74,7 +75,12 @@ def both(image_id, **more):
 # Every task
 
 
-@pytest.mark.parametrize("form", [polygon, run_lengths])
+def compressed(name):
+    encoded = coco_mask.encode(np.asfortranarray(mask_of(name).astype(np.uint8)))
+    return {"size": [HEIGHT, WIDTH], "counts": encoded["counts"].decode()}
+
+
+@pytest.mark.parametrize("form", [polygon, run_lengths, compressed])
 def test_each_task_is_served_by_the_same_objects(make, form):
     objects = [annotation(1, 1, 3, form("cat")), annotation(2, 1, 7, form("dog"))]
     root = str(make(annotations=objects))
@@ -215,6 +221,19 @@ def test_images_in_another_tree_are_read_where_the_caller_names_their_folder(mak
         open_dataset(str(root), "instance", image_folder=str(tmp_path / "nowhere"))
 
 
+def test_the_maps_of_panoptic_files_are_near_though_images_are_elsewhere(make, save_picture, tmp_path):
+    infos = [{"id": 1, "category_id": 3}, {"id": 2, "category_id": 7}]
+    annotations = [{"image_id": number, "file_name": f"{number}.png", "segments_info": infos} for number in (1, 2)]
+    root = make("annotations/panoptic_train.json", folder=None, annotations=annotations)
+    for number in (1, 2):
+        ids = np.uint8(1 + mask_of("dog"))
+        save_picture(root / "annotations" / "panoptic_train" / f"{number}.png", np.stack([ids, 0 * ids, 0 * ids], -1))
+        save_picture(tmp_path / "elsewhere" / f"{number}.jpg", np.zeros((HEIGHT, WIDTH, 3), np.uint8))
+    data = open_dataset(str(root), "panoptic", image_folder=str(tmp_path / "elsewhere"))
+    masks = data.splits["train"][1].segments.masks().numpy()
+    assert (masks == [~mask_of("dog"), mask_of("dog")]).all()
+
+
 def test_images_that_lack_are_counted(make):
     root = make(images=range(1, 6), annotations=both(2))
     for number in (3, 5):
@@ -224,8 +243,12 @@ def test_images_that_lack_are_counted(make):
 
 
 def test_image_folder_is_refused_where_it_means_nothing(paired_folder, tmp_path):
-    with pytest.raises(DataError, match="image_folder is for the files of COCO, YOLO or LabelMe"):
-        open_dataset(str(paired_folder()), "semantic", image_folder=str(tmp_path))
+    words = "image_folder is for a folder with files of COCO, YOLO or LabelMe"
+    for dataset, more in ((str(paired_folder()), {}), (str(paired_folder()), {"mask_name": "{stem}"}), ("a/b", {})):
+        with pytest.raises(DataError, match=words):
+            open_dataset(dataset, "semantic", image_folder=str(tmp_path), **more)
+    with pytest.raises(DataError, match="image_folder are for datasets that are opened by their name or folder"):
+        open_dataset({}, "semantic", image_folder=str(tmp_path))
 
 
 # Several files

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from modeling_maskformer.data.check_samples import check_classes
 from modeling_maskformer.data.datasets import open_dataset
 from modeling_maskformer.data.errors import DataError
 from modeling_maskformer.training.arguments.data_arguments import DataArguments
@@ -198,6 +199,13 @@ def test_labels_are_numbered_as_labelmes_labels_file_does(make):
     assert named.splits["train"][0].segments.class_ids.tolist() == [1]
     with pytest.raises(DataError, match=r"0.json' has a shape of label 'leaf', which is not among .* names: cat"):
         open_dataset(str(root), "instance", id2label=["cat"])
+
+
+def test_ignored_shapes_are_answered_without_advice_for_pixels(make):
+    data = open_dataset(str(make([shape("__ignore__", TRIANGLE)], [shape("cat", TRIANGLE)])), "semantic")
+    with pytest.raises(DataError, match="of one class, 'background'") as error:
+        check_classes({0: 1}, data.labels, "semantic")  # of the first image alone
+    assert data.labels.void_ids and "ignore_index" not in str(error.value)
 
 
 def test_shapes_on_an_image_of_another_size_are_refused(make, save_picture):

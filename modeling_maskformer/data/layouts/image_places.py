@@ -79,24 +79,27 @@ def _is_of_another(split: str, folder: Path) -> bool:
 def find_images(
     names: Sequence[str], folders: Sequence[Path], file: Path, what: str, image_folder: Path | None = None
 ) -> list[Path]:
-    """The file of each name, below one of the folders; with `image_folder` also without the folders in its name.
+    """The file of each name: below the folder of the first one, or else below another.
+
+    With `image_folder` names are also looked for without the folders in them.
 
     Raises:
         DataError: some are nowhere; says how many.
     """
     found, missing = [], []
-    latest = folders[0]
+    home: list[Path] = []
     for name in names:
         tried = [name] if image_folder is None else list(dict.fromkeys((name, PurePosixPath(name).name)))
-        places = (folder / form for form in tried for folder in (latest, *folders))
-        place = next((place for place in places if os.path.isfile(place)), None)  # False also of names too long
+        places = ((folder, form) for form in tried for folder in (*home, *folders))
+        # is_file() would raise an error where a name is too long
+        place = next((pair for pair in places if os.path.isfile(os.path.join(*pair))), None)
         if place is None:
             missing.append(name)
             if len(missing) == len(found) + len(missing) == 100:  # there are none
                 break
             continue
-        found.append(place)
-        latest = next((folder for folder in folders if place.is_relative_to(folder)), latest)
+        home = home or [place[0]]
+        found.append(place[0] / place[1])
     if not missing:
         return found
     where = f"No folder near '{file}'" if image_folder is None else f"No folder in '{image_folder}'"

@@ -65,6 +65,9 @@ def open_tables(
     if not isinstance(dataset, (str, Path)):
         return Tables(splits_of(dataset))
     path = Path(dataset).expanduser()
+    images = _image_folder(image_folder)
+    if images is not None and (mask_name is not None or not path.exists()):
+        raise _no_use_of_image_folder(dataset)
     if mask_name is not None:  # a mask for each image is asked for, whatever else is there
         tables = _open_pictures(path, mask_name) if path.is_dir() else None
         if tables is None:
@@ -75,7 +78,6 @@ def open_tables(
         return tables
     if not path.exists():
         return _load(dataset, config_name)
-    images = _image_folder(image_folder)
     coco_files = find_coco_files(path, coco_format)
     if coco_files:
         splits, named, coco_format = read_coco_tables(path, coco_files, images)
@@ -95,9 +97,7 @@ def open_tables(
         found = read_labelme_tables(path, labelme_files, given or _names_of_file(path), images)
         return Tables(found.splits, found.named, None, found.void_ids, "coco_instance")
     if images is not None:
-        raise DataError(
-            f"image_folder is for the files of COCO, YOLO or LabelMe, but '{dataset}' holds none of these."
-        )
+        raise _no_use_of_image_folder(dataset)
     tables = _open_pictures(path, mask_name)
     if tables is not None:
         return tables
@@ -118,6 +118,10 @@ def _image_folder(image_folder: str | None) -> Path | None:
     if not Path(image_folder).expanduser().is_dir():
         raise DataError(f"There is no folder of images '{image_folder}' (image_folder).")
     return Path(image_folder).expanduser()
+
+
+def _no_use_of_image_folder(dataset: str | Path) -> DataError:
+    return DataError(f"image_folder is for a folder with files of COCO, YOLO or LabelMe, which '{dataset}' is not.")
 
 
 def _open_pictures(path: Path, mask_name: str | None) -> Tables | None:
