@@ -86,7 +86,6 @@ def prepare(arguments: QuickstartArguments, command: Sequence[str]) -> MaskForme
             logging_steps=100,
             eval_strategy="no",
             save_strategy="no",
-            load_best_model_at_end=False,
             seed=arguments.seed,
         ),
         command,

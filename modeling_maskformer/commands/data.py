@@ -41,7 +41,7 @@ class SheetArguments:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = ScriptArgumentParser((SheetArguments, DataArguments, AugmentationArguments), description=__doc__)
+    parser = ScriptArgumentParser((SheetArguments, DataArguments, AugmentationArguments), (), __doc__, "data")
     arguments, data_arguments, augmentation = parser.parse(argv)
     try:
         if data_arguments.task is None:
@@ -99,3 +99,7 @@ def _note(found: DataStatistics, label: int, share: float) -> str:
     segments, images = found.segments[label], found.images[label]
     objects = "" if segments == images else f"{count_text(segments, 'segments')} "
     return f"{percent(share)}, {objects}in {count_text(images, 'images')}" if images else "never seen"
+
+
+if __name__ == "__main__":  # python -m modeling_maskformer.commands.data
+    main()

@@ -80,26 +80,30 @@ def as_a_module(monkeypatch, name):
 
 
 def as_a_script(monkeypatch, name):
-    path = "scripts/convert_checkpoint.py" if name == "convert" else f"scripts/{name}.py"
+    path = f"scripts/{SCRIPT_OF[name]}"
     monkeypatch.chdir(SCRIPTS.parent)
     monkeypatch.setattr(sys, "argv", [path, *sys.argv[1:]])
     runpy.run_path(path, run_name="__main__")
 
 
+NAMES = ("data", "train", "evaluate", "predict", "convert")
+SCRIPT_OF = {
+    "train": "train.py",
+    "evaluate": "evaluate.py",
+    "predict": "predict.py",
+    "convert": "convert_checkpoint.py",
+}
+CALLS = [
+    *((as_the_command, name, f"maskformer {name}") for name in NAMES),
+    *((as_the_package, name, f"python -m modeling_maskformer {name}") for name in NAMES),
+    *((as_a_module, name, f"python -m modeling_maskformer.commands.{name}") for name in NAMES),
+    *((as_a_script, name, f"python scripts/{script}") for name, script in SCRIPT_OF.items()),
+]
+
+
 @pytest.mark.filterwarnings("ignore:.*found in sys.modules")
-@pytest.mark.parametrize("name", ["train", "evaluate", "predict", "convert"])
-@pytest.mark.parametrize(
-    ("call", "program"),
-    [
-        (as_the_command, "maskformer {}"),
-        (as_the_package, "python -m modeling_maskformer {}"),
-        (as_a_module, "python -m modeling_maskformer.commands.{}"),
-        (as_a_script, "python scripts/{}.py"),
-    ],
-)
-def test_usage_examples_and_errors_name_it_as_it_was_called(call, program, name, monkeypatch, capsys):
-    script = {"convert": "convert_checkpoint"} if call is as_a_script else {}
-    program = program.format(script.get(name, name))
+@pytest.mark.parametrize(("call", "name", "program"), CALLS, ids=[program for _, _, program in CALLS])
+def test_usage_examples_and_errors_name_it_as_it_was_called(call, name, program, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["pytest", "--help"])
     with pytest.raises(SystemExit):
         call(monkeypatch, name)

@@ -43,16 +43,14 @@ def tables(street):
     return DatasetDict({"train": table_of(street / "train"), "validation": table_of(street / "val")})
 
 
-def small_model():
-    flags = dict(zip([str(word).removeprefix("--") for word in SMALL[::2]], SMALL[1::2], strict=True))
-    return ModelArguments(**flags)
+SMALL_MODEL = dict(zip([str(word).removeprefix("--") for word in SMALL[::2]], SMALL[1::2], strict=True))
 
 
 def trainer_on(dataset, output_dir, **settings):
     settings = {"max_steps": 2, "per_device_train_batch_size": 2, "num_pictures": 1, "use_cpu": True} | settings
     return prepare_training(
         DataArguments(dataset=dataset, task="semantic"),
-        small_model(),
+        ModelArguments(**SMALL_MODEL),
         AugmentationArguments(crop_size=[32]),
         RunArguments(output_dir=str(output_dir), warmup_steps=0, **settings),
     )
@@ -124,7 +122,7 @@ def block_with(text):
 def test_the_lines_of_readme_fine_tune(in_a_workplace):
     lines = block_with("prepare_training(").replace("outputs/street", "outputs/new")
     assert len([line for line in lines.splitlines() if line.strip()]) <= 12
-    small = ", ".join(f"{name}={value!r}" for name, value in vars(small_model()).items() if value is not None)
+    small = ", ".join(f"{name}={value!r}" for name, value in SMALL_MODEL.items())
     brief = ", max_steps=2, per_device_train_batch_size=2, num_pictures=0, use_cpu=True)"
     lines = lines.replace('ModelArguments(backbone="resnet50")', f"ModelArguments({small})")
     lines = re.sub(r"(RunArguments\([^)]*)\)", rf"\1{brief}", lines).replace("[512]", "[32]")
