@@ -37,12 +37,8 @@ FORMATS = (
     "coco_instance",
     "yolo",
 )
-NEAREST = (
-    "class_map",
-    "colour_map",
-    "binary_mask",
-    "object_masks",
-)  # forms in which a nearly right value has a meaning
+# Forms in which a value between those of two classes is nearer to one of them.
+NEAREST = ("class_map", "colour_map", "binary_mask", "object_masks")
 NEEDED_TABLE = (
     "Colours need a table of classes in the dataset's folder: class_dict.csv (name,r,g,b) or label_colors.txt (r g b "
     "name)."
