@@ -20,9 +20,10 @@ from transformers.utils import logging
 from .columns import Columns, class_names
 from .errors import DataError
 from .formats.binary_mask import BinaryMaskFormat
+from .formats.instance_ids import InstanceIdsFormat
 from .formats.objects import ObjectsFormat
 from .label_files import read_named_ids
-from .labels import LabelSet, NamedIds, make_label_set, summarize
+from .labels import LabelSet, NamedIds, is_background, make_label_set, summarize
 from .layouts.hub_labels import names_on_hub
 from .layouts.tables import Tables
 from .samples import AnnotationFormat, file_stem, with_encoded_images
@@ -30,6 +31,7 @@ from .samples import AnnotationFormat, file_stem, with_encoded_images
 logger = logging.get_logger(__name__)
 
 HIGHEST_OF_16_BITS = 65535
+BACKGROUND = "background"
 MAX_UNNAMED = 200  # classes that nobody named; ADE20K has 150, COCO with stuff 171
 LABEL_COLUMNS = ("id2label", "label2id", "semantic_class_to_id", "class_to_id")
 
@@ -42,6 +44,7 @@ def choose_labels(
     given: NamedIds | None,
     reduce_labels: bool,
     ignore_index: int | None,
+    background: bool = False,
 ) -> LabelSet:
     """The classes of a dataset: from the caller, its files, its features, a column, or the ids in its annotations.
 
@@ -51,23 +54,33 @@ def choose_labels(
         reader: the annotation format.
         task: "semantic", "instance" or "panoptic"; instance segmentation leaves stuff out.
         given: the caller's names; None looks for the dataset's own.
-        reduce_labels, ignore_index: as in `open_dataset`.
+        reduce_labels, ignore_index, background: as in `open_dataset`.
     """
-    if reader.has_categories and reduce_labels:
-        raise DataError("reduce_labels is for class ids in pixels; these annotations have COCO categories.")
+    if reduce_labels and background:
+        raise DataError(
+            "Either background or reduce_labels is expected: pixels of id 0 are of a class called background, or "
+            "unlabelled, so that nothing is learnt of them."
+        )
+    if reader.has_categories and (reduce_labels or background):
+        flag = "reduce_labels" if reduce_labels else "background"
+        raise DataError(f"{flag} is for class ids in pixels; these annotations have COCO categories.")
     named = _names(tables, columns, given)
-    if isinstance(reader, BinaryMaskFormat):
-        named = _names_of_black_and_white(named)
+    if reader.names is not None:
+        named = _names_of_form(reader, named, task)
     void_ids, background_ids = set(), set()
     if not reader.has_categories:
         void_ids = set() if ignore_index is None else {ignore_index}
-        if task == "instance":
+        if task == "instance" and _has_class_map(reader):
+            background_ids = {0} if named is not None and 0 not in named.names else set()
+        elif task == "instance":
             reduce_labels, background_ids = True, {0}
         elif reduce_labels:
             void_ids.add(0)
+    if background:
+        named = named and _with_background(named)
     void_ids |= tables.void_ids - (named.names.keys() if named is not None else set())
     if named is None:
-        named = _names_of_found_ids(_scan(tables, columns, reader), void_ids | background_ids)
+        named = _names_of_found_ids(_scan(tables, columns, reader), void_ids | background_ids, background)
     rest = None
     if isinstance(reader, ObjectsFormat) and task != "instance":
         named, rest = _with_rest(named)
@@ -81,6 +94,11 @@ def choose_labels(
     if task == "instance":
         labels = labels.things()
     return labels
+
+
+def _has_class_map(reader: AnnotationFormat) -> bool:
+    """Whether a map of its own tells the classes of objects: its id 0 may be a class like all others."""
+    return isinstance(reader, InstanceIdsFormat) and reader.class_format is not None
 
 
 def _names(tables: Tables, columns: Columns, given: NamedIds | None) -> NamedIds | None:
@@ -98,29 +116,48 @@ def _with_rest(named: NamedIds) -> tuple[NamedIds, int]:
     It is the class called background, where there is one; else one more class, of the id 0 if that is free.
     """
     names = dict(named.names)
-    rest = next((raw for raw, name in names.items() if name.lower().strip("_ ") in ("background", "bg")), None)
+    rest = next((raw for raw, name in names.items() if name.lower().strip("_ ") in (BACKGROUND, "bg")), None)
     if rest is None:
         rest = 0 if 0 not in names else max(names) + 1
-        names[rest] = "background"
+        names[rest] = BACKGROUND
     return NamedIds(names, {raw: raw != rest and (named.things or {}).get(raw, True) for raw in names}), rest
 
 
-def _names_of_black_and_white(named: NamedIds | None) -> NamedIds:
-    """The names of 0 and 1, which 0 and 255 of the pixels become."""
+def _names_of_form(reader: AnnotationFormat, named: NamedIds | None, task: str) -> NamedIds:
+    """The names of the classes that a form of annotations has by itself: 0 is background, and 1 is not."""
+    own = reader.names
     if named is None:
-        logger.warning(
-            "The masks hold 0 and 255: these become the classes 'background' and 'foreground'. A label file "
-            '(id2label) names them, as {"0": "road", "255": "crack"}.'
-        )
-        return NamedIds({0: "background", 1: "foreground"})
-    if 255 not in named.names:
-        return named
-    things = named.things and {raw // 255: thing for raw, thing in named.things.items()}
-    return NamedIds({raw // 255: name for raw, name in named.names.items()}, things)
+        what = "Nothing tells the classes of objects: all are of the class 'object'."
+        if isinstance(reader, BinaryMaskFormat):
+            what = "The masks hold 0 and 255: these become the classes 'background' and 'foreground'."
+        logger.warning(f'{what} A label file (id2label) names them, as {{"1": "crack"}}.')
+        names = own.names
+    else:
+        names = dict(named.names)
+        if isinstance(reader, BinaryMaskFormat) and 255 in names:
+            names = {raw // 255: name for raw, name in names.items()}
+        if list(names) == [0] and not is_background(names[0]):  # the only name is not that of the background
+            names = {1: names[0]}
+        names = {raw: name for raw, name in names.items() if raw in own.names or not is_background(name)}
+        names = own.names | names
+    if task == "instance":
+        names = {raw: name for raw, name in names.items() if raw != 0}
+    things = own.things and {raw: own.things.get(raw, True) for raw in names}
+    return NamedIds(names, things)
+
+
+def _with_background(named: NamedIds) -> NamedIds:
+    """The names with that of id 0, called background. Those that begin with another class at 0 are of ids from 1."""
+    names, things = named.names, named.things
+    if 0 in names and not is_background(names[0]):
+        names = {raw + 1: name for raw, name in names.items()}
+        things = things and {raw + 1: thing for raw, thing in things.items()}
+    return NamedIds({0: BACKGROUND} | names, things and {0: False} | things)
 
 
 def _names_in_table(rows: Dataset, columns: Columns) -> NamedIds | None:
-    annotations = [name for name in (columns.map, columns.info, columns.objects) if name is not None]
+    annotations = [columns.map, columns.info, columns.objects, columns.classes if columns.masks else None]
+    annotations = [name for name in annotations if name is not None]
     names = class_names(rows.features, annotations)
     if names is not None:
         return NamedIds(dict(enumerate(names)))
@@ -134,8 +171,11 @@ def _scan(tables: Tables, columns: Columns, reader: AnnotationFormat) -> dict[in
     return scan_class_ids(splits or tables.splits, reader, columns.image)
 
 
-def _names_of_found_ids(found: Mapping[int, bool], special: set[int]) -> NamedIds:
-    """ "class_<id>" for each id found. Only these are numbered: ids may have gaps, as 0, 20, 40 or 0, 1, 65535."""
+def _names_of_found_ids(found: Mapping[int, bool], special: set[int], background: bool) -> NamedIds:
+    """ "class_<id>" for each id found. Only these are numbered: ids may have gaps, as 0, 20, 40 or 0, 1, 65535.
+
+    Of 0 and 1, as of black and white, and with `background`, 0 is called background.
+    """
     ids = sorted(found.keys() - special)
     if not found:
         raise DataError("The annotations list no object, and nothing names their classes.")
@@ -157,17 +197,22 @@ def _names_of_found_ids(found: Mapping[int, bool], special: set[int]) -> NamedId
         )
     unused = sorted(found.keys() & special)
     meaning = f" Pixels of id {', '.join(map(str, unused))} are void or background." if unused else ""
+    names = {raw: f"class_{raw}" for raw in ids}
+    if ids == [0, 1] and not any(found.values()):
+        names = {0: BACKGROUND, 1: "foreground"}
+    elif background:
+        names[0] = BACKGROUND
     logger.warning(
         f"The dataset does not name its classes: the {len(ids)} ids found, {summarize(ids)}, become the classes "
-        f"'class_{ids[0]}' to 'class_{ids[-1]}'.{meaning} A label file (id2label) names them."
+        f"'{names[ids[0]]}' to '{names[ids[-1]]}'.{meaning} A label file (id2label) names them."
     )
-    return NamedIds({raw: f"class_{raw}" for raw in ids})
+    return NamedIds(names)
 
 
 def _tell_things_from_stuff(
     labels: LabelSet, tables: Tables, columns: Columns, reader: AnnotationFormat, task: str
 ) -> LabelSet:
-    if task == "instance":
+    if task == "instance" and not _has_class_map(reader):
         return replace(labels, is_thing=(True,) * len(labels))
     if task == "semantic":
         return labels

@@ -34,6 +34,17 @@ MAP_NAMES = (
     "ground_truth",
     "target",
 )
+CITYSCAPES_IDS = "cityscapes_instance_ids"  # 1000 times the class, and more: below 1000 is no instance
+INSTANCE_NAMES = (
+    "instance_ids",
+    "instance_map",
+    "instance_mask",
+    "instance_segmentation",
+    "instances",
+    CITYSCAPES_IDS,
+)
+MASK_LIST_NAMES = ("masks", "mask", "object_masks", "instance_masks", "annotations", "annotation", "labels", "label")
+CLASS_NAMES = ("classes", "class_ids", "class_labels", "categories", "category_ids", "category", "labels", "label")
 INFO_NAMES = ("segments_info", "segments")
 OBJECT_NAMES = ("objects", "annotations", "annotation", "instances", "outlines")
 ID_NAMES = ("image_id", "id")
@@ -41,13 +52,27 @@ ID_NAMES = ("image_id", "id")
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of columns; None where the table has no such column."""
+    """Names of columns; None where the table has no such column.
+
+    Attributes:
+        image: pictures.
+        map: a picture of ids, or a map of integers.
+        info: what the ids of a panoptic map mean.
+        objects: lists of objects with their outlines.
+        image_id: the dataset's own ids of its images.
+        instances: a second map, of instance ids.
+        masks: lists of pictures, a mask for each object.
+        classes: lists of the classes of these objects.
+    """
 
     image: str
     map: str | None
     info: str | None
     objects: str | None
     image_id: str | None
+    instances: str | None = None
+    masks: str | None = None
+    classes: str | None = None
 
 
 def find_columns(features: Features, image_column: str | None = None, annotation_column: str | None = None) -> Columns:
@@ -72,22 +97,30 @@ def find_columns(features: Features, image_column: str | None = None, annotation
             f"It has: {describe(features)}. Name the column with image_column."
         )
     maps = [name for name, feature in features.items() if is_map(feature) and name != image]
-    objects = [name for name, feature in features.items() if _is_list_or_json(feature) and name not in maps]
+    masks = [name for name, feature in features.items() if is_list_of_pictures(feature)]
+    objects = [name for name, feature in features.items() if _is_list_or_json(feature) and name not in (*maps, *masks)]
+    instances = _first(INSTANCE_NAMES, maps)
     if annotation_column is not None:
         maps = [name for name in maps if name == annotation_column]
         objects = [name for name in objects if name == annotation_column]
-        if not maps and not objects:
+        masks = [name for name in masks if name == annotation_column]
+        if not maps and not objects and not masks:
             raise DataError(
                 f"Column '{annotation_column}' is {_kind(features[annotation_column])}: "
-                "a picture, a map of integers or a list of objects is expected."
+                "a picture, a map of integers, a list of objects or one of pictures is expected."
             )
     map_column = annotation_column if maps and annotation_column else _first(MAP_NAMES, maps)
+    map_column = map_column if map_column is not None or len(maps) != 1 else maps[0]
+    mask_column = annotation_column if masks and annotation_column else _first(MASK_LIST_NAMES, masks)
     return Columns(
         image=image,
-        map=map_column if map_column is not None or len(maps) != 1 else maps[0],
+        map=map_column,
         info=_first(INFO_NAMES, [name for name, feature in features.items() if _is_list_or_json(feature)]),
         objects=annotation_column if objects and annotation_column else _first(OBJECT_NAMES, objects),
         image_id=_first(ID_NAMES, [name for name, feature in features.items() if isinstance(feature, Value)]),
+        instances=instances if instances != map_column else None,
+        masks=mask_column if mask_column is not None or len(masks) != 1 else masks[0],
+        classes=_first(CLASS_NAMES, [name for name, feature in features.items() if _is_list_of_ids(feature)]),
     )
 
 
@@ -98,6 +131,11 @@ def is_map(feature: Any) -> bool:
     inner = feature.feature if isinstance(feature, List) else None
     inner = inner.feature if isinstance(inner, List) else None
     return isinstance(inner, Value) and "int" in inner.dtype
+
+
+def is_list_of_pictures(feature: Any) -> bool:
+    """Whether a cell holds any number of pictures."""
+    return isinstance(feature, List) and isinstance(feature.feature, Image)
 
 
 def class_names(features: Features, within: Sequence[str]) -> list[str] | None:
@@ -133,6 +171,11 @@ def _is_list_or_json(feature: Any) -> bool:
     if isinstance(feature, Value):
         return "string" in feature.dtype
     return isinstance(feature, (List, dict))
+
+
+def _is_list_of_ids(feature: Any) -> bool:
+    inner = feature.feature if isinstance(feature, List) else None
+    return isinstance(inner, ClassLabel) or (isinstance(inner, Value) and "int" in inner.dtype)
 
 
 def _class_label_in(feature: Any) -> ClassLabel | None:

@@ -13,9 +13,10 @@ from ..targets import TASKS
 from .choose_labels import choose_labels
 from .columns import describe, find_columns
 from .errors import DataError
-from .formats import FORMATS, choose_format
+from .formats import FORMATS, PixelValues, choose_format
 from .label_files import read_named_ids
 from .labels import LabelSet
+from .layouts.folders.split_files import MaskSearch
 from .layouts.label_tables import label_table
 from .layouts.loaded import Loaded, name_of
 from .layouts.tables import open_tables
@@ -134,6 +135,9 @@ def open_dataset(
     id2label: str | Path | Mapping | list | None = None,
     reduce_labels: bool = False,
     ignore_index: int | None = 255,
+    background: bool = False,
+    skip_images_without_mask: bool = False,
+    nearest_colour: bool = False,
 ) -> SegmentationData:
     """The splits and labels of a dataset, for one task. Nothing of the dataset is executed, no picture is decoded yet.
 
@@ -148,8 +152,7 @@ def open_dataset(
             what `datasets` has loaded: a `Dataset`, a `DatasetDict` or another dict of splits.
         task: "semantic", "instance" or "panoptic".
         config_name: configuration of a Hub dataset; for "shapes", the size of the images in pixels (default 128).
-        annotation_format: "class_map", "colour_map", "binary_mask", "channels", "coco_panoptic", "coco_instance" or
-            "yolo"; None looks at the data.
+        annotation_format: one of `formats.FORMATS`; None looks at the data.
         image_column: None finds it by its usual names.
         annotation_column: the column of maps or objects; None finds it by its usual names.
         mask_name: for folders of pictures: how the mask of an image is called, as "{stem}_mask.png", where `{stem}` is
@@ -159,9 +162,14 @@ def open_dataset(
             ids are those of the annotations, numbered 0..K-1 in ascending order for the model; a file may also tell
             the colours of masks. None takes them from the dataset, or names the ids found in the annotations
             "class_0", "class_1", ...
-        reduce_labels: id 0 of the annotations is background and no class, id 1 becomes label 0 (see
-            `make_label_set`). For instance segmentation from channels this is always so.
+        reduce_labels: pixels of id 0 are unlabelled, so that nothing is learnt of them, and id 1 becomes label 0 (see
+            `make_label_set`).
         ignore_index: this class id of maps and channels marks void pixels; None: no id does.
+        background: id 0 is a class called background; names that begin with another class are those of ids from 1.
+            In instance segmentation id 0 is always what is no object.
+        skip_images_without_mask: leave images without a mask out, instead of refusing the folder.
+        nearest_colour: take pixels of other colours, or grey values, than those of classes for the nearest of these,
+            as in masks that were saved as JPEG, which are not read otherwise.
 
     Raises:
         DataError: a sentence about what cannot be used.
@@ -178,7 +186,8 @@ def open_dataset(
         return _generated(task, config_name)
     preferred = annotation_format or ("coco_instance" if task == "instance" else "coco_panoptic")
     given = None if id2label is None else read_named_ids(id2label)
-    tables = open_tables(dataset, config_name, preferred, mask_name, image_folder, given)
+    search = MaskSearch(mask_name, skip_images_without_mask, jpeg=nearest_colour)
+    tables = open_tables(dataset, config_name, preferred, search, image_folder, given)
     tables.splits = {split: rows for split, rows in tables.splits.items() if len(rows) > 0}
     if not tables.splits:
         raise DataError(f"Dataset '{name_of(dataset)}' has no rows.")
@@ -187,14 +196,17 @@ def open_dataset(
         given, tables.colours, tables.void_ids = table.named, table.colours, table.void_ids
     first = next(iter(tables.splits.values()))
     columns = find_columns(first.features, image_column, annotation_column)
-    reader = choose_format(annotation_format or tables.annotation_format, first, columns, task, tables.colours)
+    named = given or tables.named
+    known_ids = frozenset() if named is None else frozenset(named.names)
+    values = PixelValues(tables.colours, nearest_colour, known_ids, ignore_index)
+    reader = choose_format(annotation_format or tables.annotation_format, first, columns, task, values)
     for split, rows in tables.splits.items():
         if rows.features.keys() != first.features.keys():
             raise DataError(
                 f"Split '{split}' has the columns {describe(rows.features)}, the others {describe(first.features)}: "
                 "the same are expected."
             )
-    labels = choose_labels(tables, columns, reader, task, given, reduce_labels, ignore_index)
+    labels = choose_labels(tables, columns, reader, task, given, reduce_labels, ignore_index, background)
     splits = {
         split: RowSamples(rows, columns.image, reader, labels, task, columns.image_id, split)
         for split, rows in tables.splits.items()

@@ -73,7 +73,14 @@ class LabelSet:
         try:
             return np.array([self._table[int(raw)] for raw in raw_ids], dtype=np.int64)
         except KeyError as error:
-            mend = "name it in the label file" + ("" if self.has_categories else ", or make it the ignore_index")
+            mend = "name it in the label file"
+            if not self.has_categories and error.args[0] == 0:
+                mend = (
+                    "pass --background if its pixels are a class called background, or --reduce_labels if they are "
+                    f"unlabelled, so that nothing is learnt of them, or {mend}"
+                )
+            elif not self.has_categories:
+                mend += ", or make it the ignore_index"
             raise DataError(
                 f"class id {error.args[0]} is not in the label set, whose {len(self)} classes have the ids "
                 f"{summarize(self.dataset_ids)}; {mend}"
@@ -117,6 +124,11 @@ class NamedIds:
     colours: dict[int, int] | None = None
 
 
+def is_background(name: str) -> bool:
+    """Whether a class is called like what is no object and no class of interest."""
+    return name.lower().strip("_ ") in BACKGROUND_NAMES
+
+
 def make_label_set(
     named: NamedIds,
     void_ids: Iterable[int] = (),
@@ -125,13 +137,13 @@ def make_label_set(
 ) -> LabelSet:
     """Numbers the named ids 0..K-1 in ascending order.
 
-    With `reduce_labels`, id 0 of the annotations is background and no class. Two customs exist for the names then: if
-    entry 0 is missing or named like a background, the ids are those of the annotations; otherwise they are those after
-    the reduction, and name `i` stands for id `i + 1`.
+    With `reduce_labels`, id 0 of the annotations is no class: its pixels are void or background. Two customs exist for
+    the names then: if entry 0 is missing or named like a background, the ids are those of the annotations; otherwise
+    they are those after the reduction, and name `i` stands for id `i + 1`.
     """
     names, things = dict(named.names), named.things
     if reduce_labels:
-        if 0 in names and names[0].lower() not in BACKGROUND_NAMES:
+        if 0 in names and not is_background(names[0]):
             names = {raw + 1: name for raw, name in names.items()}
             things = None if things is None else {raw + 1: thing for raw, thing in things.items()}
         names.pop(0, None)

@@ -8,11 +8,12 @@ from pathlib import PurePath
 from typing import Any, Protocol
 
 import PIL.Image
-from datasets import Dataset, Image
+from datasets import Dataset, Image, List
 
 from ..targets import Segments
+from .columns import is_list_of_pictures
 from .errors import DataError
-from .labels import LabelSet
+from .labels import LabelSet, NamedIds
 
 
 @dataclass
@@ -46,6 +47,7 @@ class AnnotationFormat(Protocol):
     tasks: tuple[str, ...]  # that it can serve
     why: str  # it cannot serve the others
     has_categories: bool  # ids are categories of segments, so no value of a pixel means void or background
+    names: NamedIds | None  # of the classes, where the form itself has them: 0 is background, 1 is not
 
     def read(self, row: Mapping[str, Any], labels: LabelSet, task: str, size: tuple[int, int]) -> Segments:
         """The segments of a row whose image has `size` (H, W), as `task` needs them."""
@@ -96,9 +98,10 @@ class RowSamples:
             size = (image.height, image.width)
             segments = self.annotation_format.read(row, self.labels, self.task, size)
             if segments.size != size:
+                mend = why_sizes_differ(segments.size, size, "they must have the same size")
                 raise DataError(
                     f"the annotation is {segments.size[1]} x {segments.size[0]} pixels (width x height) but the image "
-                    f"is {image.width} x {image.height}: they must have the same size"
+                    f"is {image.width} x {image.height}: {mend}"
                 )
         except DataError as error:
             raise DataError(f"Sample {index} of split '{self.split}' ({name}): {error}.") from error.__cause__
@@ -106,11 +109,23 @@ class RowSamples:
         return Sample(image, segments, name, image_id)
 
 
+def why_sizes_differ(annotated: tuple[int, int], size: tuple[int, int], else_do: str) -> str:
+    """What to do where an annotation is of an image of another (H, W) than its image: `else_do` if none was turned."""
+    if annotated != size[::-1]:
+        return else_do
+    return (
+        "it is a photo that its EXIF tag turns, while its annotations were made of it unturned, or one of the two was "
+        "rotated. Remove the tag (exiftool -Orientation= FILE), or annotate the turned image"
+    )
+
+
 def with_encoded_images(rows: Dataset) -> Dataset:
     """The same rows with pictures left encoded, so that they are decoded one by one, with errors that name them."""
     for column, feature in rows.features.items():
         if isinstance(feature, Image) and feature.decode:
             rows = rows.cast_column(column, Image(mode=feature.mode, decode=False))
+        elif is_list_of_pictures(feature) and feature.feature.decode:
+            rows = rows.cast_column(column, List(Image(mode=feature.feature.mode, decode=False)))
     return rows
 
 

@@ -115,7 +115,7 @@ def test_255_stays_void_where_there_are_other_classes(black_and_white, save_pict
     folder = black_and_white()
     save_picture(folder / "masks" / "9.png", np.full((8, 6), 1, np.uint8))
     data = open_dataset(str(folder), "semantic")
-    assert data.labels.names == ("class_0", "class_1") and data.splits["train"][3].segments.void.any()
+    assert data.labels.names == ("background", "foreground") and data.splits["train"][3].segments.void.any()
 
 
 # Folders for load_dataset

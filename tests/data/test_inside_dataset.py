@@ -89,8 +89,49 @@ def test_files_in_the_folder_of_the_dataset_are_its_own(tmp_path, save_picture, 
     assert len(dataset_pictures("data")) == 1
 
 
-def test_pictures_within_lists_are_never_opened(tmp_path, secret):
-    good = encoded(np.zeros((6, 8, 3), np.uint8))
-    folder = parquet(tmp_path / "data", [(good, None)], {"gallery": [[{"bytes": good, "path": None}]]})
-    samples = open_dataset(str(folder), "semantic").splits["train"]
-    assert set(samples.rows[0]) == {"image", "annotation"}
+def test_pictures_within_lists_are_the_datasets_own(tmp_path, secret):
+    good = encoded(PIXELS)
+    picture = encoded(np.zeros((6, 8, 3), np.uint8))
+    masks = {"masks": [[{"bytes": good, "path": "0.png"}], [{"bytes": good, "path": None}] * 2]}
+    folder = parquet(tmp_path / "data", [(picture, None)] * 2, masks)
+    assert len(open_dataset(str(folder), "instance").splits["train"][1].segments) == 2
+    table = pq.read_table(folder / "train.parquet")
+    outside = [[{"bytes": good, "path": None}], [{"bytes": good, "path": None}, {"bytes": None, "path": str(secret)}]]
+    cells = pa.array(outside, table.schema.field("masks").type)
+    pq.write_table(table.set_column(2, table.schema.field("masks"), cells), folder / "train.parquet")
+    with pytest.raises(DataError, match=r"Sample 1 of split 'train': the picture in column 'masks' is the file .*"):
+        open_dataset(str(folder), "instance")
+
+
+def test_links_to_files_outside_of_the_folder_are_refused(tmp_path, secret, save_picture):
+    folder = tmp_path / "data"
+    for kind, picture in (("images", np.zeros((6, 8, 3), np.uint8)), ("masks", PIXELS)):
+        save_picture(folder / kind / "0.png", picture)
+    (folder / "images" / "1.png").symlink_to(folder / "images" / "0.png")
+    (folder / "masks" / "1.png").symlink_to(folder / "masks" / "0.png")
+    (tmp_path / "link").symlink_to(folder)  # as a link itself the folder is as good as any
+    assert len(open_dataset(str(tmp_path / "link"), "semantic").splits["train"]) == 2
+    (folder / "masks" / "1.png").unlink()
+    (folder / "masks" / "1.png").symlink_to(secret)
+    with pytest.raises(DataError, match=r"1.png' is a link to '.*secret.png', which is not in the dataset's folder"):
+        open_dataset(str(folder), "semantic")
+
+
+@pytest.mark.parametrize("kind", ["images", "masks"])
+def test_folders_that_are_links_to_others_outside_are_refused(tmp_path, save_picture, kind):
+    for folder, part in (("data", "images"), ("data", "masks"), ("other", kind)):
+        save_picture(tmp_path / folder / part / "0.png", np.zeros((6, 8), np.uint8))
+    (tmp_path / "data" / kind).rename(tmp_path / "unused")
+    (tmp_path / "data" / kind).symlink_to(tmp_path / "other" / kind)
+    with pytest.raises(DataError, match=rf"{kind}' is a link to '.*other.*', which is not in the dataset's folder"):
+        open_dataset(str(tmp_path / "data"), "semantic")
+
+
+@pytest.mark.parametrize("name", ["../../secret", "/etc/hosts"])
+def test_lists_of_images_cannot_name_files_outside(tmp_path, secret, save_picture, name):
+    save_picture(tmp_path / "data" / "JPEGImages" / "0.jpg", np.zeros((6, 8, 3), np.uint8))
+    save_picture(tmp_path / "data" / "SegmentationClass" / "0.png", PIXELS)
+    (tmp_path / "data" / "ImageSets" / "Segmentation").mkdir(parents=True)
+    (tmp_path / "data" / "ImageSets" / "Segmentation" / "train.txt").write_text(f"0\n{name}\n")
+    with pytest.raises(DataError, match=r"The file name of line 2 of '.*train.txt' is .* leads out of the dataset"):
+        open_dataset(str(tmp_path / "data"), "semantic")

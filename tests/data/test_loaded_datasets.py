@@ -30,7 +30,7 @@ def table(count, seed=0):
 def test_a_dataset_is_its_training_split_and_gives_what_its_rows_hold(task):
     given = table(3)
     data = open_dataset(given, task)
-    assert list(data.splits) == ["train"] and data.labels.names == ("class_0", "class_1")
+    assert list(data.splits) == ["train"] and data.labels.names == ("background", "foreground")
     for sample, row in zip((data.splits["train"][index] for index in range(3)), given, strict=True):
         assert np.array_equal(sample.image, row["image"])
         annotation = np.asarray(row["annotation"])

@@ -6,7 +6,9 @@ from .class_map import ClassMapFormat
 from .coco_instance import CocoInstanceFormat
 from .coco_panoptic import CocoPanopticFormat
 from .colour_map import ColourMapFormat
-from .detect_format import FORMATS, choose_format
+from .detect_format import FORMATS, PixelValues, choose_format
+from .instance_ids import InstanceIdsFormat
+from .object_masks import ObjectMasksFormat
 from .yolo import YoloFormat
 
 __all__ = [
@@ -17,6 +19,9 @@ __all__ = [
     "CocoInstanceFormat",
     "CocoPanopticFormat",
     "ColourMapFormat",
+    "InstanceIdsFormat",
+    "ObjectMasksFormat",
+    "PixelValues",
     "YoloFormat",
     "choose_format",
 ]

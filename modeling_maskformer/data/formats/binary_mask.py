@@ -3,41 +3,59 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ..errors import DataError
+from ..labels import NamedIds
 from ..samples import decode_image
 from .class_map import ClassMapFormat
 from .id_maps import INTEGER_MODES, unique_ids
 
 BLACK_AND_WHITE = {0, 255}
+MIDDLE = 128  # from here on a grey value is nearer to white than to black
 
 
+@dataclass
 class BinaryMaskFormat(ClassMapFormat):
-    """Row -> one segment for each of two classes; 0 is class 0 and 255 is class 1, in one channel or equal ones."""
+    """Row -> one segment for each of two classes; 0 is class 0 and 255 is class 1, in one channel or equal ones.
 
-    why = "black and white do not tell objects apart"
+    Args:
+        column: of the masks.
+        nearest: whether other values are taken for the nearer one.
+    """
 
-    def _classes(self, row: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-        values, index = unique_ids(read_grey(row[self.column], self.column))
+    nearest: bool = False
+    names = NamedIds({0: "background", 1: "foreground"})
+    why = (
+        "black and white do not tell objects apart. If each mask is of one object, pass --annotation_format "
+        "object_masks"
+    )
+
+    def classes(self, row: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+        values, index = unique_ids(read_grey(row[self.column], self.column, self.nearest))
+        if self.nearest:
+            return (values >= MIDDLE).astype(np.int64), index
         other = set(values.tolist()) - BLACK_AND_WHITE
         if other:
             raise DataError(
                 f"the mask in column '{self.column}' has value {min(other)}, the others only 0 and 255: name the form "
-                "with annotation_format if 255 is void (class_map)"
+                "with annotation_format if 255 is void (class_map), or pass --nearest_colour if there are smooth edges"
             )
         return values // 255, index
 
 
-def read_grey(value: Any, column: str) -> np.ndarray:
-    """`(H, W)` values of a picture of one channel, or of equal colour channels.
+def read_grey(value: Any, column: str, nearly: bool = False) -> np.ndarray:
+    """`(H, W)` values of a picture of one channel, or of equal colour channels; with `nearly`, of their brightness.
 
     Raises:
         DataError: it cannot be read, or has colours.
     """
     picture = value if isinstance(value, (list, np.ndarray)) else decode_image(value, column)
+    if nearly and not isinstance(picture, (list, np.ndarray)) and picture.mode in ("RGB", "RGBA", "CMYK"):
+        picture = picture.convert("L")
     pixels = np.asarray(picture)
     if pixels.ndim == 3 and picture.mode in ("RGB", "RGBA", "LA"):
         colours = pixels[..., : 1 if picture.mode == "LA" else 3]  # not the transparency
@@ -47,6 +65,15 @@ def read_grey(value: Any, column: str) -> np.ndarray:
     if pixels.ndim != 2 or not (pixels.dtype.kind in "iu" or getattr(picture, "mode", "") in INTEGER_MODES):
         raise DataError(f"the mask in column '{column}' has {pixels.shape} values of {pixels.dtype}: (H, W) integers")
     return pixels
+
+
+def is_nearly_black_and_white(values: Iterable[Any], column: str) -> bool:
+    """Whether nearly all pixels of some pictures are nearly black or nearly white, as of masks saved as JPEG."""
+    counts = np.zeros(256, dtype=np.int64)
+    for value in values:
+        counts += np.bincount(read_grey(value, column, nearly=True).ravel(), minlength=256)[:256]
+    black, white = counts[: MIDDLE // 4].sum(), counts[-MIDDLE // 4 :].sum()
+    return bool(black and white and black + white >= 0.9 * counts.sum())
 
 
 def is_black_and_white(values: Iterable[Any], column: str) -> bool:

@@ -29,31 +29,32 @@ class ChannelsFormat:
     tasks = ("semantic", "instance", "panoptic")
     has_categories = False
     why = ""
+    names = None
 
     def read(self, row: Mapping[str, Any], labels: LabelSet, task: str, size: tuple[int, int]) -> Segments:
-        pairs, index = self._pairs(row)
-        classes, instances = pairs & 0xFF, pairs >> 8
+        classes, instances, index = self._regions(row)
         region_labels = labels.labels_of(classes)
         if task == "instance":
             region_labels[(instances == 0) & (region_labels >= 0)] = NO_LABEL
-        return segments_of_ids(index, region_labels, np.zeros(len(pairs), dtype=bool), merge=task == "semantic")
+        return segments_of_ids(index, region_labels, np.zeros(len(classes), dtype=bool), merge=task == "semantic")
 
     def class_ids(self, row: Mapping[str, Any]) -> dict[int, bool]:
         """The ids of the row's classes, True for those with instances."""
-        pairs, _ = self._pairs(row)
+        classes, instances, _ = self._regions(row)
         found: dict[int, bool] = {}
-        for pair in pairs.tolist():
-            found[pair & 0xFF] = found.get(pair & 0xFF, False) or pair >> 8 > 0
+        for class_id, instance in zip(classes.tolist(), instances.tolist(), strict=True):
+            found[class_id] = found.get(class_id, False) or instance > 0
         return found
 
-    def _pairs(self, row: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    def _regions(self, row: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """`(U,)` classes and `(U,)` instances, 0 for none, of the regions, and the `(H, W)` region of each pixel."""
         pairs, index = unique_ids(read_colour_ids(row[self.column], self.column))
         if len(pairs) and pairs[-1] >= 1 << 16:
             raise DataError(
                 f"the picture in column '{self.column}' has a blue channel that is not 0: class ids in red and "
                 "instance ids in green are expected"
             )
-        return pairs, index
+        return pairs & 0xFF, pairs >> 8, index
 
 
 def are_colours(pictures: Sequence[PIL.Image.Image]) -> bool:

@@ -20,16 +20,20 @@ class ClassMapFormat:
     column: str
     tasks = ("semantic", "panoptic")
     has_categories = False
-    why = "a class id per pixel does not tell objects of one class apart"
+    names = None
+    why = (
+        "a class id per pixel does not tell objects of one class apart. If each id is an object instead of a class, "
+        "pass --annotation_format instance_ids"
+    )
 
     def read(self, row: Mapping[str, Any], labels: LabelSet, task: str, size: tuple[int, int]) -> Segments:
-        classes, index = self._classes(row)
+        classes, index = self.classes(row)
         return segments_of_ids(index, labels.labels_of(classes), np.zeros(len(classes), dtype=bool), merge=True)
 
     def class_ids(self, row: Mapping[str, Any]) -> dict[int, bool]:
         """The ids of the row's classes; none of them is a thing."""
-        return dict.fromkeys(self._classes(row)[0].tolist(), False)
+        return dict.fromkeys(self.classes(row)[0].tolist(), False)
 
-    def _classes(self, row: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-        """The row's class ids, and each pixel's place among them."""
+    def classes(self, row: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+        """`(U,)` class ids of the regions of a row, and the `(H, W)` region of each pixel."""
         return unique_ids(read_id_map(row[self.column], self.column))

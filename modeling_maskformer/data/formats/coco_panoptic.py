@@ -34,6 +34,7 @@ class CocoPanopticFormat:
     tasks = ("semantic", "instance", "panoptic")
     has_categories = True
     why = ""
+    names = None
 
     def read(self, row: Mapping[str, Any], labels: LabelSet, task: str, size: tuple[int, int]) -> Segments:
         infos = self._infos(row)

@@ -14,6 +14,7 @@ from ...run_lengths import compressed_run_lengths
 from ...targets import NO_SEGMENT, TASKS, Segments, smallest_id_dtype, void_value
 from ..errors import DataError
 from ..labels import NO_LABEL, VOID_LABEL, LabelSet
+from ..samples import why_sizes_differ
 from .id_maps import segments_of_ids
 from .mask_checks import check_counts, check_polygon
 from .polygons import read_polygons
@@ -30,6 +31,7 @@ class ObjectsFormat(ABC):
     tasks = TASKS
     has_categories = True
     why = ""
+    names = None
 
     def read(self, row: Mapping[str, Any], labels: LabelSet, task: str, size: tuple[int, int]) -> Segments:
         check_size(row, size)
@@ -148,13 +150,7 @@ def check_size(row: Mapping[str, Any], size: tuple[int, int]) -> None:
     height, width = row.get("height"), row.get("width")
     if not isinstance(height, int) or not isinstance(width, int) or (height, width) == size:
         return
-    if (width, height) == size:
-        mend = (
-            "it is a photo that its EXIF tag turns, while its annotations were made of it unturned, or one of the two "
-            "was rotated. Remove the tag (exiftool -Orientation= FILE), or annotate the turned image"
-        )
-    else:
-        mend = "take the images that were annotated, or scale the annotations"
+    mend = why_sizes_differ((height, width), size, "take the images that were annotated, or scale the annotations")
     raise DataError(
         f"the annotations are of an image of {width} x {height} pixels (width x height) but the image is "
         f"{size[1]} x {size[0]}, so outlines would lie elsewhere: {mend}"

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterator
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import datasets
+import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset, Image
 from huggingface_hub import constants
 
+from ..columns import is_list_of_pictures
 from ..errors import DataError
 
 
@@ -37,6 +39,22 @@ def is_inside(place: Path, folder: Path) -> bool:
     return Path(os.path.abspath(place)).is_relative_to(os.path.abspath(folder))
 
 
+def check_link(path: Path, dataset: Path) -> None:
+    """Raises a DataError where a file or folder of a dataset is, through a link, one that lies outside of it.
+
+    The Hub's cache keeps files beside the folder that it shows.
+    """
+    if not path.is_symlink() and not path.is_dir():
+        return
+    real = os.path.realpath(path)
+    folders = (os.path.realpath(folder) for folder in (dataset, constants.HF_HUB_CACHE))
+    if not any(real == folder or real.startswith(os.path.join(folder, "")) for folder in folders):
+        raise DataError(
+            f"'{path}' is a link to '{real}', which is not in the dataset's folder '{dataset}': a dataset with all "
+            "its files in one folder is expected (which may be a link itself)."
+        )
+
+
 def without_outside_files(rows: Dataset, split: str, dataset: str) -> Dataset:
     """The rows without columns that would open files of kinds not read here; the pictures' files were looked at.
 
@@ -51,7 +69,9 @@ def without_outside_files(rows: Dataset, split: str, dataset: str) -> Dataset:
         DataError: a picture is a file that is neither in the dataset's folder nor among what was downloaded.
     """
     folders = _folders_of(dataset)
-    pictures = [name for name, feature in rows.features.items() if isinstance(feature, Image)]
+    pictures = [
+        name for name, feature in rows.features.items() if isinstance(feature, Image) or is_list_of_pictures(feature)
+    ]
     for column in pictures:
         _check_paths(rows, column, split, folders)
     unread = [name for name, feature in rows.features.items() if name not in pictures and _opens_files(feature)]
@@ -65,20 +85,26 @@ def _folders_of(dataset: str) -> list[str]:
 
 
 def _check_paths(rows: Dataset, column: str, split: str, folders: list[str]) -> None:
-    cells = rows.data.column(column)
-    missing = pc.is_null(pc.struct_field(cells, "bytes"))
-    for index, path in enumerate(_where(pc.struct_field(cells, "path"), missing)):
-        if path is not None and not _is_inside(path, folders):
+    for index, path in _paths_without_picture(rows.data.column(column)):
+        if not _is_inside(path, folders):
             raise DataError(
                 f"Sample {index} of split '{split}': the picture in column '{column}' is the file {path!r}, which is "
                 "not the dataset's own: a picture in the table, or a file in the dataset's folder, is expected."
             )
 
 
-def _where(values: Any, kept: Any) -> Iterable[str | None]:
-    """The texts of an Arrow column one after the other, None where they are not kept."""
-    for chunk in pc.if_else(kept, values, None).chunks:
-        yield from chunk.to_pylist()
+def _paths_without_picture(cells: pa.ChunkedArray) -> Iterator[tuple[int, str]]:
+    """Row and path of each picture, or each in a list of them, that is not in the table itself."""
+    start = 0
+    for chunk in cells.chunks:
+        is_list = not pa.types.is_struct(chunk.type)
+        values = pc.list_flatten(chunk) if is_list else chunk
+        parents = pc.list_parent_indices(chunk).to_pylist() if is_list else range(len(chunk))
+        paths = pc.if_else(pc.is_null(pc.struct_field(values, "bytes")), pc.struct_field(values, "path"), None)
+        for row, path in zip(parents, paths.to_pylist(), strict=True):
+            if path is not None:
+                yield start + row, path
+        start += len(chunk)
 
 
 def _is_inside(path: str, folders: list[str]) -> bool:
@@ -89,7 +115,7 @@ def _is_inside(path: str, folders: list[str]) -> bool:
 
 
 def _opens_files(feature: Any) -> bool:
-    """Whether reading a cell opens a file, as of audio, and of pictures within lists."""
+    """Whether reading a cell opens a file, as of audio, and of pictures within lists of other things."""
     if hasattr(feature, "decode_example"):
         return True
     children = feature.values() if isinstance(feature, dict) else [getattr(feature, "feature", None)]

@@ -23,7 +23,8 @@ class DataArguments:
             "help": "shapes (generated, nothing to download); a dataset of the Hub; a folder laid out for "
             "load_dataset; of images/ and masks/ (or img_dir/ and ann_dir/, leftImg8bit/ and gtFine/, ...), with or "
             "without train/ and val/; of train/ and train_masks/ (or train_images/ and train_labels/, ...); of images "
-            "and masks together; COCO's files; YOLO's data.yaml; or LabelMe's files."
+            "and masks together; of masks of objects; VOC; ADE20K; COCO's files; YOLO's data.yaml; LabelMe's files: "
+            "scripts/datasets.md lists all."
         },
     )
     task: Literal["semantic", "instance", "panoptic"] | None = field(
@@ -52,7 +53,8 @@ class DataArguments:
         metadata={
             "help": f"One of {', '.join(FORMATS)}. Default: found by looking. class_map: pixel = class id. "
             "colour_map: pixel = the class's colour in class_dict.csv or label_colors.txt. "
-            "binary_mask: 0 = background, 255 = foreground. "
+            "binary_mask: 0 = background, 255 = foreground. instance_ids: pixel = number of its object, 0 = "
+            "background. object_masks: a mask for each object. "
             "channels: red = class id, green = instance id. coco_*: as COCO's panoptic and instance annotations. "
             "yolo: YOLO's outlines."
         },
@@ -81,11 +83,28 @@ class DataArguments:
         default=False,
         metadata={
             "help": "Pixels of id 0 are unlabelled, so nothing is learnt of them, and id 1 becomes class 0 (as in "
-            "ADE20K). Leave it out where id 0 is a background to be told from the classes."
+            "ADE20K). Where id 0 is a background to be told from the classes, --background is meant."
+        },
+    )
+    background: bool = field(
+        default=False,
+        metadata={
+            "help": "Id 0 is a class called background, whose pixels are learnt like all others; names of classes "
+            "that leave it out are of the ids from 1."
         },
     )
     ignore_index: int = field(
         default=255, metadata={"help": "Class id of unlabelled pixels, which train nothing and count in no metric."}
+    )
+    skip_images_without_mask: bool = field(
+        default=False, metadata={"help": "Leave images without a mask out, instead of refusing the dataset."}
+    )
+    nearest_colour: bool = field(
+        default=False,
+        metadata={
+            "help": "Read masks saved as JPEG, or resized with smooth edges: each pixel is of the class whose colour, "
+            "or grey value, is nearest."
+        },
     )
     check_samples: int = field(
         default=2000,
@@ -113,4 +132,7 @@ class DataArguments:
             id2label=self.id2label,
             reduce_labels=self.reduce_labels,
             ignore_index=self.ignore_index,
+            background=self.background,
+            skip_images_without_mask=self.skip_images_without_mask,
+            nearest_colour=self.nearest_colour,
         )

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from ..labels import NamedIds
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from ...labels import NamedIds
 
 # Labels of which results are measured, in the order of their training ids, with their ids in labelIds.png.
 IDS = {
@@ -27,13 +31,27 @@ IDS = {
     "bicycle": 33,
 }
 MAX_ID = 34
+LEAST_THING = 24  # from person on, classes have instances
+
+
+def maps_of_instances(masks: Mapping[str, Path]) -> dict[str, Path] | None:
+    """The maps of instances beside Cityscapes' class maps by the same keys; None where some are not there."""
+    found = {}
+    for key, file in masks.items():
+        name = re.sub(r"_label(Train)?Ids$", "_instanceIds", file.stem)
+        found[key] = file.with_name(f"{name}{file.suffix}")
+        if name == file.stem or not found[key].is_file():
+            return None
+    return found
 
 
 def named_ids_of(template: str) -> tuple[NamedIds | None, frozenset[int]]:
     """Names by id, and ids of unlabelled pixels, of maps whose files are called so; None where not Cityscapes'."""
     if template.endswith("_gtFine_labelTrainIds"):
-        return NamedIds(dict(enumerate(IDS))), frozenset()
+        things = {label: raw >= LEAST_THING for label, raw in enumerate(IDS.values())}
+        return NamedIds(dict(enumerate(IDS)), things), frozenset()
     if template.endswith("_gtFine_labelIds"):
         names = {raw: name for name, raw in IDS.items()}
-        return NamedIds(names), frozenset(range(MAX_ID + 1)) - names.keys()
+        things = {raw: raw >= LEAST_THING for raw in names}
+        return NamedIds(names, things), frozenset(range(MAX_ID + 1)) - names.keys()
     return None, frozenset()

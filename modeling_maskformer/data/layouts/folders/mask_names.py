@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Mapping
 
-from ..errors import DataError
+from ...errors import DataError
 
 STEM = "{stem}"
 # What follows an image's name in that of its mask, where both lie in one folder.
