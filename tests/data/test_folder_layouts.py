@@ -10,6 +10,7 @@ from PIL import Image
 from modeling_maskformer.data.datasets import open_dataset
 from modeling_maskformer.data.errors import DataError
 from modeling_maskformer.data.layouts.folders.mask_names import match_names
+from modeling_maskformer.training.arguments.data_arguments import DataArguments
 
 
 @pytest.fixture
@@ -309,6 +310,8 @@ def test_ade20k_is_read_as_downloaded(tmp_path, save_picture, caplog, above, fla
     data = open_dataset(str(tmp_path / "data"), "semantic", **flags)
     assert {split: len(samples) for split, samples in data.splits.items()} == {"training": 2, "validation": 1}
     assert data.labels.names == ("wall", "building", "screen, silver screen", "screen, CRT screen")
+    panoptic = open_dataset(str(tmp_path / "data"), "panoptic", **flags)
+    assert panoptic.labels.label_ids_to_fuse == [0, 1, 2, 3] and len(panoptic.splits["training"][1].segments) == 3
     segments = data.splits["training"][1].segments
     assert segments.class_ids.tolist() == [0, 1, 3] and segments.areas().tolist() == [1, 2, 2]
     assert segments.void.tolist() == [[True, False, False], [False] * 3]
@@ -351,3 +354,20 @@ def test_files_that_are_no_masks_are_named(make, tmp_path):
     (tmp_path / "masks" / "1.png").rename(tmp_path / "masks" / "1.npy")
     with pytest.raises(DataError, match=r"1 of 1 images .* among them '1.png'. Its files are .npy. Masks called"):
         open_dataset(root, "semantic")
+
+
+def test_flags_of_the_command_line_reach_the_reader(make, tmp_path):
+    root = make([(f"images/{number}.png", f"masks/{number}.png") for number in range(3)])
+    (tmp_path / "masks" / "1.png").unlink()
+    flags = {"skip_images_without_mask": True, "background": True, "id2label": '["leaf"]'}
+    data = DataArguments(root, **flags).open("semantic")
+    assert data.labels.names == ("background", "leaf") and len(data.splits["train"]) == 2
+    for number in (0, 2):
+        mask = Image.open(tmp_path / "masks" / f"{number}.png")
+        mask.point(lambda value: 255 * value).resize((48, 32), Image.NEAREST).save(
+            tmp_path / "masks" / f"{number}.jpg"
+        )
+        Image.open(tmp_path / "images" / f"{number}.png").resize((48, 32)).save(tmp_path / "images" / f"{number}.png")
+        (tmp_path / "masks" / f"{number}.png").unlink()
+    data = DataArguments(root, nearest_colour=True, **flags).open("semantic")
+    assert data.splits["train"][1].segments.areas().tolist() == [48 * 32 - 64, 64]
