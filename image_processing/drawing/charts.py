@@ -128,6 +128,7 @@ def line_charts(
     for axes, (title, lines) in zip(np.atleast_1d(all_axes), panels.items(), strict=True):
         for (name, (places, values)), color in zip(lines.items(), LINE_COLORS * 9, strict=False):
             axes.plot(places, values, label=name, color=color, marker="o" if len(places) <= 40 else None, markersize=3)
+        axes.set_xlim(0, 1.03 * max(max(places) for places, _ in lines.values()) or 1)
         axes.set_title(title, fontsize=11, loc="left")
         axes.set_xlabel(x)
         axes.grid(alpha=0.3)
