@@ -86,7 +86,7 @@ def stacked_bars(path: Path, title: str, counts: Mapping[str, Mapping[str, int]]
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
     axes.set_title(title + more, fontsize=11, loc="left")
-    axes.legend(ncols=len(colors), loc="upper center", bbox_to_anchor=(0.45, -0.6 / max(len(rows), 2)), fontsize=8)
+    figure.legend(ncols=len(colors), loc="outside lower center", fontsize=8)
     return _save(figure, path)
 
 
@@ -128,6 +128,7 @@ def line_charts(
     for axes, (title, lines) in zip(np.atleast_1d(all_axes), panels.items(), strict=True):
         for (name, (places, values)), color in zip(lines.items(), LINE_COLORS * 9, strict=False):
             axes.plot(places, values, label=name, color=color, marker="o" if len(places) <= 40 else None, markersize=3)
+        axes.set_xlim(0, 1.03 * max(max(places) for places, _ in lines.values()) or 1)
         axes.set_title(title, fontsize=11, loc="left")
         axes.set_xlabel(x)
         axes.grid(alpha=0.3)

@@ -18,7 +18,6 @@ from image_processing.drawing.colors import class_color
 
 from ..data.check_samples import check_classes, check_dataset
 from ..data.contact_sheet import draw_contact_sheet
-from ..data.datasets import SegmentationData
 from ..data.statistics import DataStatistics, count_text, found_text, percent
 from ..data.views.augmentation import Augmentation
 from ..evaluation.base import unique_labels
@@ -44,21 +43,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = ScriptArgumentParser((SheetArguments, DataArguments, AugmentationArguments), (), __doc__, "data")
     arguments, data_arguments, augmentation = parser.parse(argv)
     try:
-        if data_arguments.task is None:
-            raise ValueError("--task is needed: semantic, instance or panoptic.")
-        lines = show(data_arguments.open(data_arguments.task), arguments, data_arguments, augmentation)
+        lines = show(arguments, data_arguments, augmentation)
     except (ValueError, OSError) as error:
         parser.error(str(error))
     print(*lines, sep="\n")
 
 
-def show(
-    data: SegmentationData,
-    arguments: SheetArguments,
-    data_arguments: DataArguments,
-    augmentation: AugmentationArguments,
-) -> list[str]:
-    """Writes pictures and summary; lines of text that say what was found, and what is where."""
+def show(arguments: SheetArguments, data_arguments: DataArguments, augmentation: AugmentationArguments) -> list[str]:
+    """Writes pictures and summary; lines of text that say what was found, and what is where.
+
+    Raises:
+        ValueError, OSError: the dataset cannot be used; the message is a sentence.
+    """
+    if data_arguments.task is None:
+        raise ValueError("--task is needed: semantic, instance or panoptic.")
+    data = data_arguments.open(data_arguments.task)
     train = data.training(data_arguments.train_split)
     found = check_dataset(train, data_arguments.check_samples, "training images")
     check_classes(found.segments, data.labels, data.task)

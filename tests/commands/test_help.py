@@ -5,10 +5,11 @@ import shlex
 
 import pytest
 
-from modeling_maskformer.commands import convert, evaluate, predict, train
+from modeling_maskformer.commands import convert, data, evaluate, predict, train
 from modeling_maskformer.training.arguments.arguments import MaskFormerTrainingArguments
 
 PREPARES = {
+    data: "show",
     train: "prepare_training",
     evaluate: "prepare_evaluation",
     predict: "prepare_prediction",
