@@ -79,11 +79,23 @@ def stream():
     return IterableDataset.from_generator(lambda: rows(3))
 
 
+def test_a_stream_gives_the_samples_of_a_table():
+    expected = open_dataset(table(3), "semantic").splits["train"]
+    data = open_dataset({"train": stream()}, "semantic", id2label={k: v for k, v in enumerate("abc")})
+    found = [data.splits["train"][row] for row in data.splits["train"].rows()]
+    assert len(found) == 3
+    for index, sample in enumerate(found):
+        assert np.array_equal(sample.image, expected[index].image)
+        assert torch.equal(sample.segments.ids, expected[index].segments.ids)
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (stream, r"Split 'train' is a stream \(IterableDataset\)"),
-        (lambda: {"train": table(2), "test": stream()}, "Split 'test' is a stream"),
+        (
+            lambda: {"train": table(2), "test": stream()},
+            r"Split 'test' is a stream \(IterableDataset\), others are not",
+        ),
         (lambda: [1, 2], "Split 'train' is of type list: expected is a datasets.Dataset"),
         (lambda: {"train": "data/street"}, "Split 'train' is of type str"),
         (lambda: table(2).with_transform(lambda batch: batch), r"has a transform \(set_transform or with_transform\)"),
