@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import datasets
+import pyarrow as pa
 from datasets import Dataset, IterableDataset
 
 from .choose_labels import choose_labels
@@ -59,8 +60,7 @@ def open_streams(
         folders = own_folders(str(dataset))
         if not path.exists():
             folders += [f"hf://datasets/{dataset}@", f"hf://datasets/{dataset}/"]
-    # some formats tell their columns by their first rows only
-    splits = {name: rows if rows.features else rows._resolve_features() for name, rows in splits.items()}
+    splits = {split: _with_features(rows, split) for split, rows in splits.items()}
     heads = {split: _head(rows) for split, rows in splits.items()}
     heads = {split: head for split, head in heads.items() if len(head)}
     if not heads:
@@ -97,6 +97,19 @@ def _load(dataset: str, config_name: str | None) -> dict[str, IterableDataset]:
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise DataError(f"Dataset '{dataset}' cannot be streamed: {reason.rstrip('.')}.") from error
+
+
+def _with_features(rows: IterableDataset, split: str) -> IterableDataset:
+    """The same stream; where its format does not tell the columns, as JSON, they are told by its first rows."""
+    if rows.features is not None:
+        return rows
+    try:
+        return rows._resolve_features()
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise DataError(
+            f"Split '{split}' is a stream that does not know its columns: make it with features, as "
+            "IterableDataset.from_generator(rows, features=Features(image=Image(), annotation=Image()))."
+        ) from error
 
 
 def _head(rows: IterableDataset) -> Dataset:
