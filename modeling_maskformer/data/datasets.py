@@ -193,7 +193,8 @@ def open_dataset(
         )
     streams = None if isinstance(dataset, (str, Path)) else streams_of(dataset)
     if streaming or streams is not None:
-        if mask_name or image_folder or (isinstance(dataset, str) and dataset == GENERATED):
+        of_folders = mask_name or image_folder or skip_images_without_mask or nearest_colour
+        if of_folders or (isinstance(dataset, str) and dataset == GENERATED):
             raise DataError(
                 "Generated images, and folders of masks or images, are not streamed: leave --streaming out."
             )
@@ -207,6 +208,7 @@ def open_dataset(
             id2label=id2label,
             reduce_labels=reduce_labels,
             ignore_index=ignore_index,
+            background=background,
         )
         return SegmentationData(splits, labels, task)
     if dataset == GENERATED:

@@ -16,10 +16,10 @@ from .formats import PixelValues, choose_format
 from .formats.binary_mask import BinaryMaskFormat
 from .label_files import read_named_ids
 from .labels import LabelSet
-from .layouts.folder_layouts import find_paired_folders, is_for_load_dataset
+from .layouts.folders.folder_layouts import is_for_load_dataset
 from .layouts.inside_dataset import own_folders
 from .layouts.loaded import name_of
-from .layouts.tables import LABEL_FILES, Tables, names_of_file
+from .layouts.tables import Tables, names_of_file
 from .samples import with_encoded_images
 from .streams import StreamSamples
 
@@ -69,7 +69,7 @@ def open_streams(
     columns = find_columns(first.features, image_column, annotation_column)
     given = None if id2label is None else read_named_ids(id2label)
     known_ids = frozenset((given or named).names) if given or named else frozenset()
-    values = PixelValues(known_ids=known_ids, ignore_index=ignore_index)
+    values = PixelValues(named=known_ids, ignore_index=ignore_index)
     reader = choose_format(annotation_format, first, columns, task, values)
     if annotation_format is None and isinstance(reader, BinaryMaskFormat):
         raise DataError(
@@ -88,7 +88,7 @@ def open_streams(
 
 def _is_for_streaming(folder: Path) -> bool:
     saved = any((folder / name).is_file() for name in ("dataset_dict.json", "state.json"))
-    return not saved and not find_paired_folders(folder) and is_for_load_dataset(folder, LABEL_FILES)
+    return not saved and is_for_load_dataset(folder)
 
 
 def _load(dataset: str, config_name: str | None) -> dict[str, IterableDataset]:

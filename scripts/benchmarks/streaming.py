@@ -41,7 +41,7 @@ class StreamingBenchmarkArguments:
     files: int = field(default=20, metadata={"help": "Parquet files that they lie in."})
     size: int = field(default=256, metadata={"help": "Height and width of the pictures."})
     shuffle_buffer: int = field(default=1000, metadata={"help": "Rows among which the next is drawn."})
-    points: int = field(default=20, metadata={"help": "How often memory is looked at."})
+    points: int = field(default=10, metadata={"help": "How often memory is looked at."})
     output_dir: str = field(default="outputs/benchmark", metadata={"help": "Folder for streaming.json and the plot."})
 
 
@@ -59,13 +59,14 @@ def run(arguments: StreamingBenchmarkArguments) -> None:
             seconds = time.perf_counter() - start
             print(
                 f"{name}: {arguments.samples} samples of {report['bytes_on_disk'] / 1e6:.0f} MB in all, "
-                f"{arguments.samples / seconds:.0f} a second; memory after the first and the last twentieth: "
+                f"{arguments.samples / seconds:.0f} a second; memory after the first and the last part: "
                 f"{report['lines'][name][0][1]:.0f}, {report['lines'][name][-1][1]:.0f} MB, at most "
                 f"{max(megabytes for _, megabytes in report['lines'][name]):.0f}",
                 flush=True,
             )
     (output / "streaming.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    chart = Chart("Memory of the process while it reads a stream", "samples read", "MB", report["lines"])
+    lines = {name: [(read / 1000, megabytes) for read, megabytes in line] for name, line in report["lines"].items()}
+    chart = Chart("Memory of the process while it reads a stream", "thousand samples read", "MB", lines)
     save_charts([chart], output / "streaming.png", columns=1)
 
 
