@@ -280,6 +280,7 @@ class MaskFormerForInstanceSegmentation(MaskFormerPreTrainedModel):
         output_attentions: bool | None = None,
         *,
         segment_ids: Tensor | None = None,
+        loss_normalizers: Tensor | None = None,
     ) -> MaskFormerForInstanceSegmentationOutput | tuple:
         """Class and mask logits of each query and, with targets, the loss.
 
@@ -292,6 +293,7 @@ class MaskFormerForInstanceSegmentation(MaskFormerPreTrainedModel):
                 default as the config says.
             segment_ids: `(B, L, H, W)` integer id maps, the compact form of the target masks: see `Segments`.
                 Void pixels take part neither in matching nor in the mask losses.
+            loss_normalizers: for steps of several batches: the mean over them of what the method of this name gives.
             return_dict: False for a plain tuple.
         """
         check_inputs(pixel_values, pixel_mask, mask_labels, class_labels, segment_ids)
@@ -299,20 +301,22 @@ class MaskFormerForInstanceSegmentation(MaskFormerPreTrainedModel):
         if output_auxiliary_logits is None:
             output_auxiliary_logits = bool(config.output_auxiliary_logits)
         deep_supervision = class_labels is not None and config.use_auxiliary_loss
+        if class_labels is not None:  # first of all, as the host waits for the device until the targets are checked
+            self.check_replica()
+            arguments = (len(pixel_values), class_labels, segment_ids, mask_labels, pixel_values.device)
+            targets = run_uncompiled(self.criterion.prepare, *arguments)
 
         outputs = self.model(pixel_values, pixel_mask, output_hidden_states, output_attentions, return_dict=True)
         *auxiliary, last = self.predict(outputs, all_layers=output_auxiliary_logits or deep_supervision)
         loss = loss_dict = None
         if class_labels is not None:
-            self.check_replica()
             layers = [*auxiliary, last] if deep_supervision else [last]
             loss_dict = run_uncompiled(
                 self.criterion,
                 [layer["class_queries_logits"] for layer in layers],
                 [layer["masks_queries_logits"] for layer in layers],
-                class_labels,
-                segment_ids,
-                mask_labels,
+                targets,
+                normalizers=loss_normalizers,
             )
             loss = torch.stack(list(loss_dict.values())).sum()
         return MaskFormerForInstanceSegmentationOutput(
@@ -322,6 +326,15 @@ class MaskFormerForInstanceSegmentation(MaskFormerPreTrainedModel):
             **{name: value for name, value in outputs.items() if name != "intermediate_hidden_states"},
             loss_dict=loss_dict,
         )
+
+    def loss_normalizers(
+        self,
+        class_labels: Sequence[Tensor],
+        segment_ids: Tensor | None = None,
+        mask_labels: Sequence[Tensor] | None = None,
+    ) -> Tensor:
+        """`(2,)`, what the loss of a batch is divided by: see `MaskFormerLoss.normalizers`."""
+        return self.criterion.normalizers(class_labels, self.config.decoder_config.num_queries)
 
     def predict(self, outputs: MaskFormerModelOutput, all_layers: bool = False) -> list[dict[str, Tensor]]:
         """Class and mask logits of the last decoder layer, or of each, under the names of the output's fields."""
@@ -336,9 +349,9 @@ class MaskFormerForInstanceSegmentation(MaskFormerPreTrainedModel):
 
 
 @torch.compiler.disable
-def run_uncompiled(criterion: Callable, *arguments: Any) -> Any:
+def run_uncompiled(criterion: Callable, *arguments: Any, **named: Any) -> Any:
     """What a criterion gives. Matching goes to the host and back: no graph holds it, and here one graph ends."""
-    return criterion(*arguments)
+    return criterion(*arguments, **named)
 
 
 def check_pixels(pixel_values: Tensor, pixel_mask: Tensor | None) -> None:

@@ -18,8 +18,8 @@ from transformers.utils.generic import can_return_tuple
 from .batching import run_at_any_size
 from .configuration_per_pixel import PerPixelBaselineConfig, PerPixelBaselinePlusConfig
 from .layers.initialized import MSRAConv2d
-from .losses.per_pixel import class_maps, per_pixel_cross_entropy
-from .losses.targets import check_batch_size, checked_targets
+from .losses.per_pixel import class_maps, num_labelled, per_pixel_cross_entropy
+from .losses.targets import check_batch_size, checked_targets, read_targets
 from .modeling_maskformer import (
     MaskEmbedder,
     MaskFormerModel,
@@ -120,10 +120,12 @@ class PerPixelPreTrainedModel(MaskFormerPreTrainedModel):
         class_labels: Sequence[Tensor],
         segment_ids: Tensor | None,
         mask_labels: Sequence[Tensor] | None,
+        loss_normalizers: Tensor | None,
     ) -> dict[str, Any]:
         """The output's `loss_dict`, and `loss`, its sum."""
         self.check_replica()
-        loss_dict = run_uncompiled(self.loss_parts, layers, class_labels, segment_ids, mask_labels)
+        arguments = (class_labels, segment_ids, mask_labels, loss_normalizers)
+        loss_dict = run_uncompiled(self.loss_parts, layers, *arguments)
         return {"loss": torch.stack(list(loss_dict.values())).sum(), "loss_dict": loss_dict}
 
     def loss_parts(
@@ -132,14 +134,26 @@ class PerPixelPreTrainedModel(MaskFormerPreTrainedModel):
         class_labels: Sequence[Tensor],
         segment_ids: Tensor | None,
         mask_labels: Sequence[Tensor] | None,
+        loss_normalizers: Tensor | None,
     ) -> dict[str, Tensor]:
         """The cross-entropy of each layer by name."""
         check_batch_size(class_labels, len(layers[-1]))
         device = layers[-1].device
         targets = checked_targets(class_labels, segment_ids, mask_labels, self.config.num_labels, device)
-        losses = per_pixel_cross_entropy(layers, class_maps(targets.maps.ids, targets.class_ids))
+        classes = class_maps(targets.maps.ids, targets.class_ids)
+        losses = per_pixel_cross_entropy(layers, classes, loss_normalizers)
         names = [f"loss_cross_entropy_{layer}" for layer in range(len(layers) - 1)]
         return dict(zip([*names, "loss_cross_entropy"], losses, strict=True))
+
+    def loss_normalizers(
+        self,
+        class_labels: Sequence[Tensor],
+        segment_ids: Tensor | None = None,
+        mask_labels: Sequence[Tensor] | None = None,
+    ) -> Tensor:
+        """`()`, what the loss of a batch is divided by: its number of labelled pixels."""
+        targets, _ = read_targets(class_labels, segment_ids, mask_labels, self.config.num_labels, self.device)
+        return num_labelled(class_maps(targets.maps.ids, targets.class_ids))
 
 
 class PerPixelBaselineForSemanticSegmentation(PerPixelPreTrainedModel):
@@ -164,6 +178,7 @@ class PerPixelBaselineForSemanticSegmentation(PerPixelPreTrainedModel):
         output_hidden_states: bool | None = None,
         *,
         segment_ids: Tensor | None = None,
+        loss_normalizers: Tensor | None = None,
     ) -> PerPixelSegmentationOutput | tuple:
         """Class logits of each pixel and, with targets, the loss.
 
@@ -175,6 +190,7 @@ class PerPixelBaselineForSemanticSegmentation(PerPixelPreTrainedModel):
             output_hidden_states: whether the output has this field; default as the config says.
             return_dict: False for a plain tuple.
             segment_ids: `(B, L, H, W)` integer id maps, the compact form of the target masks: see `Segments`.
+            loss_normalizers: for steps of several batches: the mean over them of what the method of this name gives.
 
         The targets are those of MaskFormer. Pixels that are void or of no segment are unlabelled: they count nowhere.
         Where segments overlap, the later one has the pixel.
@@ -184,7 +200,7 @@ class PerPixelBaselineForSemanticSegmentation(PerPixelPreTrainedModel):
         logits = self.classifier(outputs.pixel_decoder_last_hidden_state)
         loss = {}
         if class_labels is not None:
-            loss = self.compute_loss([logits], class_labels, segment_ids, mask_labels)
+            loss = self.compute_loss([logits], class_labels, segment_ids, mask_labels, loss_normalizers)
         return PerPixelSegmentationOutput(
             **loss, logits=logits, hidden_states=outputs.hidden_states, image_sizes=outputs.image_sizes
         )
@@ -214,6 +230,7 @@ class PerPixelBaselinePlusForSemanticSegmentation(PerPixelPreTrainedModel):
         output_attentions: bool | None = None,
         *,
         segment_ids: Tensor | None = None,
+        loss_normalizers: Tensor | None = None,
     ) -> PerPixelSegmentationOutput | tuple:
         """Class logits of each pixel and, with targets, the loss.
 
@@ -234,7 +251,7 @@ class PerPixelBaselinePlusForSemanticSegmentation(PerPixelPreTrainedModel):
         loss = {}
         if class_labels is not None:
             loss = self.compute_loss(
-                layers if deep_supervision else layers[-1:], class_labels, segment_ids, mask_labels
+                layers if deep_supervision else layers[-1:], class_labels, segment_ids, mask_labels, loss_normalizers
             )
         return PerPixelSegmentationOutput(
             **loss,

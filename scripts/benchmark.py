@@ -2,6 +2,7 @@
 
     python scripts/benchmark.py inference
     python scripts/benchmark.py training
+    python scripts/benchmark.py streaming
 
 Each prints a table and writes JSON and a plot to --output_dir; `--help` after the name explains its flags.
 
@@ -20,12 +21,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from benchmarks import device_inference, device_table, device_training, inference, training
+from benchmarks import device_inference, device_table, device_training, inference, streaming, training
 from modeling_maskformer.training.arguments.argument_parser import ScriptArgumentParser
 
 BENCHMARKS = {
     "inference": (inference, inference.InferenceBenchmarkArguments),
     "training": (training, training.TrainingBenchmarkArguments),
+    "streaming": (streaming, streaming.StreamingBenchmarkArguments),
     "table": (device_table, device_table.TableArguments),
 }
 ON_A_DEVICE = {

@@ -2,7 +2,8 @@
 
     python -m tests.kills --at_random 20 --while_saving 20 --processes 1 2
 
-Runs are those of tests/scripts/test_ended_runs.py; a line for each says where it was killed and how it ended.
+Runs are those of tests/scripts/test_ended_runs.py; a line for each says where it was killed and how it ended. They are
+forked from this process, which has imported everything, so that a kill meets the run and not its imports.
 """
 
 from __future__ import annotations
@@ -10,21 +11,26 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import multiprocessing
 import os
 import random
 import shutil
-import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 SCRIPTS = Path(__file__).parent / "scripts"
 sys.path.append(str(SCRIPTS))
 
+import killed_run  # noqa: E402
 from killed_run_flags import FLAGS  # noqa: E402
+
+from modeling_maskformer.commands import train  # noqa: E402, F401  imported before it is forked
+
+FORK = multiprocessing.get_context("fork")
 
 
 def main() -> None:
@@ -44,7 +50,7 @@ def main() -> None:
             for number in range(arguments.at_random + arguments.while_saving):
                 output = Path(folder) / f"killed-{processes}-{number}"
                 if number < arguments.at_random:
-                    after = rng.uniform(0.2 * seconds, seconds)
+                    after = rng.uniform(0, 0.8 * seconds)
                     ended = run_and_kill(dataset, output, processes, after=after)
                     where = f"after {after:.1f} s"
                 else:
@@ -67,42 +73,50 @@ def write_street(folder: Path) -> Path:
     return conftest.write_dataset(folder, channels=False)
 
 
-def start(dataset: Path, output: Path, processes: int, die_at: int = 0, *flags: str) -> list[subprocess.Popen]:
+def start(dataset: Path, output: Path, processes: int, die_at: int = 0, *flags: str) -> list[BaseProcess]:
     """The processes of a run; with `die_at`, the first one kills itself at that step of writing."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
+    argv = [str(word) for word in ("--dataset", dataset, "--output_dir", output, *FLAGS, *flags)]
     started = []
     for rank in range(processes):
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+        environment = {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
         if processes > 1:
             environment |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)}
             environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        words = [sys.executable, SCRIPTS / "killed_run.py", die_at if rank == 0 else 0]
-        words += ["--dataset", dataset, "--output_dir", output, *FLAGS, *flags]
-        command = [str(word) for word in words]
-        with log_of(output, rank).open("w") as log:
-            started.append(subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT))
+        arguments = (argv, die_at if rank == 0 else 0, log_of(output, rank), environment)
+        started.append(FORK.Process(target=run_logged, args=arguments))
+        started[-1].start()
     return started
+
+
+def run_logged(argv: list[str], die_at: int, log: Path, environment: dict[str, str]) -> None:
+    """The run, in this process; what it says goes to the log."""
+    os.environ |= environment
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    for stream in (1, 2):
+        os.dup2(descriptor, stream)
+    killed_run.main(die_at, argv)
 
 
 def log_of(output: Path, rank: int = 0) -> Path:
     return output.with_name(f"{output.name}-{rank}.log")
 
 
-def finish(started: list[subprocess.Popen]) -> list[int]:
+def finish(started: list[BaseProcess]) -> list[int]:
     """The codes of processes that end by themselves; where one dies, so do the others."""
-    while any(process.poll() is None for process in started):
-        if any(process.poll() not in (None, 0) for process in started):
+    while any(process.exitcode is None for process in started):
+        if any(process.exitcode not in (None, 0) for process in started):
             kill(started)
-        time.sleep(0.1)
-    return [process.returncode for process in started]
+        time.sleep(0.05)
+    return [process.exitcode for process in started]
 
 
-def kill(started: list[subprocess.Popen]) -> None:
+def kill(started: list[BaseProcess]) -> None:
     for process in started:
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
+        if process.exitcode is None:
+            process.kill()
 
 
 def uninterrupted(dataset: Path, output: Path, processes: int) -> tuple[dict, float, int]:

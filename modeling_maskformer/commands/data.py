@@ -43,6 +43,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = ScriptArgumentParser((SheetArguments, DataArguments, AugmentationArguments), (), __doc__, "data")
     arguments, data_arguments, augmentation = parser.parse(argv)
     try:
+        if data_arguments.streaming:
+            raise ValueError(
+                "Images from all of a dataset are shown, for which a stream is too long: leave --streaming out."
+            )
         lines = show(arguments, data_arguments, augmentation)
     except (ValueError, OSError) as error:
         parser.error(str(error))

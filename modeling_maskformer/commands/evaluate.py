@@ -25,6 +25,7 @@ from ..data.datasets import SegmentationData
 from ..data.held_out import held_out_of
 from ..data.label_matching import RelabelledSamples, match_labels
 from ..data.samples import SampleSource
+from ..data.streams import stream_of
 from ..data.views.collate import EvaluationCollator, SegmentationDataset, collate_images
 from ..evaluation.error_analysis import ErrorAnalysis
 from ..evaluation.error_report import write_error_report
@@ -37,6 +38,7 @@ from ..training.arguments.argument_parser import ScriptArgumentParser
 from ..training.arguments.arguments import MaskFormerTrainingArguments
 from ..training.arguments.data_arguments import DataArguments
 from ..training.arguments.device_defaults import default_num_workers, this_machine
+from ..training.first_process import on_first_process
 from ..training.trainer import MaskFormerTrainer
 
 logger = logging.get_logger(__name__)
@@ -173,27 +175,28 @@ def prepare_evaluation(
         arguments.shortest_edge = sizes_to_try(image_processor)
     for length in arguments.shortest_edge:  # a wrong one is found before hours of evaluation
         resize_to_shortest_edge(copy.deepcopy(image_processor), length)
-    data = data_arguments.open(task)
+    training_arguments = MaskFormerTrainingArguments(
+        output_dir=tempfile.gettempdir(),  # nothing is written there
+        per_device_eval_batch_size=arguments.batch_size,
+        dataloader_num_workers=default_num_workers(this_machine(arguments.use_cpu))
+        if arguments.num_workers is None
+        else arguments.num_workers,
+        bf16=arguments.dtype == "bfloat16",
+        fp16=arguments.dtype == "float16",
+        torch_compile=arguments.compile,
+        use_cpu=arguments.use_cpu,
+        report_to="none",
+    )
+    with training_arguments.main_process_first(desc="opening the dataset"):
+        data = data_arguments.open(task)
     samples = samples_to_measure(data, data_arguments, arguments.model)
     class_ids = match_labels(model.config.id2label, data.labels)
-    check_dataset(samples, data_arguments.check_samples, "images")
+    on_first_process(training_arguments, lambda: check_dataset(samples, data_arguments.check_samples, "images"))
     if image_processor.label_ids_to_fuse is None and data.labels.label_ids_to_fuse is not None:
         image_processor.label_ids_to_fuse = [class_ids[label] for label in data.labels.label_ids_to_fuse]
-    num_workers = arguments.num_workers
-    if num_workers is None:
-        num_workers = default_num_workers(this_machine(arguments.use_cpu))
     return MaskFormerTrainer(
         model,
-        MaskFormerTrainingArguments(
-            output_dir=tempfile.gettempdir(),  # nothing is written there
-            per_device_eval_batch_size=arguments.batch_size,
-            dataloader_num_workers=num_workers,
-            bf16=arguments.dtype == "bfloat16",
-            fp16=arguments.dtype == "float16",
-            torch_compile=arguments.compile,
-            use_cpu=arguments.use_cpu,
-            report_to="none",
-        ),
+        training_arguments,
         image_processor=image_processor,
         eval_dataset=SegmentationDataset(RelabelledSamples(samples, class_ids)),
         eval_data_collator=collate_images if tta.tta else EvaluationCollator(image_processor),
@@ -203,7 +206,9 @@ def prepare_evaluation(
             model.config.id2label,
             arguments.panoptic_threshold,
             arguments.mask_resize,
-            ErrorAnalysis(task, model.config.id2label, arguments.num_pictures) if arguments.num_pictures else None,
+            ErrorAnalysis(task, model.config.id2label, arguments.num_pictures)
+            if arguments.num_pictures and stream_of(samples) is None  # whose images cannot be asked for once more
+            else None,
         ),
         make_predictor=tta.predictor_of(image_processor) if tta.tta else None,
     )

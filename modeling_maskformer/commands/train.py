@@ -26,6 +26,7 @@ from ..training.arguments.argument_parser import ScriptArgumentParser
 from ..training.arguments.data_arguments import DataArguments
 from ..training.arguments.model_arguments import ModelArguments
 from ..training.arguments.run_arguments import EVERYDAY_FIELDS, AugmentationArguments, RunArguments
+from ..training.checkpointing import NotSavedError
 from ..training.run import prepare_training, run_training
 
 
@@ -36,7 +37,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         trainer = prepare_training(data, model, augmentation, run, (parser.prog, *parser.flags))
     except (ValueError, OSError, ImportError) as error:
         parser.error(str(error))
-    run_training(trainer)
+    try:
+        run_training(trainer)
+    except (FloatingPointError, NotSavedError) as error:
+        parser.exit(1, f"{parser.prog}: {error}\n")
 
 
 def make_parser() -> ScriptArgumentParser:

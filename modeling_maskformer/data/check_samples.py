@@ -10,6 +10,7 @@ from .errors import DataError
 from .labels import LabelSet
 from .samples import SampleSource
 from .statistics import DataStatistics
+from .streams import some_of, stream_of
 
 MAX_REPORTED = 10  # bad samples named in one error
 
@@ -24,7 +25,7 @@ def check_dataset(
 
     Args:
         samples: the samples of a split.
-        max_samples: how many to read, evenly spread; None reads all.
+        max_samples: how many to read, evenly spread, of a stream the first ones; None reads all.
         description: what the progress bar calls them.
 
     Returns:
@@ -33,18 +34,19 @@ def check_dataset(
     Raises:
         DataError: there is no sample; some are bad (up to ten are named); or none has a segment.
     """
-    if len(samples) == 0:
-        raise DataError(f"There are no {description}: at least one is expected.")
-    count = len(samples) if max_samples is None else min(max_samples, len(samples))
     problems: list[str] = []
-    found = DataStatistics(len(samples))
-    for number in tqdm(range(count), desc=f"Checking {description}", leave=False):
+    found, count = DataStatistics(0), 0
+    for key in tqdm(some_of(samples, max_samples), desc=f"Checking {description}", leave=False):
+        count += 1
         try:
-            found.add(samples[number * len(samples) // count])
+            found.add(samples[key])
         except DataError as error:
             problems.append(str(error))
             if len(problems) == MAX_REPORTED:
                 break
+    found.num_images = count if stream_of(samples) is not None else len(samples)
+    if found.num_images == 0 and max_samples != 0:
+        raise DataError(f"There are no {description}: at least one is expected.")
     if len(problems) == 1:
         raise DataError(problems[0])
     if problems:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -167,6 +168,12 @@ def _names_in_table(rows: Dataset, columns: Columns) -> NamedIds | None:
 
 def _scan(tables: Tables, columns: Columns, reader: AnnotationFormat) -> dict[int, bool]:
     """Ids in the annotations of all splits but test splits, which often have none."""
+    if tables.are_heads:
+        raise DataError(
+            "Neither the columns of the stream nor --id2label tell its classes, and a stream is not searched to its "
+            'end for them: pass --id2label with their names ({"0": "sky"}); for panoptic segmentation as COCO '
+            "categories whose 'isthing' says which are things."
+        )
     splits = {name: rows for name, rows in tables.splits.items() if not name.lower().startswith("test")}
     return scan_class_ids(splits or tables.splits, reader, columns.image)
 
@@ -251,7 +258,9 @@ def scan_class_ids(
                 raise DataError(f"Sample {index} of split '{split}' ({name}): {error}.") from error.__cause__
     if cache is not None:
         cache.parent.mkdir(parents=True, exist_ok=True)
-        cache.write_text(json.dumps(found))
+        with tempfile.NamedTemporaryFile("w", dir=cache.parent, delete=False) as file:  # others may look there now
+            json.dump(found, file)
+        os.replace(file.name, cache)
     return found
 
 

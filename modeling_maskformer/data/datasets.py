@@ -18,10 +18,12 @@ from .label_files import read_named_ids
 from .labels import LabelSet
 from .layouts.folders.split_files import MaskSearch
 from .layouts.label_tables import label_table
-from .layouts.loaded import Loaded, name_of
+from .layouts.loaded import Loaded, name_of, streams_of
 from .layouts.tables import open_tables
+from .open_stream import open_streams
 from .samples import RowSamples, SampleSource
 from .shapes import ShapesDataset
+from .streams import stream_of
 
 GENERATED = "shapes"
 NUM_GENERATED = {"train": 2000, "validation": 200}
@@ -68,6 +70,11 @@ class SegmentationData:
         train = self.splits[train_name]
         if validation_name is not None and validation_name != train_name:
             return train, self.splits[validation_name]
+        if stream_of(train) is not None:
+            raise DataError(
+                f"A stream cannot be parted into training and validation images, and there is no split to validate on "
+                f"(the dataset has {', '.join(self.splits)}): name one with validation_split."
+            )
         if not 0 < validation_fraction < 1:
             raise DataError(
                 f"The dataset has no validation split (it has {', '.join(self.splits)}): "
@@ -138,6 +145,7 @@ def open_dataset(
     background: bool = False,
     skip_images_without_mask: bool = False,
     nearest_colour: bool = False,
+    streaming: bool = False,
 ) -> SegmentationData:
     """The splits and labels of a dataset, for one task. Nothing of the dataset is executed, no picture is decoded yet.
 
@@ -170,6 +178,7 @@ def open_dataset(
         skip_images_without_mask: leave images without a mask out, instead of refusing the folder.
         nearest_colour: take pixels of other colours, or grey values, than those of classes for the nearest of these,
             as in masks that were saved as JPEG, which are not read otherwise.
+        streaming: read rows as they come, from the Hub or files for `load_dataset`: the splits are `StreamSamples`.
 
     Raises:
         DataError: a sentence about what cannot be used.
@@ -182,6 +191,26 @@ def open_dataset(
         raise DataError(
             "config_name, mask_name and image_folder are for datasets that are opened by their name or folder."
         )
+    streams = None if isinstance(dataset, (str, Path)) else streams_of(dataset)
+    if streaming or streams is not None:
+        of_folders = mask_name or image_folder or skip_images_without_mask or nearest_colour
+        if of_folders or (isinstance(dataset, str) and dataset == GENERATED):
+            raise DataError(
+                "Generated images, and folders of masks or images, are not streamed: leave --streaming out."
+            )
+        splits, labels = open_streams(
+            streams or dataset,
+            task,
+            config_name=config_name,
+            annotation_format=annotation_format,
+            image_column=image_column,
+            annotation_column=annotation_column,
+            id2label=id2label,
+            reduce_labels=reduce_labels,
+            ignore_index=ignore_index,
+            background=background,
+        )
+        return SegmentationData(splits, labels, task)
     if dataset == GENERATED:
         return _generated(task, config_name)
     preferred = annotation_format or ("coco_instance" if task == "instance" else "coco_panoptic")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import PIL.Image
-from datasets import Dataset, Image, List
+from datasets import Dataset, Image, IterableDataset, List
 
 from ..targets import Segments
 from .columns import is_list_of_pictures
@@ -56,13 +56,12 @@ class AnnotationFormat(Protocol):
         """Ids of the classes in a row's annotation, True for those that have instances."""
 
 
-class RowSamples:
-    """The samples of a `datasets.Dataset`, each row read and decoded when it is asked for.
+class RowReader:
+    """A row of a table or stream -> its sample.
 
     Args:
-        rows: table with an image column and the columns that `annotation_format` reads.
-        image_column: its image column.
-        annotation_format: how its segments are written.
+        image_column: the column of images.
+        annotation_format: how segments are written.
         labels: the classes and their ids in the annotations.
         task: "semantic", "instance" or "panoptic".
         id_column: column with the image's id, if there is one.
@@ -71,7 +70,6 @@ class RowSamples:
 
     def __init__(
         self,
-        rows: Dataset,
         image_column: str,
         annotation_format: AnnotationFormat,
         labels: LabelSet,
@@ -79,7 +77,6 @@ class RowSamples:
         id_column: str | None = None,
         split: str = "train",
     ) -> None:
-        self.rows = with_encoded_images(rows)
         self.image_column = image_column
         self.annotation_format = annotation_format
         self.labels = labels
@@ -87,11 +84,12 @@ class RowSamples:
         self.id_column = id_column
         self.split = split
 
-    def __len__(self) -> int:
-        return len(self.rows)
+    def read(self, row: Mapping[str, Any], index: int) -> Sample:
+        """The sample of a row, whose pictures are still encoded.
 
-    def __getitem__(self, index: int) -> Sample:
-        row = self.rows[index]
+        Raises:
+            DataError: what is wrong with which sample.
+        """
         name = file_stem(row[self.image_column]) or f"{self.split}_{index:06d}"
         try:
             image = decode_rgb(row[self.image_column], self.image_column)
@@ -119,7 +117,29 @@ def why_sizes_differ(annotated: tuple[int, int], size: tuple[int, int], else_do:
     )
 
 
-def with_encoded_images(rows: Dataset) -> Dataset:
+class RowSamples(RowReader):
+    """The samples of a `datasets.Dataset`, each row read and decoded when it is asked for.
+
+    Args:
+        rows: table with an image column and the columns that the annotation format reads.
+        arguments: those of `RowReader`.
+    """
+
+    def __init__(self, rows: Dataset, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.rows = with_encoded_images(rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.read(self.rows[index], index)
+
+
+Rows = TypeVar("Rows", Dataset, IterableDataset)
+
+
+def with_encoded_images(rows: Rows) -> Rows:
     """The same rows with pictures left encoded, so that they are decoded one by one, with errors that name them."""
     for column, feature in rows.features.items():
         if isinstance(feature, Image) and feature.decode:

@@ -13,26 +13,23 @@ from image_processing.drawing.visualization import draw_annotation, side_by_side
 from .predictor import Predictor
 
 
-def draw_samples(predictor: Predictor, samples: Sequence[Any], count: int, folder: Path) -> list[Path]:
-    """Writes `count` samples, evenly spread, as PNG: picture, annotation and prediction in a row.
+def draw_samples(predictor: Predictor, samples: Sequence[Any], folder: Path) -> list[Path]:
+    """Writes each sample as PNG: picture, annotation and prediction in a row.
 
     Args:
         predictor: makes the predictions.
         samples: items with `image`, `segments` and `name`.
-        count: how many, at most all.
         folder: where to; made if needed.
 
     Returns:
         The files.
     """
-    count = min(count, len(samples))
-    if count == 0:
+    if not samples:
         return []
     folder.mkdir(parents=True, exist_ok=True)
     id2label = predictor.model.config.id2label
     files = []
-    for number in tqdm(range(count), desc="Drawing", leave=False):
-        sample = samples[number * len(samples) // count]
+    for sample in tqdm(samples, desc="Drawing", leave=False):
         (prediction,) = predictor([sample.image])
         row = side_by_side(
             [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,7 +14,9 @@ from .dense import dense_losses
 from .mask_losses import PairLosses, mask_losses
 from .matching import HungarianMatcher, Matches, check_finite
 from .points import point_losses
-from .targets import Targets, average_num_masks, check_batch_size, read_targets
+from .targets import Targets, check_batch_size, mean_over_processes, num_processes, read_targets, to_device
+
+LEAST = 1e-6  # divides a sum over nothing; a number of masks averaged over processes is more
 
 
 class MaskFormerLoss(nn.Module):
@@ -96,6 +99,7 @@ class MaskFormerLoss(nn.Module):
         class_labels: Sequence[Tensor] | Targets,  # B x (S_b,)
         segment_ids: Tensor | None = None,  # (B, L, H, W)
         mask_labels: Sequence[Tensor] | None = None,  # B x (S_b, H_b, W_b)
+        normalizers: Tensor | None = None,  # (2,)
     ) -> dict[str, Tensor]:
         """The weighted parts of the loss; their sum is the loss.
 
@@ -104,12 +108,16 @@ class MaskFormerLoss(nn.Module):
         transformers' form) tells the masks; all on any device. What `prepare` made of them may come as `class_labels`
         instead. Computed in float32 whatever the inputs.
 
+        The cross-entropy is divided by the weights of all queries' classes, the mask losses by the number of masks,
+        each averaged over all processes: so the mean of their gradients is that of one process with all images. Where
+        a step has several batches, `normalizers` are the means over these too of what `self.normalizers` gives.
+
         Raises:
             ValueError: targets do not fit the batch, or a class id is outside the label set.
             FloatingPointError: a matching cost is not finite, and the matcher's `non_finite_cost` is "raise". Where
                 the host would have to wait for the device to know, all losses are NaN and the error comes with the
                 next targets. Under float16 autocast they are NaN, too, but there is no error: a gradient scaler leaves
-                out such a step.
+                out such a step. Nor is there one with several processes, which would wait for the one that raises it.
         """
         class_logits, mask_logits = list(class_logits), list(mask_logits)
         batch_size, device = len(mask_logits[0]), mask_logits[0].device
@@ -118,9 +126,13 @@ class MaskFormerLoss(nn.Module):
             targets = self.prepare(batch_size, class_labels, segment_ids, mask_labels, device)
         matches = self.matcher(class_logits, mask_logits, targets)
         focal, dice = mask_losses(mask_logits, matches, targets.maps, self.pair_losses())
-        num_masks = average_num_masks(targets.num_segments, device)
+        cross_entropy, class_weight = self.class_losses(class_logits, targets, matches)
+        if normalizers is None:
+            num_masks = torch.full((1,), float(sum(targets.num_segments)), device=device)
+            normalizers = mean_over_processes(torch.cat((num_masks, class_weight)))
+        num_masks, class_weight = normalizers[0].clamp(min=LEAST), normalizers[1:]
         parts = {
-            "loss_cross_entropy": self.class_losses(class_logits, targets, matches),
+            "loss_cross_entropy": cross_entropy / class_weight,
             "loss_mask": focal / num_masks,
             "loss_dice": dice / num_masks,
         }  # (layers,) each
@@ -133,15 +145,28 @@ class MaskFormerLoss(nn.Module):
             for name, values in by_name.items()
         }
 
-    def class_losses(self, class_logits: list[Tensor], targets: Targets, matches: Matches) -> Tensor:
-        """`(layers,)`, cross-entropy over all queries of all images, weighted mean; unmatched ones are "no object"."""
+    def normalizers(self, class_labels: Sequence[Tensor], num_queries: int) -> Tensor:
+        """`(2,)`, what the losses of a batch are divided by: its number of masks, and the weights of its queries.
+
+        The weights are known before the queries are matched, but where an image has more segments than queries and
+        classes weigh differently: then their mean is taken. Does not wait for the device.
+        """
+        weights, counts = self.empty_weight.float(), [len(labels) for labels in class_labels]
+        labels = to_device(torch.cat([torch.as_tensor(labels) for labels in class_labels]), weights.device).long()
+        shares = np.repeat([min(1.0, num_queries / max(count, 1)) for count in counts], counts).astype(np.float32)
+        matched = weights[labels.clamp(0, self.num_labels - 1)] * to_device(shares, weights.device)
+        unmatched = sum(max(num_queries - count, 0) for count in counts)
+        return torch.stack((torch.full_like(weights[0], sum(counts)), matched.sum() + unmatched * weights[-1]))
+
+    def class_losses(self, class_logits: list[Tensor], targets: Targets, matches: Matches) -> tuple[Tensor, Tensor]:
+        """`(layers,)` each, cross-entropy summed over all queries, and their weights; unmatched are "no object"."""
         logits = torch.stack(class_logits).float().flatten(1, 2)  # (layers, B * Q, K+1)
         classes = torch.full(logits.shape[:2], self.num_labels, device=logits.device)
         matched = targets.class_ids[matches.images[:, None], matches.segments]  # (M, layers)
         classes.scatter_(1, matches.rows(num_queries=class_logits[0].shape[1]).T, matched.T)
         weights = self.empty_weight.float()
         losses = F.cross_entropy(logits.flatten(0, 1), classes.flatten(), weight=weights, reduction="none")
-        return losses.view_as(classes).sum(1) / weights[classes].sum(1)
+        return losses.view_as(classes).sum(1), weights[classes].sum(1)
 
     def pair_losses(self) -> PairLosses:
         """The mask loss chosen by `mask_loss`."""
@@ -158,6 +183,6 @@ class MaskFormerLoss(nn.Module):
         """A factor of the loss, 1 or NaN; keeps for the next `prepare` what it has to raise an error about."""
         if matches.non_finite is None:
             return 1.0
-        if matches.is_error:
+        if matches.is_error and num_processes() == 1:
             self._unread = matches.non_finite
         return torch.where(matches.non_finite.any(), torch.nan, 1.0)

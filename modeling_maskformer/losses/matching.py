@@ -17,7 +17,7 @@ from .assignment import Matches, assign, stays_on_device
 from .focal_dice import FOCAL_ALPHA, sigmoid_and_softplus
 from .kernels.triton_modules import triton_module
 from .scratch import Scratch, block_size
-from .targets import TargetMaps, Targets
+from .targets import TargetMaps, Targets, num_processes
 
 logger = logging.get_logger(__name__)
 
@@ -156,7 +156,7 @@ class HungarianMatcher:
         """The matched pairs of each layer and image, min(Q, S_b) of each.
 
         Where a cost is not finite and `non_finite_cost` is "raise", an error comes at once, unless the assignment
-        stays on the device: then `Matches.non_finite` says so, for which nothing has to wait.
+        stays on the device, or others would wait for this process: then `Matches.non_finite` says so.
 
         Raises:
             FloatingPointError: a cost is not finite, as when the model has diverged, and `non_finite_cost` is "raise";
@@ -175,7 +175,7 @@ class HungarianMatcher:
         if self.non_finite_cost == "raise":
             non_finite = (~finite & targets.present[:, None]).sum((2, 3))  # (layers, B)
             is_error = not _gradients_are_scaled(device)
-            if is_error and not stays_on_device(costs):
+            if is_error and num_processes() == 1 and not stays_on_device(costs):
                 check_finite(non_finite.tolist())
             else:
                 matches.non_finite, matches.is_error = non_finite, is_error

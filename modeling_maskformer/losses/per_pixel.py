@@ -18,8 +18,10 @@ from torch.autograd.function import once_differentiable
 from ..fast_on_cpu import use_cpu_path
 from .enlargement import enlarge, enlargement_matrix, size_before_crop
 from .scratch import block_size
+from .targets import mean_over_processes
 
 UNLABELLED = -1
+LEAST = 1e-6  # divides a sum over no pixel; a number of pixels averaged over processes is more
 LOGITS_AT_ONCE = 1 << 26  # of the plain form, which needs some 16 bytes for each
 MAPS_PER_BLOCK = 4  # the numbers of a block's K maps are those of so many maps of `block_size`
 
@@ -36,27 +38,34 @@ def class_maps(ids: Tensor, class_ids: Tensor) -> Tensor:
     return table.gather(1, numbers.flatten(1)).view_as(numbers)
 
 
-def per_pixel_cross_entropy(logits: Sequence[Tensor], classes: Tensor) -> Tensor:
+def per_pixel_cross_entropy(logits: Sequence[Tensor], classes: Tensor, num_pixels: Tensor | None = None) -> Tensor:
     """`(layers,)` float32, the cross-entropy of each layer's logits, averaged over the batch's labelled pixels.
 
-    0 where no pixel is labelled. Computed in float32 whatever the dtype of the logits, also under autocast, without
-    waiting for the device.
+    With several processes by their mean number of labelled pixels, so that the mean of their gradients is that of one
+    process with all images. 0 where no pixel is labelled. Computed in float32 whatever the dtype of the logits, also
+    under autocast, without waiting for the device.
 
     Args:
         logits: layers x `(B, K, h, w)`, of any floating dtype; enlarged to the size of the targets.
         classes: `(B, H, W)` int64, -1 at pixels without label.
+        num_pixels: `()`, where a step has several batches, the mean number of labelled pixels of all of them.
     """
-    return _CrossEntropy.apply(classes, *logits)
+    num_pixels = mean_over_processes(num_labelled(classes)) if num_pixels is None else num_pixels
+    return _CrossEntropy.apply(classes, num_pixels.clamp(min=LEAST), *logits)
+
+
+def num_labelled(classes: Tensor) -> Tensor:
+    """`()` float32, how many pixels of the maps `(B, H, W)` have a label."""
+    return (classes != UNLABELLED).sum().float()
 
 
 class _CrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, classes: Tensor, *logits: Tensor) -> Tensor:
+    def forward(ctx, classes: Tensor, num_pixels: Tensor, *logits: Tensor) -> Tensor:
         summed = _blocked_sum if use_cpu_path(classes) else _plain_sum
         with torch.autocast(classes.device.type, enabled=False):
             results = [summed(layer, classes, any(ctx.needs_input_grad)) for layer in logits]
         losses, gradients = zip(*results, strict=True)
-        num_pixels = (classes != UNLABELLED).sum().clamp(min=1)
         ctx.dtypes = [layer.dtype for layer in logits]
         ctx.save_for_backward(num_pixels, *gradients)
         return (torch.stack(losses) / num_pixels).float()
@@ -66,7 +75,7 @@ class _CrossEntropy(torch.autograd.Function):
     def backward(ctx, by_losses: Tensor) -> tuple[Tensor | None, ...]:
         num_pixels, *gradients = ctx.saved_tensors
         scaled = zip(gradients, by_losses / num_pixels, ctx.dtypes, strict=True)
-        return None, *((gradient * scale).to(dtype) for gradient, scale, dtype in scaled)
+        return None, None, *((gradient * scale).to(dtype) for gradient, scale, dtype in scaled)
 
 
 def _plain_sum(logits: Tensor, classes: Tensor, with_gradient: bool) -> tuple[Tensor, Tensor | None]:

@@ -266,9 +266,11 @@ def to_device(values: Tensor | np.ndarray, device: torch.device) -> Tensor:
     return values.to(device, non_blocking=device.type != "cpu")
 
 
-def average_num_masks(num_segments: Sequence[int], device: torch.device) -> Tensor:
-    """Number of target masks, averaged over all processes, at least 1."""
-    num_masks = torch.full((), float(sum(num_segments)), device=device)
-    if PartialState._shared_state:  # set up by Accelerate: asking for it otherwise would set it up
-        num_masks = reduce(num_masks, reduction="mean")
-    return num_masks.clamp(min=1)
+def num_processes() -> int:
+    """Of this training; 1 where Accelerate was not set up, as asking it would do."""
+    return PartialState().num_processes if PartialState._shared_state else 1
+
+
+def mean_over_processes(totals: Tensor) -> Tensor:
+    """The mean over all processes of what each of them counts in its batch, on its device."""
+    return totals if num_processes() == 1 else reduce(totals, reduction="mean")

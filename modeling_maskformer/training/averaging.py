@@ -60,7 +60,8 @@ class AveragingTrainer(CheckpointingTrainer):
         with self._averaged() as in_training:
             super().save_model(output_dir, _internal_call)
         if in_training and _internal_call and self.args.should_save and not self.args.save_only_model:
-            save_weights_in_training(in_training, Path(output_dir))
+            with self._noting_problems():
+                save_weights_in_training(in_training, Path(output_dir))
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """The metrics of the evaluation set, as `transformers.Trainer.evaluate`; of the averaged weights, if any."""

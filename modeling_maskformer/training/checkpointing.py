@@ -5,10 +5,14 @@ from __future__ import annotations
 import shutil
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
+from safetensors import SafetensorError
 from torch import nn
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
@@ -22,10 +26,22 @@ logger = logging.get_logger(__name__)
 TERMINATED = 75  # exit code of a run that was asked to end and has saved: EX_TEMPFAIL, "try again later"
 
 
+# what json, torch.save and safetensors raise where a file cannot be written
+WRITE_ERRORS = (OSError, RuntimeError, SafetensorError)
+
+
+class NotSavedError(OSError):
+    """A checkpoint could not be written, as on a full disk. Those before it are as they were."""
+
+
 class CheckpointingTrainer(Trainer):
-    """Writes each checkpoint under another name and renames it when every process has written its part."""
+    """Writes each checkpoint under another name and renames it when every process has written its part.
+
+    Where one of them cannot write, all raise a `NotSavedError`, and what was written is removed.
+    """
 
     _unfinished: Path | None = None  # where a checkpoint is being written
+    _problem: str | None = None  # why that did not work
 
     def _get_output_dir(self, trial: Any) -> str:
         return super()._get_output_dir(trial) if self._unfinished is None else str(self._unfinished)
@@ -44,28 +60,80 @@ class CheckpointingTrainer(Trainer):
         if self.args.should_save:
             shutil.rmtree(unfinished, ignore_errors=True)
         self.accelerator.wait_for_everyone()
-        self._unfinished = unfinished
+        self._unfinished, self._problem = unfinished, None
         try:
-            super()._save_checkpoint(model, trial)
+            with self._noting_problems():
+                super()._save_checkpoint(model, trial)
+            self._raise_problem_of_any(unfinished)
+            best = folder / f"{PREFIX_CHECKPOINT_DIR}-{self.state.best_global_step}"
+            if best == checkpoint or best.is_dir():  # what has been saved before this one is there under its name
+                self.state.best_model_checkpoint = str(best)
+            if self.args.should_save:
+                with self._noting_problems():
+                    written = unfinished / checkpoint.name
+                    self.state.save_to_json(str(written / TRAINER_STATE_NAME))
+                    finish_checkpoint(written, checkpoint)
+                    unfinished.rmdir()
+                    remove_old_checkpoints(folder, self.args.save_total_limit, self.state.best_model_checkpoint)
+            self._raise_problem_of_any(unfinished)
         finally:
             self._unfinished = None
-        best = folder / f"{PREFIX_CHECKPOINT_DIR}-{self.state.best_global_step}"
-        if best == checkpoint or best.is_dir():  # what has been saved before this one is there under its name
-            self.state.best_model_checkpoint = str(best)
-        self.accelerator.wait_for_everyone()
-        if self.args.should_save:
-            written = unfinished / checkpoint.name
-            self.state.save_to_json(str(written / TRAINER_STATE_NAME))
-            finish_checkpoint(written, checkpoint)
-            unfinished.rmdir()
-            remove_old_checkpoints(folder, self.args.save_total_limit, self.state.best_model_checkpoint)
-        self.accelerator.wait_for_everyone()
         if self.args.push_to_hub:
             self._push_from_checkpoint(str(checkpoint))
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         if self._unfinished is None:  # uploads go on in the background: only what keeps its name is given to them
             super()._push_from_checkpoint(checkpoint_folder)
+
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        """As transformers' own, which makes one step more where the checkpoint is that of the last step."""
+        if self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+            return
+        super()._run_epoch(*args, **kwargs)
+
+    # Between these parts processes wait for each other, so that one which cannot write has to go on to the end.
+
+    def save_model(self, *args: Any, **kwargs: Any) -> None:
+        with self._noting_problems():
+            super().save_model(*args, **kwargs)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        with self._noting_problems():
+            super()._save_optimizer_and_scheduler(output_dir)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        with self._noting_problems():
+            super()._save_rng_state(output_dir)
+
+    @contextmanager
+    def _noting_problems(self) -> Iterator[None]:
+        """Keeps what goes wrong while a checkpoint is being written; at other times it is raised."""
+        try:
+            yield
+        except WRITE_ERRORS as error:
+            if self._unfinished is None:
+                raise
+            free = shutil.disk_usage(self.args.output_dir).free / 1e6
+            reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+            self._problem = self._problem or f"{reason} ({free:.0f} MB are free there)"
+
+    def _raise_problem_of_any(self, unfinished: Path) -> None:
+        """Waits for all processes; where one could not write, raises the error in each.
+
+        Raises:
+            NotSavedError: which step, what went wrong, and how to go on.
+        """
+        problems = [self._problem] if self.args.world_size == 1 else gather_object([self._problem])
+        problem = next((problem for problem in problems if problem is not None), None)
+        if problem is None:
+            return
+        if self.args.should_save:
+            shutil.rmtree(unfinished, ignore_errors=True)
+        raise NotSavedError(
+            f"The checkpoint of step {self.state.global_step} could not be written to {unfinished.parent}: "
+            f"{problem}. Those before it are whole: make room there and go on with --resume_from_checkpoint last."
+        )
 
 
 class EndOnSigterm(TrainerCallback):

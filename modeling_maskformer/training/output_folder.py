@@ -5,13 +5,14 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from accelerate.utils import broadcast_object_list
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME
 
 from ..data.held_out import HELD_OUT_NAME
 from .arguments.run_arguments import RunArguments
 from .cards.card_text import CARD_NAME, is_signed
 from .checkpoint_folders import UNFINISHED, checkpoints_in, last_checkpoint, problem_of, remove_unfinished
+from .divergence import DIVERGED
+from .first_process import on_first_process
 from .weight_average import check_average_in
 
 
@@ -21,17 +22,8 @@ def prepare_output_dir(arguments: RunArguments) -> None:
     Raises:
         ValueError: the folder holds another run, or there is no checkpoint to resume from.
     """
-    checkpoint, problem = None, None
-    if arguments.process_index == 0:
-        try:
-            checkpoint = _settle(arguments)
-        except ValueError as error:
-            problem = str(error)
-    if arguments.world_size > 1:  # while the first process looks, others may already see what it removes
-        checkpoint, problem = broadcast_object_list([checkpoint, problem])
-    if problem is not None:
-        raise ValueError(problem)
-    arguments.resume_from_checkpoint = checkpoint
+    # while the first process looks, others would already see what it removes
+    arguments.resume_from_checkpoint = on_first_process(arguments, lambda: _settle(arguments))
 
 
 def _settle(arguments: RunArguments) -> str | None:
@@ -57,7 +49,7 @@ def _settle(arguments: RunArguments) -> str | None:
 
 
 def traces_of_a_run(folder: Path) -> list[Path]:
-    """Checkpoints, model, results and card that an earlier run has left in `folder`, sorted by name.
+    """Checkpoints, model, results, diverged batches and card that an earlier run has left in `folder`, sorted by name.
 
     A card that somebody has written or edited is none of them.
     """
@@ -66,7 +58,8 @@ def traces_of_a_run(folder: Path) -> list[Path]:
     if is_signed(folder / CARD_NAME):
         files.append(folder / CARD_NAME)
     unfinished = [path for path in folder.glob(f"{UNFINISHED}-*") if path.is_dir()]
-    return sorted([path for path in files if path.exists()] + checkpoints_in(folder) + unfinished)
+    diverged = list(folder.glob(f"{DIVERGED}*.safetensors"))
+    return sorted([path for path in files if path.exists()] + checkpoints_in(folder) + unfinished + diverged)
 
 
 def find_checkpoint(wanted: str, output_dir: Path) -> Path:

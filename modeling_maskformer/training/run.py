@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from torch.utils.data import Subset
 from transformers import set_seed
 from transformers.image_processing_utils import BaseImageProcessor
+from transformers.trainer_utils import has_length
 
 from ..architectures import ARCHITECTURES
 from ..data.check_samples import check_classes, check_dataset
 from ..data.held_out import HeldOut
 from ..data.labels import LabelSet
-from ..data.statistics import found_text
+from ..data.statistics import DataStatistics, found_text
+from ..data.streams import some_of, stream_of
 from ..data.views.augmentation import Augmentation
 from ..data.views.collate import EvaluationCollator, SegmentationDataset, TrainingCollator
 from ..evaluation.evaluator import Evaluator
@@ -30,6 +33,7 @@ from .cards.model_card import RunDescription
 from .cards.training_plot import draw_training
 from .checkpointing import EndOnSigterm
 from .early_stopping import EarlyStopping, was_ended_early
+from .first_process import on_first_process
 from .model_building import build_model, normalization_of
 from .opening import TimeEstimate, chosen_text
 from .output_folder import prepare_output_dir
@@ -58,23 +62,32 @@ def prepare_training(
     check_task(ARCHITECTURES[model_arguments.find_architecture()].config_class, task)
     prepare_output_dir(arguments)
     set_seed(arguments.seed)
-    data = data_arguments.open(task)
+    with arguments.main_process_first(desc="opening the dataset"):  # what takes long is then remembered for the others
+        data = data_arguments.open(task)
     train, validation = data.train_and_validation(
         data_arguments.train_split, data_arguments.validation_split, data_arguments.validation_fraction, arguments.seed
     )
+    if stream_of(train) is not None:
+        check_steps(arguments)
     if isinstance(validation, Subset) and arguments.process_index == 0:
         HeldOut(data_arguments.train_split, data_arguments.validation_fraction, arguments.seed).save(
             Path(arguments.output_dir)
         )
-    found = check_dataset(train, data_arguments.check_samples, "training images")
-    check_classes(found.segments, data.labels, task)
-    check_dataset(validation, data_arguments.check_samples, "validation images")
+
+    def check() -> DataStatistics:
+        found = check_dataset(train, data_arguments.check_samples, "training images")
+        check_classes(found.segments, data.labels, task)
+        check_dataset(validation, data_arguments.check_samples, "validation images")
+        return found
+
+    found = on_first_process(arguments, check)
     is_first = arguments.process_index == 0
     reason = model_arguments.choose_for(this_machine(arguments.use_cpu), max(found.num_segments, default=0))
     augmentation_arguments.choose_for(found.short_edge)
-    arguments.choose_for(len(train))
+    arguments.choose_for(len(train) if has_length(train) else sys.maxsize)
     if is_first:
-        print(found_text(found, data.labels.names), f"Measured on {len(validation):,} more.")
+        measured = f"Measured on {len(validation):,} more." if has_length(validation) else "Both are streams."
+        print(found_text(found, data.labels.names), measured)
         if reason is not None:
             print(f"No --backbone was named: {model_arguments.backbone} is taken, {reason}.", flush=True)
     model = build_model(model_arguments, data.labels.id2label, task, data.labels.dataset_ids)
@@ -97,7 +110,24 @@ def prepare_training(
         evaluator=Evaluator(task, image_processor, data.labels.id2label, arguments.panoptic_threshold),
         callbacks=callbacks,
         run_description=RunDescription(data_arguments, model_arguments, augmentation_arguments, tuple(command)),
+        shuffle_buffer=data_arguments.shuffle_buffer,
     )
+
+
+def check_steps(arguments: RunArguments) -> None:
+    """Refuses arguments that count in epochs, of which nobody knows how long those of a stream are.
+
+    Raises:
+        ValueError: which arguments are needed instead.
+    """
+    if arguments.max_steps <= 0:
+        raise ValueError("With --streaming nobody knows how long an epoch is: pass --max_steps.")
+    for name in ("eval", "save"):
+        if getattr(arguments, f"{name}_strategy") == "epoch":
+            raise ValueError(
+                f"With --streaming nobody knows when an epoch ends: pass --{name}_strategy steps and --{name}_steps, "
+                f"or --{name}_strategy no."
+            )
 
 
 def run_training(trainer: MaskFormerTrainer) -> None:
@@ -110,7 +140,9 @@ def run_training(trainer: MaskFormerTrainer) -> None:
     step is finished, and nothing is changed.
     """
     output_dir = Path(trainer.args.output_dir)
-    if trainer.args.resume_from_checkpoint is not None and _is_finished(trainer, output_dir / "train_results.json"):
+    if trainer.args.resume_from_checkpoint is not None and on_first_process(
+        trainer.args, lambda: _is_finished(trainer, output_dir / "train_results.json")
+    ):
         print(f"The run in {output_dir} is finished: there is nothing to go on with.")
         return
     result = trainer.train(resume_from_checkpoint=trainer.args.resume_from_checkpoint)
@@ -120,10 +152,10 @@ def run_training(trainer: MaskFormerTrainer) -> None:
     if trainer.is_world_process_zero():
         write_results(output_dir / "eval_results.json", trainer.evaluator.results)
         print(results_table(trainer.evaluator.results))
+        samples = trainer.eval_dataset.samples
         trainer.pictures = draw_samples(
             Predictor(trainer.model, trainer.processing_class, trainer.evaluator.task),
-            trainer.eval_dataset.samples,
-            trainer.args.num_pictures,
+            [samples[key] for key in some_of(samples, trainer.args.num_pictures)],
             output_dir / "pictures",
         )
         metric = trainer.args.metric_for_best_model

@@ -13,21 +13,25 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import PreTrainedModel, TrainerCallback
 from transformers.image_processing_utils import BaseImageProcessor
-from transformers.trainer_utils import EvalLoopOutput, SchedulerType
+from transformers.trainer_utils import EvalLoopOutput, SchedulerType, TrainOutput
 
+from ..data.streams import StreamSamples, stream_of
 from ..data.views.collate import PixelNormalization, SegmentationDataset
+from ..data.views.stream_batches import StreamBatches, StreamPosition
 from ..data.views.view_sampler import ViewSampler
 from ..evaluation.evaluator import Evaluator
 from ..evaluation.in_turn import InTurn
 from .arguments.arguments import MaskFormerTrainingArguments
 from .averaging import AveragingTrainer
 from .cards.model_card import RunDescription, trained_model_card, write_card
+from .checkpoint_folders import last_checkpoint
 from .divergence import DivergenceWatch
 from .optimizer import parameter_groups, poly_schedule, step_schedule
 from .throughput import Throughput
 
 _AUXILIARY_LOSS = re.compile(r"_\d+$")  # the loss parts of intermediate decoder layers end in the layer's number
-_INPUTS, _TARGETS = ("pixel_values", "pixel_mask"), ("segment_ids", "class_labels")
+_INPUTS, _TARGETS = ("pixel_values", "pixel_mask"), ("segment_ids", "mask_labels", "class_labels")
+_COUNT = "num_images"  # of a batch, without those that fill it up
 
 
 class MaskFormerTrainer(AveragingTrainer):
@@ -52,6 +56,7 @@ class MaskFormerTrainer(AveragingTrainer):
             forward pass does not make a prediction, as with test-time augmentation.
         callbacks: as in `transformers.Trainer`.
         run_description: what the model's card says beyond what the trainer knows.
+        shuffle_buffer: rows of a stream among which the next is drawn.
 
     Attributes:
         pictures: files in the output folder that show predictions; the first of them is on the model's card.
@@ -74,6 +79,7 @@ class MaskFormerTrainer(AveragingTrainer):
         make_predictor: Callable[[nn.Module], Callable[[list[Any]], list[Any]]] | None = None,
         callbacks: list[TrainerCallback] | None = None,
         run_description: RunDescription | None = None,
+        shuffle_buffer: int = 1000,
     ) -> None:
         if make_predictor is not None and args.eval_loss:
             raise ValueError("eval_loss is the loss of one forward pass, which a predictor of its own does not have.")
@@ -98,10 +104,14 @@ class MaskFormerTrainer(AveragingTrainer):
         self.plot: Path | None = None
         self.loss_is_scaled_for_ga = False  # the model's loss is a mean over its batch
         self._normalize: PixelNormalization | None = None
+        self.shuffle_buffer = shuffle_buffer
+        self._stream: StreamBatches | None = None  # what a training stream gives
+        self._stream_position = StreamPosition()  # from where
         self._throughput = Throughput()
         self._loss_parts: dict[str, Tensor] = {}  # sums since the last log
         self._num_loss_parts = 0
-        self._watch = DivergenceWatch(Path(args.output_dir), args.process_index, scaled=args.fp16)
+        add_up = self.accelerator.reduce if args.world_size > 1 else None
+        self._watch = DivergenceWatch(Path(args.output_dir), args.process_index, scaled=args.fp16, add_up=add_up)
         self._batch: tuple[int, int, dict[str, Any], Sequence[str]] = (-1, 0, {}, ())  # step, number in it, names
 
     # Optimizer and schedule
@@ -157,14 +167,79 @@ class MaskFormerTrainer(AveragingTrainer):
             len(train_dataset), seed, epoch=lambda: int(self.state.epoch or 0), shuffle=strategy == "random"
         )
 
+    def get_train_dataloader(self) -> DataLoader:
+        """Batches of the training set; of a stream those of this process, from where the run is."""
+        samples = self._stream_of(self.train_dataset)
+        if samples is None:
+            return super().get_train_dataloader()
+        args = self.args
+        seed = args.seed if args.data_seed is None else args.data_seed
+        self._stream = StreamBatches(
+            samples,
+            args.train_batch_size,
+            self._stream_position,
+            seed,
+            shuffle=args.train_sampling_strategy == "random",
+            buffer_size=self.shuffle_buffer,
+        )
+        return self._stream_dataloader(self.train_dataset, self._stream, self.data_collator)
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
+        """As in `transformers.Trainer`; a stream is read on from where the checkpoint's run was."""
+        if self._stream_of(self.train_dataset) is not None:
+            where = (self.args.process_index, self.args.world_size)
+            self._stream_position = StreamPosition(process=where[0], num_processes=where[1])
+            if resume_from_checkpoint:
+                if resume_from_checkpoint is True:
+                    resume_from_checkpoint = str(last_checkpoint(Path(self.args.output_dir)))
+                self._stream_position = StreamPosition.load(Path(resume_from_checkpoint), *where)
+        return super().train(resume_from_checkpoint, *args, **kwargs)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        if self._stream is not None:
+            self._stream.position.save(Path(output_dir))
+
+    def _stream_of(self, dataset: Dataset | None) -> StreamSamples | None:
+        return stream_of(dataset.samples) if isinstance(dataset, SegmentationDataset) else None
+
+    def _stream_dataloader(self, dataset: Dataset, batches: StreamBatches, collator: Callable) -> DataLoader:
+        """Not one of Accelerate's, which would share the batches out once more."""
+        return DataLoader(
+            dataset,
+            batch_sampler=batches,
+            collate_fn=collator,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory,
+            prefetch_factor=self.args.dataloader_prefetch_factor,
+        )
+
     def get_batch_samples(
         self, epoch_iterator: Iterator, num_batches: int, device: torch.device
     ) -> tuple[list[dict[str, Any]], Tensor | int | None]:
-        """The batches of one optimizer step; how long they let it wait is measured."""
+        """The batches of one optimizer step, without images that only fill up the last one of an epoch.
+
+        Beside them the means over all batches and processes of what their losses are divided by. How long the batches
+        let the step wait is measured.
+        """
         with self._throughput.waiting():
-            batches, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
-        self._throughput.count(self.args.world_size * sum(len(batch["pixel_values"]) for batch in batches))
-        return batches, num_items
+            batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if self._stream is not None:
+            self._stream.trained(len(batches))
+        sizes = [len(batch["pixel_values"]) for batch in batches]
+        counts = [*sizes[:-1], self._num_unseen(sizes[-1])] if batches else []
+        batches = [_cut(*batch) for batch in zip(batches, sizes, counts, strict=True)]
+        self._throughput.count(self.args.world_size * sum(batch[_COUNT] for batch in batches))
+        return batches, self._loss_normalizers(batches)
+
+    def _loss_normalizers(self, batches: Sequence[dict[str, Any]]) -> Tensor | None:
+        """The means over all processes and batches of a step of what losses are divided by; None: of its one batch."""
+        count = getattr(self.model, "loss_normalizers", None)
+        num_parts = self.args.world_size * len(batches)
+        if num_parts <= 1 or count is None:
+            return None
+        totals = [count(**_targets_of(batch)) * min(batch[_COUNT], 1) for batch in batches]
+        return self.accelerator.reduce(sum(totals), reduction="sum") / num_parts
 
     def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
         control = self.control
@@ -194,7 +269,8 @@ class MaskFormerTrainer(AveragingTrainer):
         """
         batch = {name: value for name, value in inputs.items() if name != "names"}
         step, number = self.state.global_step, self._batch[1] + 1 if self._batch[0] == self.state.global_step else 1
-        self._batch = (step, number, dict(batch), inputs.get("names", ()))
+        content = {name: value for name, value in batch.items() if name != _COUNT}
+        self._batch = (step, number, content, inputs.get("names", ()))
         try:
             loss = super().training_step(model, batch, num_items_in_batch)
         except FloatingPointError as error:
@@ -206,6 +282,7 @@ class MaskFormerTrainer(AveragingTrainer):
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
         if norm is not None:
             self._watch.add("gradient", torch.as_tensor(norm), *self._batch)
+        self._watch.end_step(self.args.device)
         return norm
 
     def compute_loss(
@@ -216,15 +293,18 @@ class MaskFormerTrainer(AveragingTrainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor | tuple[Tensor, Any]:
         """The model's own loss; its parts are kept, summed, for the next log."""
-        outputs = model(**inputs)
+        counts = min(inputs.pop(_COUNT, 1), 1)  # 0: the images only fill up, as others wait for a loss
+        normalizers = {} if num_items_in_batch is None else {"loss_normalizers": num_items_in_batch}
+        outputs = model(**inputs, **normalizers)
         loss = outputs["loss"]
         if loss is None:
             raise ValueError(f"The model returned no loss for a training batch of {sorted(inputs)}.")
+        loss = loss * counts
         if model.training:
             for name, value in (outputs["loss_dict"] or {}).items():
                 if _AUXILIARY_LOSS.search(name):
                     name = _AUXILIARY_LOSS.sub("_auxiliary", name)
-                value = value.detach().float().mean()
+                value = counts * value.detach().float().mean()
                 self._loss_parts[name] = self._loss_parts.get(name, torch.zeros_like(value)) + value
             self._num_loss_parts += 1
         return (loss, outputs) if return_outputs else loss
@@ -244,6 +324,12 @@ class MaskFormerTrainer(AveragingTrainer):
 
     def get_eval_dataloader(self, eval_dataset: str | Dataset | None = None) -> DataLoader:
         """Batches of the whole evaluation set, made by `eval_data_collator`; none is dropped for being small."""
+        dataset = self.eval_dataset if eval_dataset is None else eval_dataset
+        samples = self._stream_of(dataset)
+        if samples is not None:
+            position = StreamPosition(process=self.args.process_index, num_processes=self.args.world_size)
+            batches = StreamBatches(samples, self.args.eval_batch_size, position)
+            return self._stream_dataloader(dataset, batches, self.eval_data_collator)
         with self._evaluation_batches():
             return super().get_eval_dataloader(eval_dataset)
 
@@ -277,9 +363,9 @@ class MaskFormerTrainer(AveragingTrainer):
         predictor = None if self.make_predictor is None else self.make_predictor(model)
         losses = torch.zeros(2)  # sum over images, number of images
         with InTurn(in_background=self.args.device.type != "cpu") as measuring:
-            for batch in dataloader:
-                references = batch["references"]
-                measured = [references, self._num_unseen(len(references))]
+            for batch in self._in_step(dataloader):
+                references, count = batch["references"], batch[_COUNT]
+                measured = [references, count]
                 if self.evaluator.analysis is not None:
                     measured.append(batch["indices"])
                 with torch.no_grad(), self.compute_loss_context_manager():
@@ -289,7 +375,7 @@ class MaskFormerTrainer(AveragingTrainer):
                     else:
                         measuring.do(self.evaluator.measure, predictor(batch["images"]), *measured)
                 if self.args.eval_loss:
-                    losses += torch.tensor([outputs["loss"].mean().item() * len(references), len(references)])
+                    losses += torch.tensor([outputs["loss"].mean().item() * count, count])
                 self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
         self.evaluator.gather(self.accelerator)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in self.evaluator.compute().items()}
@@ -298,9 +384,32 @@ class MaskFormerTrainer(AveragingTrainer):
             metrics[f"{metric_key_prefix}_loss"] = (losses[0] / losses[1]).item()
         return EvalLoopOutput(None, None, metrics, num_samples=self.evaluator.num_images)
 
+    def _in_step(self, dataloader: DataLoader) -> Iterator[dict[str, Any]]:
+        """The batches of an evaluation, as many in each process, since a model that is spread over them needs all."""
+        if not isinstance(getattr(dataloader, "batch_sampler", None), StreamBatches):
+            for batch in dataloader:
+                size = len(batch["references"])
+                yield _cut(batch, size, self._num_unseen(size))
+            return
+        batches, last = iter(dataloader), None
+        while True:
+            batch = next(batches, None)
+            if batch is not None:
+                last = {**batch, _COUNT: len(batch["references"])}
+            elif last is not None:
+                last = {**last, _COUNT: 0}
+            there = torch.tensor(float(batch is not None), device=self.args.device)
+            if self.accelerator.reduce(there, reduction="sum") == 0:
+                return
+            if last is not None:
+                yield last
+
     def _evaluation_inputs(self, batch: dict[str, Any]) -> dict[str, Any]:
         names = (*_INPUTS, *_TARGETS) if self.args.eval_loss else _INPUTS
-        return self._prepare_inputs({name: batch[name] for name in names if name in batch})
+        inputs = self._prepare_inputs({name: batch[name] for name in names if name in batch})
+        if self.args.eval_loss and hasattr(self.model, "loss_normalizers"):  # the mean of this process's batch
+            inputs["loss_normalizers"] = self.model.loss_normalizers(**_targets_of(inputs))
+        return inputs
 
     def _model_for_evaluation(self) -> nn.Module:
         """The model in eval mode, on its device and in its precision also where no training has prepared it.
@@ -337,3 +446,14 @@ class MaskFormerTrainer(AveragingTrainer):
         """Writes README.md into the output folder: see `trained_model_card`. One that is not ours stays as it is."""
         if self.is_world_process_zero():
             write_card(Path(self.args.output_dir), trained_model_card(self, language, license, tags, model_name))
+
+
+def _cut(batch: dict[str, Any], size: int, count: int) -> dict[str, Any]:
+    """The first `count` images of a batch of `size`, and their number; all where that is 0, as the model runs."""
+    if 0 < count < size:
+        batch = {name: value[:count] for name, value in batch.items()}
+    return {**batch, _COUNT: count}
+
+
+def _targets_of(batch: dict[str, Any]) -> dict[str, Any]:
+    return {name: batch[name] for name in _TARGETS if name in batch}

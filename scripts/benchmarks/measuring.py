@@ -74,8 +74,8 @@ def peak_memory(prepare: Callable[..., Callable[[], object]], *arguments: Any) -
 
 
 def _run_and_report(sender: Any, prepare: Callable[..., Callable[[], object]], arguments: tuple) -> None:
-    available = _status_bytes("/proc/meminfo", "MemAvailable")
-    own = _status_bytes(STATUS, "VmSize")
+    available = status_bytes("/proc/meminfo", "MemAvailable")
+    own = status_bytes(STATUS, "VmSize")
     if available is not None and own is not None:
         limit = own + available - SPARE_MEMORY
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
@@ -89,7 +89,7 @@ def _run_and_report(sender: Any, prepare: Callable[..., Callable[[], object]], a
         sender.send({"peak": None, "extra": None, "error": "not enough memory"})
         return
     # getrusage counts what the parent had before this process was started, the system's file does not
-    peak = _status_bytes(STATUS, "VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = status_bytes(STATUS, "VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     sender.send({"peak": peak, "extra": peak - before})
 
 
@@ -97,10 +97,11 @@ def _forget_the_peak() -> int:
     """Bytes this process has now; from here on its peak is counted anew, where the system can do that."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
-    return _status_bytes(STATUS, "VmRSS") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return status_bytes(STATUS, "VmRSS") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def _status_bytes(file: str, name: str) -> int | None:
+def status_bytes(file: str, name: str) -> int | None:
+    """What a file of the system, such as STATUS, says of this name, in bytes; None where there is no such file."""
     path = Path(file)
     if not path.exists():  # not Linux
         return None

@@ -75,15 +75,28 @@ def test_a_format_of_the_rows_changes_nothing():
     assert np.array_equal(found.image, expected.image) and torch.equal(found.segments.ids, expected.segments.ids)
 
 
-def stream():
-    return IterableDataset.from_generator(lambda: rows(3))
+def stream(features=None):
+    return IterableDataset.from_generator(lambda: rows(3), features=features)
+
+
+def test_a_stream_gives_the_samples_of_a_table():
+    expected = open_dataset(table(3), "semantic").splits["train"]
+    data = open_dataset(stream(table(1).features), "semantic", id2label=["a", "b"])
+    found = [data.splits["train"][row] for row in data.splits["train"].rows()]
+    assert len(found) == 3
+    for index, sample in enumerate(found):
+        assert np.array_equal(sample.image, expected[index].image)
+        assert torch.equal(sample.segments.ids, expected[index].segments.ids)
 
 
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (stream, r"Split 'train' is a stream \(IterableDataset\)"),
-        (lambda: {"train": table(2), "test": stream()}, "Split 'test' is a stream"),
+        (stream, "Split 'train' is a stream that does not know its columns: make it with features"),
+        (
+            lambda: {"train": table(2), "test": stream()},
+            r"Split 'test' is a stream \(IterableDataset\), others are not",
+        ),
         (lambda: [1, 2], "Split 'train' is of type list: expected is a datasets.Dataset"),
         (lambda: {"train": "data/street"}, "Split 'train' is of type str"),
         (lambda: table(2).with_transform(lambda batch: batch), r"has a transform \(set_transform or with_transform\)"),

@@ -9,7 +9,6 @@ from tiny import tiny_model, untrained
 
 from modeling_maskformer.losses.mask_classification import MaskFormerLoss
 from modeling_maskformer.losses.matching import HungarianMatcher
-from modeling_maskformer.losses.targets import average_num_masks
 from modeling_maskformer.targets import segments_from_masks
 
 Q, K, H, W = 5, 3, 24, 20
@@ -151,9 +150,29 @@ def test_loss_is_computed_in_float32_under_autocast(mask_loss, training):
             assert parameter.grad.isfinite().all() if parameter.requires_grad else parameter.grad is None, name
 
 
-def test_number_of_masks_is_at_least_one():
-    assert average_num_masks([0, 0], torch.device("cpu")).item() == 1
-    assert average_num_masks([3, 4], torch.device("cpu")).item() == 7
+@pytest.mark.parametrize("counts", [(3, 1), (0, 2), (0, 0), (7, 2)], ids=str)
+def test_normalizers_found_before_matching_are_those_found_after_it(counts):
+    loss, arguments = _loss(), _arguments(_images(counts))
+    classes, masks = _logits(layers=2)
+    normalizers = loss.normalizers(arguments["class_labels"], num_queries=Q)
+    assert normalizers[0] == sum(counts)
+    torch.testing.assert_close(
+        loss(classes, masks, **arguments, normalizers=normalizers), loss(classes, masks, **arguments)
+    )
+
+
+def test_losses_of_parts_with_the_mean_normalizers_add_up_to_the_loss_of_all_images():
+    images = _images((3, 0, 1))
+    classes, masks = _logits(batch=3)
+    loss, parts = _loss(), [slice(0, 1), slice(1, 3)]
+    of_parts = [_arguments(images[part]) for part in parts]
+    mean = sum(loss.normalizers(targets["class_labels"], Q) for targets in of_parts) / 2
+    some = [
+        sum(loss(classes[:, part], masks[:, part], **targets, normalizers=mean).values())
+        for part, targets in zip(parts, of_parts, strict=True)
+    ]
+    whole = sum(loss(classes, masks, **_arguments(images)).values())
+    torch.testing.assert_close(sum(some) / 2, whole)
 
 
 def test_dense_loss_and_gradient_are_those_of_transformers_without_void():

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 import torch._dynamo.testing
+from device_waits import DeviceWaits
 from models import ARCHITECTURES, KINDS, batch_of, tiny
+from tiny import tiny_model
 from torch import nn
 from transformers import Trainer, TrainingArguments
 
@@ -112,3 +114,15 @@ def test_a_model_that_was_frozen_by_its_config_is_so_when_it_is_loaded(tmp_path)
     model = MaskFormerForInstanceSegmentation.from_pretrained(tmp_path)
     norms = [module for module in model.get_backbone().modules() if isinstance(module, nn.BatchNorm2d)]
     assert norms and not any(weight.requires_grad for norm in norms for weight in norm.parameters())
+
+
+def test_targets_are_checked_before_the_forward_pass(plain_path):
+    model, waits = tiny_model().train(), []
+    pixels, ids = torch.randn(1, 3, 64, 64), torch.ones(1, 1, 64, 64, dtype=torch.uint8)
+    with DeviceWaits() as counted:
+        model.model.register_forward_pre_hook(lambda *_: waits.append(sum(counted.waits.values())))
+        model(pixels, segment_ids=ids, class_labels=[torch.tensor([2])])
+        assert waits == [1]  # once, with nothing queued before it
+        with pytest.raises(ValueError, match=r"class_labels\[0\] holds class id 9"):
+            model(pixels, segment_ids=ids, class_labels=[torch.tensor([9])])
+    assert len(waits) == 1

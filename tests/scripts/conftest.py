@@ -17,13 +17,13 @@ sys.path.append(str(Path(__file__).parents[2] / "scripts"))
 
 @pytest.fixture
 def refused(capsys):
-    """Runs a script that must end with code 2; the sentence it says."""
+    """Runs a script that must end with code 2, or another; the sentence it says."""
 
-    def check(main, *argv):
+    def check(main, *argv, code=2):
         with pytest.raises(SystemExit) as stop:
             run(main, *argv)
         error = capsys.readouterr().err
-        assert stop.value.code == 2, error
+        assert stop.value.code == code, error
         assert "Traceback" not in error
         return error
 

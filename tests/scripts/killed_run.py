@@ -20,7 +20,7 @@ from transformers import TrainerState
 
 from modeling_maskformer.training.checkpointing import CheckpointingTrainer
 
-die_at = int(sys.argv[1])
+die_at = 0
 steps = 0
 saving = False
 
@@ -60,8 +60,15 @@ def save(self, *args):
 
 CheckpointingTrainer._save_checkpoint = save
 
-if __name__ == "__main__":
+
+def main(number, argv):
+    global die_at
     from modeling_maskformer.commands import train
 
-    train.main(sys.argv[2:])
+    die_at = number
+    train.main(argv)
     print("steps", steps)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2:])

@@ -37,3 +37,13 @@ def test_a_benchmark_must_be_named(arguments, capsys):
         benchmark.main(arguments)
     assert stopped.value.code == 2
     assert "must be inference or training" in capsys.readouterr().err
+
+
+def test_memory_of_reading_a_stream_is_measured(tmp_path, capsys):
+    flags = ["--samples", "24", "--files", "2", "--size", "32", "--shuffle_buffer", "8", "--points", "3"]
+    benchmark.main(["streaming", *flags, "--output_dir", str(tmp_path)])
+    report = json.loads((tmp_path / "streaming.json").read_text())
+    for line in report["lines"].values():
+        assert [samples for samples, _ in line] == [8, 16, 24] and all(megabytes > 0 for _, megabytes in line)
+    assert Image.open(tmp_path / "streaming.png").width > 100
+    assert "24 samples of" in capsys.readouterr().out

@@ -1,7 +1,10 @@
 """A run that was ended, by kill -9 while saving or by SIGTERM, goes on and ends as if nothing had happened."""
 
+import errno
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,9 +12,10 @@ from pathlib import Path
 
 import pytest
 from killed_run_flags import FLAGS
+from safetensors import SafetensorError
 from safetensors.torch import load_file
-from script_runs import run
-from transformers import TrainerCallback
+from script_runs import SMALL, run
+from transformers import TrainerCallback, modeling_utils
 
 from modeling_maskformer.commands import train
 from modeling_maskformer.training import run as run_module
@@ -73,6 +77,52 @@ def kill_and_resume(street, folder, die_at, *settings):
     run(train.main, *flags(street, folder), *settings, "--resume_from_checkpoint", "last")
 
 
+@pytest.mark.parametrize(
+    ("module", "name", "error"),
+    [
+        (modeling_utils, "safe_save_file", SafetensorError("No space left on device (os error 28)")),
+        (os, "fsync", OSError(errno.ENOSPC, "No space left on device")),
+    ],
+    ids=["weights", "flush"],
+)
+def test_a_full_disk_ends_a_run_with_a_sentence_and_leaves_what_was_saved(
+    street, uninterrupted, tmp_path, refused, monkeypatch, module, name, error
+):
+    folder = tmp_path / "full"
+    write = getattr(module, name)
+
+    def write_until_full(*arguments, **named):
+        if (folder / "unfinished-6").is_dir():
+            raise error
+        return write(*arguments, **named)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, name, write_until_full)
+        said = refused(train.main, *flags(street, folder), code=1)
+    assert "The checkpoint of step 6 could not be written to" in said and "MB are free" in said
+    assert sorted(path.name for path in folder.iterdir()) == ["checkpoint-2", "checkpoint-4"]
+    run(train.main, *flags(street, folder), "--resume_from_checkpoint", "last")
+    assert_same_run(folder, uninterrupted)
+
+
+@pytest.mark.parametrize("architecture", ["per_pixel", "maskformer"])
+def test_a_diverged_run_ends_with_a_sentence_and_what_it_leaves_is_replaced_with_the_rest(
+    street, tmp_path, refused, architecture
+):
+    folder = tmp_path / "diverged"
+    small = SMALL[:8] if architecture == "per_pixel" else SMALL  # without a decoder's flags
+    common = ["--dataset", street, "--output_dir", folder, "--task", "semantic", *small, *FLAGS[2 + len(SMALL) :]]
+    common += ["--architecture", architecture, "--max_steps", 6]
+    rate = ["--learning_rate", 1e30, "--max_grad_norm", 0, "--save_steps", 6, "--eval_steps", 6]
+    said = refused(train.main, *common, *rate, code=1)
+    assert re.search(r"Step \d: .*samples: \d, \d; it is saved as", said), said
+    assert [path.name[:20] for path in folder.iterdir()] == ["diverged_batch_step_"]
+    said = refused(train.main, *common)
+    assert "holds another run (diverged_batch_step_" in said
+    run(train.main, *common, "--overwrite_output_dir")
+    assert not list(folder.glob("diverged_batch_step_*"))
+
+
 def test_a_run_that_is_asked_to_end_saves_and_says_so_by_its_code(street, uninterrupted, tmp_path, monkeypatch):
     class AskedAtStepFive(TrainerCallback):
         def on_step_begin(self, args, state, control, **kwargs):
@@ -109,6 +159,17 @@ def test_a_signal_in_the_last_step_of_an_epoch_waits_for_its_evaluation():
     assert callback.on_epoch_end(None, State, control).should_save
     with pytest.raises(SystemExit, match="75"):
         callback.on_save(None, State, control)
+
+
+def test_a_run_killed_after_its_last_checkpoint_makes_no_step_more(street, uninterrupted, tmp_path):
+    folder = tmp_path / "killed"
+    shutil.copytree(uninterrupted, folder)
+    for file in folder.iterdir():
+        if file.is_file():  # all that is written after training
+            file.unlink()
+    run(train.main, *flags(street, folder), "--resume_from_checkpoint", "last")
+    assert json.loads((folder / "train_results.json").read_text())["global_step"] == 8
+    assert_same_run(folder, uninterrupted)
 
 
 def test_resuming_a_finished_run_changes_no_file(street, uninterrupted, capsys):

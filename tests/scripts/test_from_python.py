@@ -94,9 +94,14 @@ def test_the_trainer_can_be_used_as_that_of_transformers(tables, tmp_path):
     assert (tmp_path / "model.safetensors").is_file() and "mean_iou" in (tmp_path / "README.md").read_text()
 
 
-def test_a_stream_is_refused_with_a_sentence(tables, tmp_path):
-    with pytest.raises(ValueError, match=r"is a stream \(IterableDataset\), from which training cannot draw"):
-        trainer_on(tables["train"].to_iterable_dataset(), tmp_path)
+def test_streams_are_trained_on_where_there_is_one_to_validate_on(tables, tmp_path):
+    streams = {"train": tables["train"].to_iterable_dataset(), "validation": tables["train"].to_iterable_dataset()}
+    arguments = {"eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False}
+    trainer = trainer_on(streams, tmp_path, **arguments)
+    assert trainer.train().global_step == 2
+    assert 0 <= trainer.evaluate()["eval_mean_iou"] <= 1
+    with pytest.raises(ValueError, match="A stream cannot be parted into training and validation images"):
+        trainer_on(streams["train"], tmp_path / "other", **arguments)
 
 
 @pytest.fixture

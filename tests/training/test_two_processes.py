@@ -52,8 +52,9 @@ def test_two_processes_measure_and_log_what_one_does(tmp_path):
         assert found[name] == pytest.approx(alone[name], rel=1e-4), name
 
 
-def test_plain_ddp_trains_swin_without_looking_for_unused_weights(tmp_path):
-    run_in_two_processes(ddp_run, str(tmp_path))
+@pytest.mark.parametrize("kind", ["ddp", "fsdp2"])
+def test_plain_ddp_and_fsdp2_train_swin_without_looking_for_unused_weights(tmp_path, kind):
+    run_in_two_processes(ddp_run, str(tmp_path), kind)
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
     alone = tiny("maskformer", "swin")
     before = {name: value.clone() for name, value in alone.state_dict().items()}

@@ -68,7 +68,7 @@ def without_outside_files(rows: Dataset, split: str, dataset: str) -> Dataset:
     Raises:
         DataError: a picture is a file that is neither in the dataset's folder nor among what was downloaded.
     """
-    folders = _folders_of(dataset)
+    folders = own_folders(dataset)
     pictures = [
         name for name, feature in rows.features.items() if isinstance(feature, Image) or is_list_of_pictures(feature)
     ]
@@ -78,7 +78,7 @@ def without_outside_files(rows: Dataset, split: str, dataset: str) -> Dataset:
     return rows.remove_columns(unread) if unread else rows
 
 
-def _folders_of(dataset: str) -> list[str]:
+def own_folders(dataset: str) -> list[str]:
     """The folders in which a dataset's own files may lie."""
     own = [dataset, os.path.realpath(dataset)] if Path(dataset).exists() else [constants.HF_HUB_CACHE]
     return [os.path.abspath(folder) for folder in (*own, datasets.config.HF_DATASETS_CACHE)]
@@ -105,6 +105,13 @@ def _paths_without_picture(cells: pa.ChunkedArray) -> Iterator[tuple[int, str]]:
             if path is not None:
                 yield start + row, path
         start += len(chunk)
+
+
+def is_own_file(path: str, folders: list[str]) -> bool:
+    """Whether a picture of a stream is a file in one of the folders, or within an archive that lies there."""
+    archive = path.rsplit("::", 1)[-1]
+    hub = [folder for folder in folders if folder.startswith("hf://")]
+    return any(archive.startswith(prefix) for prefix in hub) or _is_inside(archive, folders)
 
 
 def _is_inside(path: str, folders: list[str]) -> bool:

@@ -35,6 +35,7 @@ class Tables:
     void_ids: frozenset[int] = frozenset()  # ids of unlabelled pixels, where the dataset is known to have them
     annotation_format: str | None = None  # where files of COCO, YOLO or LabelMe tell it
     hub_name: str | None = None  # of the dataset's repository, where it comes from the Hub
+    are_heads: bool = False  # only the first rows of streams, in which not all classes need to occur
 
 
 def open_tables(
@@ -92,7 +93,7 @@ def open_tables(
         raise DataError(f"The dataset folder '{dataset}' is empty.")
     labelme_files = find_labelme_files(path)
     if labelme_files:
-        found = read_labelme_tables(path, labelme_files, given or _names_of_file(path), images)
+        found = read_labelme_tables(path, labelme_files, given or names_of_file(path), images)
         return Tables(found.splits, found.named, None, found.void_ids, "coco_instance")
     if images is not None:
         raise _no_use_of_image_folder(dataset)
@@ -102,7 +103,7 @@ def open_tables(
     if not is_for_load_dataset(path):
         raise DataError(f"The dataset folder '{dataset}' is not laid out in a way that is read. {what_is_read(path)}")
     tables = _load(str(path), config_name)
-    tables.named = _names_of_file(path)
+    tables.named = names_of_file(path)
     return tables
 
 
@@ -132,11 +133,12 @@ def _open_pictures(path: Path, search: MaskSearch) -> Tables | None:
     table = find_label_table(path)
     if table is not None:
         tables.named, tables.colours, tables.void_ids = table.named, table.colours, table.void_ids
-    tables.named = _names_of_file(path) or tables.named
+    tables.named = names_of_file(path) or tables.named
     return tables
 
 
-def _names_of_file(folder: Path) -> NamedIds | None:
+def names_of_file(folder: Path) -> NamedIds | None:
+    """Names of classes from a label file in the folder, if there is one."""
     return next((read_named_ids(folder / name) for name in LABEL_FILES if (folder / name).is_file()), None)
 
 

@@ -15,6 +15,7 @@ from image_processing.annotations import pad_segment_ids
 
 from ...targets import Segments
 from ..samples import SampleSource
+from ..streams import StreamedRow
 from .augmentation import Augmentation
 from .view_sampler import View
 
@@ -25,7 +26,8 @@ class SegmentationDataset(Dataset):
     Items are dicts of `image` ((3, H, W) uint8), `segments`, `name`, `image_id` and `index`. For training, crowd
     regions are void; for evaluation (no augmentation) they keep their flag and everything its original size.
 
-    An item is asked for by its index, or by a `View`, whose seed then alone decides what is drawn.
+    An item is asked for by its index, or by a `View`, whose seed then alone decides what is drawn. Those of a stream
+    have rows in the place of indices.
     """
 
     def __init__(self, samples: SampleSource, augmentation: Augmentation | None = None) -> None:
@@ -35,17 +37,18 @@ class SegmentationDataset(Dataset):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, key: int | View) -> dict[str, Any]:
+    def __getitem__(self, key: int | StreamedRow | View) -> dict[str, Any]:
         generator = None
         if isinstance(key, View):
             key, generator = key.index, torch.Generator().manual_seed(key.seed)
         sample = self.samples[key]
+        index = key.number if isinstance(key, StreamedRow) else key
         if self.augmentation is None:
             image, segments = F.pil_to_tensor(sample.image), sample.segments
         else:
             sample = replace(sample, segments=sample.segments.without_crowd())
             image, segments = self.augmentation(sample, generator)
-        names = {"name": sample.name, "image_id": sample.image_id, "index": key}
+        names = {"name": sample.name, "image_id": sample.image_id, "index": index}
         return {"image": image, "segments": segments, **names}
 
 

@@ -9,11 +9,13 @@ import numpy as np
 import torch
 from torch.utils.data import Sampler
 
+from ..streams import StreamedRow
+
 
 class View(NamedTuple):
     """Asks a `SegmentationDataset` for one random view: of which sample, and drawn with which seed."""
 
-    index: int
+    index: int | StreamedRow
     seed: int
 
 

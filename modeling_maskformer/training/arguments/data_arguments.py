@@ -114,6 +114,18 @@ class DataArguments:
         },
     )
 
+    streaming: bool = field(
+        default=False,
+        metadata={
+            "help": "Read the dataset (of the Hub, or files for load_dataset) as it comes, as one that is larger than "
+            "the disk: needs --max_steps, a validation split and, where its columns name no classes, --id2label."
+        },
+    )
+    shuffle_buffer: int = field(
+        default=1000,
+        metadata={"help": "With --streaming: each training image is drawn from so many that are held in memory."},
+    )
+
     def open(self, task: str) -> SegmentationData:
         """The dataset, opened for a task.
 
@@ -135,4 +147,5 @@ class DataArguments:
             background=self.background,
             skip_images_without_mask=self.skip_images_without_mask,
             nearest_colour=self.nearest_colour,
+            streaming=self.streaming,
         )

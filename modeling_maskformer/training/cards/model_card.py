@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,6 +15,7 @@ import timm
 from huggingface_hub import EvalResult, ModelCardData
 from torch.utils.data import Dataset, Subset
 from transformers import PreTrainedModel, TrainerState
+from transformers.trainer_utils import has_length
 
 from ...backbone.swin import timm_name_of
 from ...data.datasets import GENERATED
@@ -227,10 +228,10 @@ def _settings(training: FinishedTraining) -> dict[str, Any]:
     args, state, config, run = training.args, training.state, training.model.config, training.run_description
     mask_loss = getattr(config, "mask_loss", None)
     settings = {
-        "training images": len(training.train_dataset) if isinstance(training.train_dataset, Sized) else None,
+        "training images": len(training.train_dataset) if has_length(training.train_dataset) else None,
         "images per step": args.train_batch_size * args.world_size * args.gradient_accumulation_steps,
         "steps": state.global_step,
-        "epochs": None if state.epoch is None else round(state.epoch, 2),
+        "epochs": None if state.epoch is None or not has_length(training.train_dataset) else round(state.epoch, 2),
         "checkpoint kept, by step": state.best_global_step if args.load_best_model_at_end else None,
         "optimizer": getattr(args.optim, "value", args.optim),
         "learning rate": args.learning_rate,

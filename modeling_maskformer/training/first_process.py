@@ -1,0 +1,35 @@
+"""What one process finds out for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from accelerate.utils import broadcast_object_list
+from transformers import TrainingArguments
+
+Result = TypeVar("Result")
+
+
+def on_first_process(arguments: TrainingArguments, find: Callable[[], Result]) -> Result:
+    """What `find()` returns on the first process, on each of them; it is not called on the others, which wait.
+
+    Args:
+        arguments: of the run; they know its processes.
+        find: its result can be pickled.
+
+    Raises:
+        ValueError, OSError: on every process, what `find` raised on the first one.
+    """
+    if arguments.world_size == 1:
+        return find()
+    result, problem = None, None
+    if arguments.process_index == 0:
+        try:
+            result = find()
+        except (ValueError, OSError) as error:
+            problem = error
+    result, problem = broadcast_object_list([result, problem])
+    if problem is not None:
+        raise problem
+    return result
