@@ -37,6 +37,14 @@ setup(
     entry_points={"console_scripts": ["maskformer = maskformer_command:main"]},
     extras_require={
         "charts": ["matplotlib>=3.8"],
-        "test": ["pytest>=8", "setuptools>=77", "ruff>=0.9", "matplotlib>=3.8", "peft>=0.17", "markdown-it-py>=3"],
+        "test": [
+            "pytest>=8",
+            "setuptools>=77",
+            "ruff>=0.9",
+            "matplotlib>=3.8",
+            "peft>=0.17",
+            "markdown-it-py>=3",
+            "hypothesis>=6",
+        ],
     },
 )

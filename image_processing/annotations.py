@@ -28,6 +28,12 @@ def as_annotations(segmentation_maps: Any, sizes: Sequence[tuple[int, int]]) -> 
     """
     if isinstance(segmentation_maps, Image.Image) or _is_single_map(segmentation_maps, sizes):
         segmentation_maps = [segmentation_maps]
+    is_array = isinstance(segmentation_maps, (np.ndarray, Tensor))
+    if not isinstance(segmentation_maps, (list, tuple)) and not (is_array and segmentation_maps.ndim):
+        raise ValueError(
+            f"`segmentation_maps` are {type(segmentation_maps).__name__}: one map (height, width) for each image is "
+            "expected."
+        )
     if len(segmentation_maps) != len(sizes):
         raise ValueError(f"Got {len(segmentation_maps)} segmentation maps for {len(sizes)} images.")
     maps = []
@@ -126,6 +132,8 @@ def masks_and_classes(
     do_reduce_labels: bool,
 ) -> list[tuple[Tensor, Tensor]]:
     """Per image, `(S, H, W)` float32 masks of the values in its map, ascending, and their `(S,)` int64 classes."""
+    if ignore_index is not None and (not isinstance(ignore_index, int) or abs(ignore_index) >= 1 << 31):
+        raise ValueError(f"`ignore_index` must be a whole number, got {ignore_index!r}.")
     if do_reduce_labels and ignore_index is None:
         raise ValueError("With `do_reduce_labels` an `ignore_index` is needed: it takes the place of 0.")
     if isinstance(instance_id_to_semantic_id, Sequence) and len(instance_id_to_semantic_id) != len(maps):
@@ -147,9 +155,19 @@ def masks_and_classes(
             continue
         mapping = instance_id_to_semantic_id
         mapping = mapping[index] if isinstance(mapping, Sequence) else mapping
-        mapping = {int(number): int(label) for number, label in mapping.items()}  # in JSON numbers are strings
+        mapping = _integers_of(mapping)
         targets.append((masks, _classes_of(values + int(do_reduce_labels), mapping, index) - int(do_reduce_labels)))
     return targets
+
+
+def _integers_of(mapping: Any) -> dict[int, int]:
+    """`instance_id_to_semantic_id` of an image; in JSON the numbers of instances are strings."""
+    try:
+        return {int(number): int(label) for number, label in mapping.items()}
+    except (AttributeError, TypeError, ValueError, OverflowError):
+        raise ValueError(
+            f"`instance_id_to_semantic_id` must be a dictionary of whole numbers, a class for each id: {mapping!r}."
+        ) from None
 
 
 def _classes_of(instance_ids: Tensor, mapping: Mapping[int, int], index: int) -> Tensor:

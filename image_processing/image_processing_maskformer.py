@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from types import NoneType
 from typing import Any
 
 import torch
 from torch import Tensor
+from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as tvF
 from transformers.image_processing_backends import TorchvisionBackend
 from transformers.image_processing_utils import BatchFeature, get_size_dict
@@ -25,13 +27,15 @@ from transformers.processing_utils import ImagesKwargs
 from transformers.utils import TensorType, logging
 
 from .annotations import as_annotations, as_compact_targets, masks_and_classes, pad_segment_ids, resize_nearest
-from .images import as_list, has_gray_arrays, with_eight_bits
+from .images import as_list, has_gray_arrays, with_eight_bits, with_usual_channels
 from .post_processing import PostProcessingMixin, SemanticPostProcessingMixin
 
 logger = logging.get_logger(__name__)
 
 # Keys of saved processors that are no arguments of this one: written by every processor, or by old ones.
 SAVED_KEYS = ("image_processor_type", "feature_extractor_type", "processor_class", "_processor_class", "auto_map")
+FILTERS = tuple(PILImageResampling(number) for number in (0, 1, 2, 3))  # that torch has
+MAX_PIXELS = 200_000_000  # of a resized image: a model's input of 2.4 GB
 RENAMED_KEYS = {"_max_size": "max_size", "reduce_labels": "do_reduce_labels", "size_divisibility": "size_divisor"}
 
 
@@ -150,6 +154,10 @@ class SegmentationImageProcessor(TorchvisionBackend):
             ValueError: image and annotation do not fit, or an image has no pixels, with its index in the batch.
         """
         images = as_list(images)
+        for name in ("size", "pad_size"):
+            value = kwargs.get(name)
+            if isinstance(value, (list, tuple)) and len(value) != 2:
+                raise ValueError(f"`{name}` must be a dictionary, or (height, width), got {value!r}.")
         return super().preprocess(
             images, segmentation_maps, instance_id_to_semantic_id, segment_ids, class_labels, **kwargs
         )
@@ -189,6 +197,10 @@ class SegmentationImageProcessor(TorchvisionBackend):
         for index, (height, width) in enumerate(sizes):
             if 0 in (height, width):
                 raise ValueError(f"Image {index} of the batch is {height}x{width} (height x width): it has no pixels.")
+        for name, value in (("image_mean", image_mean), ("image_std", image_std)):
+            channels = {len(picture) for picture in pictures}
+            if isinstance(value, (list, tuple)) and do_normalize and {len(value)} not in ({1}, channels):
+                raise ValueError(f"`{name}` has {len(value)} numbers for images of {sorted(channels)} channels.")
         if segmentation_maps is not None and segment_ids is not None:
             raise ValueError("Give either `segmentation_maps` or `segment_ids`, not both.")
         maps = None if segmentation_maps is None else as_annotations(segmentation_maps, sizes)
@@ -223,9 +235,20 @@ class SegmentationImageProcessor(TorchvisionBackend):
         """A list of images; the base class takes gray arrays for rows of an image."""
         return list(images) if has_gray_arrays(images) else super()._prepare_images_structure(images, expected_ndims)
 
-    def process_image(self, image: ImageInput, *arguments: Any, **options: Any) -> Tensor:
+    def process_image(
+        self,
+        image: ImageInput,
+        do_convert_rgb: bool | None = None,
+        input_data_format: str | ChannelDimension | None = None,
+        **options: Any,
+    ) -> Tensor:
         """The image as a tensor `(C, H, W)`, with values from 0 to 255."""
-        return super().process_image(with_eight_bits(image), *arguments, **options)
+        image = with_eight_bits(image)
+        if do_convert_rgb:
+            image = with_usual_channels(image, input_data_format)
+        return super().process_image(
+            image, do_convert_rgb=do_convert_rgb, input_data_format=input_data_format, **options
+        )
 
     def resize(
         self,
@@ -249,6 +272,18 @@ class SegmentationImageProcessor(TorchvisionBackend):
                 f'{{"max_height", "max_width"}}, got {dict(size)}.'
             )
         height, width = max(1, height), max(1, width)  # of an extreme strip nothing may be left but for rounding
+        if height * width > MAX_PIXELS:  # as of a strip whose longest side is not bounded
+            raise ValueError(
+                f"An image of {image.shape[-2]}x{image.shape[-1]} (height x width) would be resized to "
+                f"{height}x{width}, more than {MAX_PIXELS} pixels: bound its longest edge in `size`."
+            )
+        if not isinstance(resample, (InterpolationMode, NoneType)) and resample not in FILTERS:
+            raise ValueError(
+                f"`resample` must be one of {', '.join(f'{each.value} ({each.name})' for each in FILTERS)}, got "
+                f"{resample!r}."
+            )
+        if not isinstance(size_divisor, int) or size_divisor < 0:
+            raise ValueError(f"`size_divisor` must be a whole number, at least 0, got {size_divisor!r}.")
         if size_divisor > 0:
             height, width = (math.ceil(length / size_divisor) * size_divisor for length in (height, width))
         return super().resize(image, SizeDict(height=height, width=width), resample=resample, **kwargs)

@@ -46,6 +46,15 @@ def with_eight_bits(image: Any) -> Any:
         return image
     if not isinstance(image, (np.ndarray, Tensor)) or image.dtype in (np.uint8, torch.uint8):
         return image
+    if image.dtype.is_complex if isinstance(image, Tensor) else image.dtype.kind not in "biuf":
+        raise ValueError(f"An image is an array of {image.dtype}: numbers from 0 to 255 are expected.")
+    if image.dtype in (np.uint32, np.uint64, torch.uint32, torch.uint64):  # with which torch does not compute
+        image = image.to(torch.int64) if isinstance(image, Tensor) else image.astype(np.int64)
+    is_float = image.dtype.is_floating_point if isinstance(image, Tensor) else image.dtype.kind == "f"
+    if is_float and not bool(
+        torch.as_tensor(image).isfinite().all() if isinstance(image, Tensor) else np.isfinite(image).all()
+    ):
+        raise ValueError("An image has pixels that are NaN or infinite: numbers from 0 to 255 are expected.")
     if image.dtype in (np.uint16, torch.uint16):
         image = image.to(torch.float32) if isinstance(image, Tensor) else image.astype(np.float32)
         return image / SIXTEEN_TO_EIGHT_BITS
@@ -57,4 +66,30 @@ def with_eight_bits(image: Any) -> Any:
                 f"An image of {image.dtype} has values from {low} to {high}; expected 0 to 255, or uint16 with 0 to "
                 "65535."
             )
+    return image
+
+
+def with_usual_channels(image: Any, input_data_format: Any = None) -> Any:
+    """The image, if it is a picture or an array `(H, W)`, or with 1, 3 or 4 channels first or last.
+
+    Raises:
+        ValueError: it has another number of dimensions or channels.
+    """
+    if not isinstance(image, (np.ndarray, Tensor)):
+        return image
+    shape = tuple(image.shape)
+    channels: list[int] = []
+    if len(shape) == 3:
+        order = str(getattr(input_data_format, "value", input_data_format))
+        ends = {"channels_first": shape[:1], "channels_last": shape[2:]}.get(order, (shape[0], shape[2]))
+        channels = [count for count in ends if count in (1, 3, 4)]
+    if len(shape) != 2 and not channels:
+        raise ValueError(
+            f"An image has the shape {shape}, expected (height, width), or 1, 3 or 4 channels before or after them."
+        )
+    is_integer = not (image.dtype.is_floating_point if isinstance(image, Tensor) else image.dtype.kind == "f")
+    if 0 in shape and channels != [3]:
+        raise ValueError(f"An image has the shape {shape}: it has no pixels.")
+    if 4 in channels and is_integer:  # alpha is only understood of 8 bits
+        image = image.to(torch.uint8) if isinstance(image, Tensor) else image.astype(np.uint8)
     return image

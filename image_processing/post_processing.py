@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Literal
 
 import numpy as np
@@ -161,12 +162,13 @@ class PostProcessingMixin(SemanticPostProcessingMixin):
         )
         if label_ids_to_fuse is None:
             label_ids_to_fuse = self.label_ids_to_fuse or ()
+        label_ids_to_fuse = _as_labels(label_ids_to_fuse)
         groups = _groups_of(outputs, target_sizes)
         options = {
             "threshold": threshold,
             "mask_threshold": mask_threshold,
             "overlap_mask_area_threshold": overlap_mask_area_threshold,
-            "label_ids_to_fuse": set(label_ids_to_fuse),
+            "label_ids_to_fuse": label_ids_to_fuse,
         }
         results = []
         for ids, info in _in_order((group, panoptic_segmentations(*group.inputs, **options)) for group in groups):
@@ -224,10 +226,7 @@ class _Group:
 
 def _groups_of(outputs: Any, target_sizes: Sequence[tuple[int, int]] | Tensor | None) -> list[_Group]:
     """The batch by sizes, so that images alike go together; of sizes on a device there is one copy to the host."""
-    if _is_per_pixel(outputs):
-        logits = (outputs.logits,)
-    else:
-        logits = (outputs.class_queries_logits, outputs.masks_queries_logits)
+    logits = _checked_logits(outputs)
     count = len(logits[0])
     image_sizes = _sizes(getattr(outputs, "image_sizes", None), "outputs.image_sizes", count)
     members: dict[tuple, list[int]] = {}
@@ -237,6 +236,47 @@ def _groups_of(outputs: Any, target_sizes: Sequence[tuple[int, int]] | Tensor | 
         _Group(numbers, tuple(_members_of(maps, numbers) for maps in logits), sizes)
         for sizes, numbers in members.items()
     ]
+
+
+def _checked_logits(outputs: Any) -> tuple[Tensor, ...]:
+    """Class logits `(B, Q, K + 1)` and mask logits `(B, Q, h, w)`, or class logits of pixels `(B, K, h, w)` alone.
+
+    Raises:
+        ValueError: their shapes are others, or on a CPU, which need not be waited for, they are not finite.
+    """
+    if _is_per_pixel(outputs):
+        kinds = {"logits": "(batch, classes, height, width)"}
+    else:
+        kinds = {
+            "class_queries_logits": "(batch, queries, classes + 1)",
+            "masks_queries_logits": "(batch, queries, height, width)",
+        }
+    logits = [getattr(outputs, name) for name in kinds]
+    for (name, kind), values in zip(kinds.items(), logits, strict=True):
+        shape = tuple(values.shape)
+        is_whole = len(shape) == kind.count(",") + 1 and 0 not in shape[1:] and shape[:2] == logits[0].shape[:2]
+        if not is_whole or (name == "class_queries_logits" and shape[2] < 2) or not values.is_floating_point():
+            raise ValueError(
+                f"`outputs.{name}` are {values.dtype} of shape {shape}, expected {kind} of a floating dtype, at least "
+                "one of each but of images, and as many images and queries as there are of the others."
+            )
+        if values.device.type == "cpu" and len(values):
+            _check_finite(name, values)
+    return tuple(logits)
+
+
+def _check_finite(name: str, values: Tensor) -> None:
+    """Raises a ValueError where logits `(B, ...)` are NaN or infinite; of a query's classes some may be impossible."""
+    if name == "class_queries_logits":
+        values = values.max(-1).values
+    if not bool(values.sum(dtype=torch.float32).isfinite()):  # one pass; a finite sum has finite parts
+        for image, of_image in enumerate(values):
+            count = int((~of_image.isfinite()).sum())
+            if count:
+                raise ValueError(
+                    f"`outputs.{name}[{image}]` have {count} values that are NaN or infinite: the model has diverged, "
+                    "its precision is too low, or its pixels were not finite."
+                )
 
 
 def _members_of(maps: Tensor, numbers: list[int]) -> Tensor:
@@ -250,6 +290,12 @@ def _sizes(sizes: Sequence[tuple[int, int]] | Tensor | None, name: str, count: i
     """A (height, width), or None, for each of `count` images."""
     if sizes is None:
         return [None] * count
+    if (
+        not isinstance(sizes, (Sequence, Tensor, np.ndarray))
+        or isinstance(sizes, str)
+        or getattr(sizes, "ndim", 1) == 0
+    ):
+        raise ValueError(f"`{name}` must be a (height, width) for each image, got {sizes!r}.")
     if len(sizes) != count:
         place = f"image {len(sizes)} has none" if len(sizes) < count else f"there is no image {count}"
         raise ValueError(f"`{name}` has {len(sizes)} entries for {count} images: {place} (counting from 0).")
@@ -272,8 +318,16 @@ def _as_size(size: Any, name: str) -> tuple[int, int]:
 
 def _check_thresholds(**thresholds: float) -> None:
     for name, value in thresholds.items():
-        if not 0 <= value <= 1:  # nor NaN
+        if not isinstance(value, (Real, Tensor)) or not 0 <= value <= 1:  # nor NaN
             raise ValueError(f"`{name}` must lie in [0, 1], got {value}.")
+
+
+def _as_labels(label_ids: Collection[int]) -> set[int]:
+    labels = list(label_ids) if isinstance(label_ids, Iterable) and not isinstance(label_ids, str) else [label_ids]
+    labels = [label.item() if isinstance(label, (Tensor, np.generic)) else label for label in labels]
+    if not isinstance(label_ids, Iterable) or not all(isinstance(label, int) for label in labels):
+        raise ValueError(f"`label_ids_to_fuse` must be ids of classes, got {label_ids!r}.")
+    return set(labels)
 
 
 def _in_order(results: Iterable[tuple[_Group, Iterable[Any]]]) -> list[Any]:
@@ -293,6 +347,8 @@ def _encoded(instances: Instances) -> list[dict]:
 
 def _ids_in(maps: Sequence[Tensor], counts: Sequence[int]) -> list[set[int]]:
     """Which of the ids 0, 1, ... of each image have a pixel in its map; -1 is none. One copy to the host."""
+    if not maps:
+        return []
     present = []
     for ids, count in zip(maps, counts, strict=True):
         found = torch.zeros(count + 1, dtype=torch.int32, device=ids.device)

@@ -12,6 +12,8 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from torch import Tensor
 
+from .run_lengths import compressed_run_lengths
+
 LARGEST_ID = 256**3 - 1
 
 
@@ -30,8 +32,8 @@ def encode_ids(id_map: Tensor, ids: Iterable[int]) -> list[dict]:
 
 
 def decode_mask(rle: dict) -> Tensor:
-    """`(H, W)` bool mask of a COCO RLE."""
-    return torch.from_numpy(coco_mask.decode(rle)).to(torch.bool)
+    """`(H, W)` bool mask of a COCO RLE; a ValueError where its runs do not cover its size."""
+    return torch.from_numpy(coco_mask.decode(compressed_run_lengths(rle))).to(torch.bool)
 
 
 def ids_to_rgb(ids: Tensor | np.ndarray) -> np.ndarray:

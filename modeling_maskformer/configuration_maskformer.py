@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import math
 from dataclasses import fields
+from numbers import Real
 from typing import Any, ClassVar
 
 from huggingface_hub.dataclasses import strict
@@ -64,15 +66,55 @@ def check_pixel_level(config: PreTrainedConfig) -> None:
         ValueError: a field is out of range, or the timm backbone does not have these feature maps.
     """
     complete_timm_config(config.backbone_config)
-    if config.last_stage_dilations is not None and any(dilation < 1 for dilation in config.last_stage_dilations):
-        raise ValueError(f"last_stage_dilations must be at least 1 each, got {config.last_stage_dilations}.")
-    if config.pixel_decoder_layers < 0:
-        raise ValueError(f"pixel_decoder_layers must not be negative, got {config.pixel_decoder_layers}.")
+    dilations = config.last_stage_dilations
+    if dilations is not None and not (isinstance(dilations, (list, tuple)) and all(map(is_count, dilations))):
+        raise ValueError(f"last_stage_dilations must be whole numbers, at least 1 each, got {dilations!r}.")
+    if not is_count(config.pixel_decoder_layers, least=0):
+        raise ValueError(f"pixel_decoder_layers must not be negative, got {config.pixel_decoder_layers!r}.")
     for name in ("fpn_feature_size", "mask_feature_size"):
-        if getattr(config, name) % 32:
-            raise ValueError(
-                f"{name} must be a multiple of 32 (GroupNorm has 32 groups), got {getattr(config, name)}."
-            )
+        value = getattr(config, name)
+        if not is_count(value) or value % 32:
+            raise ValueError(f"{name} must be a multiple of 32 (GroupNorm has 32 groups), got {value!r}.")
+    check_heads(config, "encoder", config.fpn_feature_size if config.pixel_decoder_layers else None)
+
+
+def check_decoder(config: PreTrainedConfig) -> None:
+    """Checks the fields that the transformer decoder is built from.
+
+    Raises:
+        ValueError: a field is out of range.
+    """
+    for name in ("num_queries", "decoder_layers", "d_model"):
+        value = getattr(config.decoder_config, name)
+        if not is_count(value):
+            raise ValueError(f"{name} must be at least 1, got {value!r}.")
+    check_heads(config, "decoder", config.decoder_config.d_model)
+
+
+def check_heads(config: PreTrainedConfig, part: str, channels: int | None) -> None:
+    """Raises a ValueError unless heads and feed-forward width suit the layers of this part; None: there are none."""
+    if channels is None:
+        return
+    names = {name: getattr(config.decoder_config, f"{part}_{name}") for name in ("attention_heads", "ffn_dim")}
+    for name, value in names.items():
+        if not is_count(value):
+            raise ValueError(f"{part}_{name} must be at least 1, got {value!r}.")
+    if channels % names["attention_heads"]:
+        raise ValueError(
+            f"{part}_attention_heads must divide the {channels} channels of its layers, got "
+            f"{names['attention_heads']}."
+        )
+
+
+def is_count(value: Any, least: int = 1) -> bool:
+    """Whether a value is a whole number, and large enough."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def check_num_labels(keywords: dict[str, Any]) -> None:
+    """Raises a ValueError where `num_labels` is given and is no number of classes."""
+    if "num_labels" in keywords and not is_count(keywords["num_labels"]):
+        raise ValueError(f"num_labels must be a whole number, at least 1, got {keywords['num_labels']!r}.")
 
 
 @strict
@@ -148,6 +190,7 @@ class MaskFormerConfig(TransformersMaskFormerConfig):
 
     def __post_init__(self, **kwargs):
         check_keywords(self, kwargs, ("deep_supervision", "num_queries"))
+        check_num_labels(kwargs)
         take_timm_backbone(self, kwargs)
         deep_supervision = kwargs.pop("deep_supervision", None)
         num_queries = kwargs.pop("num_queries", None)
@@ -157,21 +200,19 @@ class MaskFormerConfig(TransformersMaskFormerConfig):
         if num_queries is not None:
             self.decoder_config.num_queries = num_queries
         check_pixel_level(self)
-        for name in ("num_queries", "decoder_layers"):
-            if getattr(self.decoder_config, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self.decoder_config, name)}.")
+        check_decoder(self)
         if self.mask_loss not in MASK_LOSSES:
             raise ValueError(f"mask_loss must be one of {', '.join(MASK_LOSSES)}, got {self.mask_loss!r}.")
         if self.non_finite_cost not in NON_FINITE_COSTS:
             raise ValueError(
                 f"non_finite_cost must be one of {', '.join(NON_FINITE_COSTS)}, got {self.non_finite_cost!r}."
             )
-        if self.num_points < 1:
+        if not is_count(self.num_points):
             raise ValueError(f"num_points must be at least 1, got {self.num_points}.")
-        if self.oversample_ratio < 1:
-            raise ValueError(f"oversample_ratio must be at least 1, got {self.oversample_ratio}.")
-        if not 0 <= self.importance_sample_ratio <= 1:
-            raise ValueError(f"importance_sample_ratio must lie in [0, 1], got {self.importance_sample_ratio}.")
+        if not isinstance(self.oversample_ratio, Real) or not 1 <= self.oversample_ratio < math.inf:
+            raise ValueError(f"oversample_ratio must be at least 1, got {self.oversample_ratio!r}.")
+        if not isinstance(self.importance_sample_ratio, Real) or not 0 <= self.importance_sample_ratio <= 1:
+            raise ValueError(f"importance_sample_ratio must lie in [0, 1], got {self.importance_sample_ratio!r}.")
 
     def to_dict(self) -> dict:
         """The fields as plain values, in a form that plain transformers can run.

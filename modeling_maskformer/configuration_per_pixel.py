@@ -7,7 +7,14 @@ from typing import ClassVar
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
-from .configuration_maskformer import MaskFormerConfig, check_keywords, check_pixel_level, take_timm_backbone
+from .configuration_maskformer import (
+    MaskFormerConfig,
+    check_decoder,
+    check_keywords,
+    check_num_labels,
+    check_pixel_level,
+    take_timm_backbone,
+)
 
 
 @strict
@@ -41,6 +48,7 @@ class PerPixelBaselineConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs):
         check_keywords(self, kwargs)
+        check_num_labels(kwargs)
         take_timm_backbone(self, kwargs)
         super().__post_init__(**kwargs)
         check_pixel_level(self)
@@ -63,3 +71,7 @@ class PerPixelBaselinePlusConfig(PerPixelBaselineConfig):
     enforce_input_projection: bool = False
     use_auxiliary_loss: bool = True
     output_auxiliary_logits: bool = False
+
+    def __post_init__(self, **kwargs):
+        super().__post_init__(**kwargs)
+        check_decoder(self)

@@ -285,7 +285,8 @@ class MaskFormerForInstanceSegmentation(MaskFormerPreTrainedModel):
         """Class and mask logits of each query and, with targets, the loss.
 
         Args:
-            pixel_values: `(B, 3, H, W)` normalised pixels, any H and W, of any floating dtype.
+            pixel_values: `(B, 3, H, W)` normalised pixels, any H and W, of any floating dtype. Of NaN or infinite ones
+                come logits that are NaN, of that image alone: the device is not waited for to find them.
             mask_labels: for each image its target masks `(S_b, H, W)`, booleans or numbers (transformers' form).
             class_labels: for each image the class ids `(S_b,)` of its segments.
             pixel_mask: `(B, H, W)`, 1 at pixels of the image and 0 at padding, which is right of and below the image.
@@ -360,6 +361,10 @@ def check_pixels(pixel_values: Tensor, pixel_mask: Tensor | None) -> None:
         raise ValueError(
             f"pixel_values has shape {tuple(pixel_values.shape)}, expected (batch, channels, height, width)."
         )
+    if not pixel_values.is_floating_point():
+        raise ValueError(f"pixel_values are {pixel_values.dtype}, expected normalised pixels of a floating dtype.")
+    if not (torch.compiler.is_compiling() or torch.jit.is_tracing()) and 0 in pixel_values.shape:
+        raise ValueError(f"pixel_values has shape {tuple(pixel_values.shape)}: there are no pixels.")
     expected = (pixel_values.shape[0], *pixel_values.shape[-2:])
     if pixel_mask is not None and tuple(pixel_mask.shape) != expected:
         raise ValueError(f"pixel_mask has shape {tuple(pixel_mask.shape)}, expected {expected} as pixel_values has.")

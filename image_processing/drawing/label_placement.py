@@ -11,18 +11,26 @@ WORK_SIDE = 256  # masks are looked at in about this size: places need no pixel 
 
 
 class LabelPlacer:
-    """Finds free boxes in one picture of (width, height) = `size`; later boxes avoid earlier ones."""
+    """Finds free boxes in one picture of (width, height) = `size`; later boxes avoid earlier ones.
+
+    Attributes:
+        step: of a mask's rows and columns every so many are looked at.
+    """
 
     def __init__(self, size: tuple[int, int]) -> None:
         self.size = size
+        self.step = max(1, max(size) // WORK_SIDE)
         self.boxes: list[Box] = []
 
     def place(self, mask: np.ndarray, width: int, height: int) -> Box | None:
-        """A box of this width and height for the name of an `(H, W)` mask; None if there is no free place for it."""
-        if not mask.any():
-            return None
-        step = max(1, max(self.size) // WORK_SIDE)
-        depth = self._depth(mask[::step, ::step])
+        """A box of this width and height for the name of a mask; None if there is no free place for it.
+
+        Args:
+            mask: `(h, w)` bool, every `step`-th row and column of the segment's mask.
+            width, height: of the box, in pixels of the picture.
+        """
+        step = self.step
+        depth = self._depth(mask)
         for left, top, right, bottom in self.boxes:  # no centre from which the box would reach one of these
             rows = slice(max(0, (top - height // 2) // step), (bottom + height // 2) // step + 1)
             columns = slice(max(0, (left - width // 2) // step), (right + width // 2) // step + 1)

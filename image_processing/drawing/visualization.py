@@ -6,8 +6,8 @@ picture is longer than 4096 pixels, so that memory is bounded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -17,20 +17,11 @@ from torch import Tensor
 from ..results import decode_mask
 from .colors import Color, class_color, segment_color, text_color
 from .label_placement import Box, LabelPlacer
+from .segments import DrawnSegment, paint
 
 ALPHA = 0.55  # opacity of the colours over the image
 MIN_SIDE = 360  # smaller images are enlarged, so that names are readable
 MAX_SIDE = 4096  # larger ones are drawn smaller, and none is enlarged beyond it
-
-
-@dataclass(frozen=True)
-class DrawnSegment:
-    """What is drawn of one segment: its `(H, W)` bool mask, its class, its score if it has one, and its colour."""
-
-    mask: np.ndarray
-    label_id: int
-    score: float | None
-    color: Color
 
 
 def draw_semantic(
@@ -52,7 +43,7 @@ def draw_semantic(
     image, drawn = _at_most_max_side(image)
     class_map = drawn(np.asarray(class_map))
     labels = [int(label) for label in np.unique(class_map) if label >= 0 and label != ignore_index]
-    segments = [DrawnSegment(class_map == label, label, None, class_color(label)) for label in labels]
+    segments = (DrawnSegment(class_map == label, label, None, class_color(label)) for label in labels)
     picture = draw_segments(image, segments, id2label, alpha)
     return _with_legend(picture, labels, id2label) if legend else picture
 
@@ -69,14 +60,11 @@ def draw_instances(
         id2label, alpha: as for `draw_semantic`.
     """
     image, drawn = _at_most_max_side(image)
-    segments, seen = [], {}
-    for place, entry in enumerate(result["segments_info"]):
-        label = int(entry["label_id"])
-        color = segment_color(label, seen.get(label, 0))
-        seen[label] = seen.get(label, 0) + 1
-        segments.append(
-            DrawnSegment(drawn(_mask_of(result["segmentation"], place, entry["id"])), label, entry["score"], color)
-        )
+    infos = result["segments_info"]
+    labels = [int(entry["label_id"]) for entry in infos]
+    masks = _masks_of(result["segmentation"], [entry["id"] for entry in infos], drawn)
+    scores = [entry["score"] for entry in infos]
+    segments = map(DrawnSegment, masks, labels, scores, _shades_of(labels))
     return draw_segments(image, segments, id2label, alpha)
 
 
@@ -107,51 +95,43 @@ def draw_annotation(
     """
     image, drawn = _at_most_max_side(image)
     layers = drawn((ids[None] if ids.ndim == 2 else ids).numpy())
-    segments, seen = [], {}
-    for number, label in enumerate(torch.as_tensor(class_ids).tolist(), start=1):
-        color = segment_color(label, seen.get(label, 0))
-        seen[label] = seen.get(label, 0) + 1
-        segments.append(DrawnSegment((layers == number).any(0), label, None, color))
+    labels = torch.as_tensor(class_ids).tolist()
+    masks = ((layers == number).any(0) for number in range(1, len(labels) + 1))
+    segments = map(DrawnSegment, masks, labels, [None] * len(labels), _shades_of(labels))
     return draw_segments(image, segments, id2label, alpha)
 
 
 def draw_segments(
     image: Image.Image,
-    segments: Sequence[DrawnSegment],
+    segments: Iterable[DrawnSegment],
     id2label: Mapping[int, str] | None = None,
     alpha: float = ALPHA,
 ) -> Image.Image:
     """The RGB picture all others are made of: colours, then contours, then names, the largest segment first.
 
-    Images with a side below 360 pixels are enlarged by a whole number, as far as the longer side allows.
+    Images with a side below 360 pixels are enlarged by a whole number, as far as the longer side allows. Segments are
+    taken one at a time, and painted strip by strip: of all masks together there are an eighth of their bytes.
     """
     factor = max(1, min(-(-MIN_SIDE // min(image.size)), MAX_SIDE // max(image.size)))
     size = (image.width * factor, image.height * factor)
     canvas = np.asarray(image.convert("RGB").resize(size, Image.Resampling.BICUBIC)).copy()
-    segments = sorted(segments, key=lambda segment: -int(segment.mask.sum()))
-    masks = []
+    drawn: list[DrawnSegment] = []
     for segment in segments:
-        if segment.mask.shape != (image.height, image.width):
+        if (segment.height, segment.width) != (image.height, image.width):
             raise ValueError(
-                f"A segment of class {segment.label_id} is {segment.mask.shape[0]}x{segment.mask.shape[1]}, the image "
+                f"A segment of class {segment.label_id} is {segment.height}x{segment.width}, the image "
                 f"{image.height}x{image.width} (height x width)."
             )
-        masks.append(segment.mask.repeat(factor, 0).repeat(factor, 1))
-    for segment, mask in zip(segments, masks, strict=True):
-        for channel, color in enumerate(segment.color):
-            blended = ((1 - alpha) * np.arange(256) + alpha * color).astype(np.uint8)  # of each value there can be
-            canvas[..., channel][mask] = blended[canvas[..., channel][mask]]
-    width = max(1, round(min(size) / 300))
-    for segment, mask in zip(segments, masks, strict=True):
-        edge = contour(mask, width)
-        canvas[edge] = (0.35 * np.array(segment.color)).astype(np.uint8)
+        drawn.append(segment)
+    drawn.sort(key=lambda segment: -segment.area)
+    paint(canvas, drawn, factor, alpha)
     picture = Image.fromarray(canvas)
     placer = LabelPlacer(size)
     font = ImageFont.load_default(font_size(size))
     draw = ImageDraw.Draw(picture)
-    for segment, mask in zip(segments, masks, strict=True):
+    for segment in drawn:
         text = label_text(segment.label_id, segment.score, id2label)
-        box = placer.place(mask, *text_size(text, font))
+        box = placer.place(segment.every(placer.step, factor), *text_size(text, font))
         if box is not None:
             _write(draw, box, text, font, segment.color)
     return picture
@@ -198,19 +178,6 @@ def side_by_side(pictures: Sequence[Image.Image], titles: Sequence[str]) -> Imag
     return row
 
 
-def contour(mask: np.ndarray, width: int) -> np.ndarray:
-    """`(H, W)` bool: pixels of the mask up to `width` from its edge; the image's own border is no edge."""
-    inner = mask.copy()
-    for _ in range(width):
-        shrunk = inner.copy()
-        shrunk[1:] &= inner[:-1]
-        shrunk[:-1] &= inner[1:]
-        shrunk[:, 1:] &= inner[:, :-1]
-        shrunk[:, :-1] &= inner[:, 1:]
-        inner = shrunk
-    return mask & ~inner
-
-
 def label_text(label_id: int, score: float | None, id2label: Mapping[int, str] | None) -> str:
     """A class's name, and the score in percent where there is one."""
     names = id2label or {}
@@ -255,9 +222,24 @@ def _with_legend(picture: Image.Image, labels: Sequence[int], id2label: Mapping[
     return whole
 
 
-def _mask_of(segmentation: Tensor | Sequence[Mapping], place: int, segment_id: int) -> np.ndarray:
-    """`(H, W)` bool mask of the segment at this place of `segments_info`, from any form of a result."""
-    if not isinstance(segmentation, Tensor):
-        return decode_mask(segmentation[place]).numpy()
-    mask = segmentation[place] if segmentation.ndim == 3 else segmentation == segment_id
-    return mask.to(torch.bool).cpu().numpy()
+def _shades_of(labels: Sequence[int]) -> list[Color]:
+    """The colour of each segment: another shade of its class's colour for each one of the class."""
+    seen: Counter[int] = Counter()
+    colors = []
+    for label in labels:
+        colors.append(segment_color(label, seen[label]))
+        seen[label] += 1
+    return colors
+
+
+def _masks_of(
+    segmentation: Tensor | Sequence[Mapping], ids: Sequence[int], drawn: Callable[[np.ndarray], np.ndarray]
+) -> Iterator[np.ndarray]:
+    """`(h, w)` bool masks of the segments of these ids, in the size they are drawn, from any form of a result."""
+    if isinstance(segmentation, Tensor) and segmentation.ndim == 2:
+        id_map = drawn(segmentation.cpu().numpy())
+        yield from (id_map == number for number in ids)
+    elif isinstance(segmentation, Tensor):
+        yield from (drawn(mask.to(torch.bool).cpu().numpy()) for mask in segmentation)
+    else:
+        yield from (drawn(decode_mask(code).numpy()) for code in segmentation)

@@ -9,10 +9,14 @@ that file, and are scored against it: COCOeval(COCO("FILE"), COCO("predictions/i
 With --tta semantic segmentation is the mean of several scales and mirror images.
 Pictures that cannot be read, segmented or written are left out and named at the end and, with the cause, in
 failures.json; the exit code is 1 then. Each file appears when it is whole.
+What is done is also recorded, picture by picture, in the folder records/: a run that ended early goes on with
+--resume, which tries again what failed. Several processes share the pictures, as accelerate launch or torchrun start
+them; the first one joins their results at the end: accelerate launch scripts/predict.py ...
 """
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Sequence
@@ -20,16 +24,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from accelerate import PartialState
+
 from ..data.coco_ids import CocoIds
 from ..data.dataset_pictures import dataset_pictures
 from ..inference.inputs import MAX_PIXELS, Picture, find_pictures
+from ..inference.joining import FAILURES
 from ..inference.loading import category_ids_of, choose_task, load_image_processor, load_model
 from ..inference.multi_scale import MultiScalePredictor, TtaArguments
-from ..inference.predict_pictures import predict_pictures
+from ..inference.predict_pictures import FullDiskError, predict_pictures
+from ..inference.prediction_run import RECORDS, digest_of, join_results, pictures_to_do, start_run
 from ..inference.predictor import DEFAULT_THRESHOLDS, Predictor, prepare_model
+from ..inference.processes import LostProcessError, device_of, join_processes, same_for_all, wait_for_all
+from ..inference.records import RecordFile, Records
 from ..inference.writer import ResultWriter
 from ..training.arguments.argument_parser import ScriptArgumentParser
 from ..training.arguments.device_defaults import default_num_workers, this_machine
+
+MAX_NAMED = 20  # pictures named at the end
 
 
 @dataclass
@@ -65,6 +77,13 @@ class PredictionArguments:
         default=MAX_PIXELS, metadata={"help": "Pictures of more pixels are left out: memory grows with them."}
     )
     overwrite: bool = field(default=False, metadata={"help": "Replace results that are already there."})
+    resume: bool = field(
+        default=False,
+        metadata={
+            "help": "Go on with the run in --output_dir, if there is one: leave out pictures whose results are whole, "
+            "try again those that failed."
+        },
+    )
     batch_size: int = field(default=1, metadata={"help": "Pictures that go through the model at once."})
     num_threads: int | None = field(
         default=None,
@@ -85,6 +104,8 @@ class PredictionArguments:
     def __post_init__(self) -> None:
         if bool(self.inputs) == (self.dataset is not None):
             raise ValueError("Pass either --inputs (files and folders) or --dataset.")
+        if self.resume and self.overwrite:
+            raise ValueError("--resume goes on with a run, --overwrite replaces it: pass one of them.")
         if self.batch_size < 1:
             raise ValueError(f"--batch_size must be at least 1, got {self.batch_size}.")
         if self.max_pixels < 1:
@@ -95,27 +116,71 @@ class PredictionArguments:
             raise ValueError(f"--threshold must lie in [0, 1], got {self.threshold}.")
 
 
+@dataclass
+class Prediction:
+    """What a run works with.
+
+    Attributes:
+        pictures: all of them, whichever process has them.
+        predictor: pictures -> predictions.
+        writer: writes results.
+        state: which of the processes this is.
+        run: which start of this run this is, counted from 1.
+    """
+
+    pictures: Sequence[Picture]
+    predictor: Predictor | MultiScalePredictor
+    writer: ResultWriter
+    state: PartialState
+    run: int
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     parser = ScriptArgumentParser((PredictionArguments, TtaArguments), (), __doc__, "predict")
     arguments, tta = parser.parse(argv)
     try:
-        pictures, predictor, writer = prepare_prediction(arguments, tta)
+        prediction = prepare_prediction(arguments, tta)
     except (ValueError, OSError) as error:
         parser.error(str(error))
     start = time.perf_counter()
-    failures = predict_pictures(pictures, predictor, writer, arguments.batch_size, arguments.num_threads)
-    segmented = len(pictures) - len(failures)
-    speed = segmented / (time.perf_counter() - start)
-    print(f"{segmented} of {len(pictures)} pictures segmented ({speed:.2f} a second), results in {writer.folder}.")
-    if failures:
-        print("Left out:", *(f"  {failure.name}: {failure.cause}" for failure in failures), sep="\n", file=sys.stderr)
+    pictures, writer, state = prediction.pictures, prediction.writer, prediction.state
+    before = Records(writer.folder / RECORDS)
+    share = pictures_to_do(pictures, before, writer, state.process_index, state.num_processes)
+    records = RecordFile(writer.folder / RECORDS, prediction.run, state.process_index)
+    problem = ""
+    try:
+        is_first = state.is_main_process
+        predict_pictures(
+            share, prediction.predictor, writer, records, arguments.batch_size, arguments.num_threads, is_first
+        )
+        wait_for_all(state)
+    except KeyboardInterrupt:
+        problem = "The run was broken off."
+    except (FullDiskError, LostProcessError) as error:
+        problem = str(error)
+    records.close()
+    if problem:
+        problem += " What is done is kept: go on with --resume."
+    if not state.is_main_process:
+        sys.exit(problem or None)
+    try:
+        totals = join_results(writer, pictures)
+    except OSError as error:
+        sys.exit(f"{problem or error} The results are not joined yet: {error}.")
+    speed = max(0, totals.done - before.num_done) / (time.perf_counter() - start)
+    print(f"{totals.done} of {len(pictures)} pictures segmented ({speed:.2f} a second), results in {writer.folder}.")
+    if totals.failed:
+        first = json.loads((writer.folder / FAILURES).read_text(encoding="utf-8"))[:MAX_NAMED]
+        more = [f"  ... and {totals.failed - MAX_NAMED} more, in {FAILURES}"] if totals.failed > MAX_NAMED else []
+        print("Left out:", *(f"  {each['name']}: {each['cause']}" for each in first), *more, sep="\n", file=sys.stderr)
+    if problem:
+        sys.exit(problem)
+    if totals.failed:
         sys.exit(1)
 
 
-def prepare_prediction(
-    arguments: PredictionArguments, tta: TtaArguments
-) -> tuple[list[Picture], Predictor | MultiScalePredictor, ResultWriter]:
-    """The pictures to read, what predicts them and what writes the results."""
+def prepare_prediction(arguments: PredictionArguments, tta: TtaArguments) -> Prediction:
+    """The pictures to read, what predicts them and what writes the results, in a folder that is ready for them."""
     if arguments.dataset is None:
         pictures = find_pictures(arguments.inputs, arguments.max_pixels)
     else:
@@ -143,15 +208,26 @@ def prepare_prediction(
     writer = ResultWriter(
         Path(arguments.output_dir), task, model.config.id2label, stuff, arguments.overlays, category_ids
     )
-    if not arguments.overwrite:
-        writer.refuse_to_overwrite(picture.name for picture in pictures)
     machine = this_machine(arguments.use_cpu)
+    state = join_processes(machine.has_gpu)
+    scales = [tta.tta_scales, tta.tta_flip] if tta.tta else None
+    settings = {"model": digest_of(model, image_processor), "task": task, "threshold": threshold, "scales": scales}
+    settings["categories"] = writer.categories
+    run, problem = None, None
+    if state.is_main_process:
+        try:
+            run = start_run(writer, pictures, settings, arguments.resume, arguments.overwrite)
+        except (ValueError, OSError) as error:
+            problem = str(error)
+    run, problem = same_for_all(state, (run, problem))
+    if problem is not None:
+        raise ValueError(problem)
     if arguments.num_threads is None:
         arguments.num_threads = default_num_workers(machine) or 1
-    prepare_model(model, "cuda" if machine.has_gpu else "cpu", arguments.dtype, arguments.compile)
-    if tta.tta:
-        return pictures, tta.predictor_of(image_processor)(model), writer
-    return pictures, Predictor(model, image_processor, task, threshold), writer
+    prepare_model(model, device_of(state) if machine.has_gpu else "cpu", arguments.dtype, arguments.compile)
+    predictor = tta.predictor_of(image_processor)(model) if tta.tta else None
+    predictor = predictor or Predictor(model, image_processor, task, threshold)
+    return Prediction(pictures, predictor, writer, state, run)
 
 
 if __name__ == "__main__":  # python -m modeling_maskformer.commands.predict

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from datasets import Dataset
+from PIL.Image import Image
 
-from ..inference.inputs import MAX_PIXELS, Picture, check_pixels
+from ..inference.inputs import MAX_PIXELS, Picture
 from .columns import find_columns
 from .datasets import GENERATED, open_dataset
 from .errors import DataError
 from .layouts.tables import open_tables
-from .samples import decode_image, decode_rgb, with_encoded_images
+from .samples import decode_rgb, with_encoded_images
 
 
 def dataset_pictures(
@@ -20,7 +23,7 @@ def dataset_pictures(
     config_name: str | None = None,
     image_column: str | None = None,
     max_pixels: int = MAX_PIXELS,
-) -> list[Picture]:
+) -> Sequence[Picture]:
     """The pictures of one split, named `<split>_<row>`; annotations are not needed and not read.
 
     Args:
@@ -44,22 +47,50 @@ def dataset_pictures(
         raise DataError(f"Dataset '{dataset}' has the splits {', '.join(splits)}, but {found}.")
     if is_generated:
         samples = splits[split]
-        return [Picture(f"{split}_{row:06d}", row, lambda row=row: samples[row].image) for row in range(len(samples))]
+        return PicturesOfRows(split, len(samples), lambda row: samples[row].image, lambda row: (row, ""))
     return _pictures_of_rows(splits[split], split, image_column, max_pixels)
 
 
-def _pictures_of_rows(rows: Dataset, split: str, image_column: str | None, max_pixels: int) -> list[Picture]:
+class PicturesOfRows(Sequence[Picture]):
+    """The pictures of a table, named `<split>_<row>`.
+
+    Args:
+        split: its name.
+        count: how many rows there are.
+        load: a row's number -> its picture, as RGB.
+        ids: a row's number -> what COCO files call its picture, and its file's name there, if it has one.
+    """
+
+    def __init__(
+        self, split: str, count: int, load: Callable[[int], Image], ids: Callable[[int], tuple[int | str, str]]
+    ) -> None:
+        self.split = split
+        self.count = count
+        self.load = load
+        self.ids = ids
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, row: int) -> Picture:
+        if not 0 <= row < self.count:
+            raise IndexError(row)
+        image_id, file_name = self.ids(row)
+        return Picture(f"{self.split}_{row:06d}", image_id, partial(self.load, row), file_name)
+
+
+def _pictures_of_rows(rows: Dataset, split: str, image_column: str | None, max_pixels: int) -> PicturesOfRows:
     columns = find_columns(rows.features, image_column)
-    image_ids = range(len(rows)) if columns.image_id is None else rows[columns.image_id]
-    file_names = rows["file_name"] if "file_name" in rows.column_names else [""] * len(rows)  # COCO's
     encoded = with_encoded_images(rows.select_columns([columns.image]))
 
-    def load(row: int) -> Any:
-        image = decode_image(encoded[row][columns.image], columns.image)
-        check_pixels(image, max_pixels)
-        return decode_rgb(image, columns.image)
+    def load(row: int) -> Image:
+        return decode_rgb(encoded[row][columns.image], columns.image, max_pixels)
 
-    return [
-        Picture(f"{split}_{row:06d}", image_id, lambda row=row: load(row), file_name)
-        for row, (image_id, file_name) in enumerate(zip(image_ids, file_names, strict=True))
-    ]
+    own = [name for name in (columns.image_id, "file_name") if name in rows.column_names]
+    described = rows.select_columns(own)
+
+    def ids(row: int) -> tuple[int | str, str]:
+        entry = described[row] if own else {}
+        return entry.get(columns.image_id, row), entry.get("file_name") or ""
+
+    return PicturesOfRows(split, len(rows), load, ids)

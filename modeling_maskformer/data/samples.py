@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, Protocol, TypeVar
 
+import fsspec
 import PIL.Image
 from datasets import Dataset, Image, IterableDataset, List
 
+from ..inference.decoding import decode_picture, has_deep_pixels
 from ..targets import Segments
 from .columns import is_list_of_pictures
 from .errors import DataError
@@ -155,22 +157,26 @@ def file_stem(encoded: Any) -> str | None:
     return PurePath(path).stem if path else None
 
 
-def decode_image(encoded: Any, column: str) -> PIL.Image.Image:
-    """The picture of an encoded `datasets.Image` value, in its own mode."""
+def decode_image(encoded: Any, column: str, max_pixels: int | None = None) -> PIL.Image.Image:
+    """The picture of an encoded `datasets.Image` value, in its own mode, if it has at most `max_pixels`."""
     if isinstance(encoded, PIL.Image.Image):
         return encoded
-    if encoded is None:
+    content, path = (encoded.get("bytes"), encoded.get("path")) if isinstance(encoded, Mapping) else (None, None)
+    if content is None and path is None:
         raise DataError(f"column '{column}' is empty, a picture is expected")
     try:
-        return Image().decode_example(encoded)
-    except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
+        if content is None and ("://" in path or "::" in path):  # of a stream: `datasets` writes archives so
+            with fsspec.open(path, "rb") as file:
+                content = file.read()
+        return decode_picture(path if content is None else content, max_pixels)
+    except (OSError, ValueError) as error:
         raise DataError(f"the picture in column '{column}' cannot be read: {error}") from error
 
 
-def decode_rgb(encoded: Any, column: str) -> PIL.Image.Image:
-    """The picture of an encoded `datasets.Image` value as 8-bit RGB."""
-    image = decode_image(encoded, column)
-    if image.mode.startswith(("I", "F")):
+def decode_rgb(encoded: Any, column: str, max_pixels: int | None = None) -> PIL.Image.Image:
+    """The picture of an encoded `datasets.Image` value as 8-bit RGB, if it has at most `max_pixels`."""
+    image = decode_image(encoded, column, max_pixels)
+    if has_deep_pixels(image):
         raise DataError(
             f"the image in column '{column}' has more than 8 bits a channel (mode {image.mode}): "
             "8-bit grey or RGB is expected"

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as mask_utils
 
-from ..run_lengths import compressed_run_lengths
+from image_processing.run_lengths import compressed_run_lengths
+
 from ..targets import Segments
 from .base import SegmentationMetric, check_result, integer_map
 

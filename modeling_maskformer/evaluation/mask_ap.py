@@ -12,7 +12,8 @@ from pycocotools import mask as mask_utils
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from ..run_lengths import compressed_run_lengths
+from image_processing.run_lengths import compressed_run_lengths
+
 from ..targets import Segments
 from .base import SegmentationMetric, check_result, mean_of_defined
 

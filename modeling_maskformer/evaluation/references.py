@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from pycocotools import mask as mask_utils
 
-from ..run_lengths import compressed_run_lengths
+from image_processing.run_lengths import compressed_run_lengths
+
 from ..targets import VOID, Segments, segments_from_masks, smallest_id_dtype
 from .base import integer_map
 

@@ -43,6 +43,8 @@ def nan_last(value: float) -> float:
 
 
 def _rows(name: str, rows: Mapping[str, Mapping[str, float]]) -> list[str]:
+    # a name of a dataset's class must not steer the terminal
+    rows = {"".join(c if c.isprintable() else "?" for c in label): row for label, row in rows.items()}
     columns = list(next(iter(rows.values())))
     name = name.replace("_", " ")
     first = max(len(name), *map(len, rows))

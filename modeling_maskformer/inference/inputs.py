@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from PIL import Image, ImageOps
+from PIL import Image
+
+from .decoding import decode_picture, has_deep_pixels
 
 MAX_PIXELS = 100_000_000  # a prediction of one takes some 50 bytes of memory a pixel
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm")
@@ -34,8 +38,54 @@ class Picture:
             object.__setattr__(self, "file_name", self.name)
 
 
-def find_pictures(paths: Sequence[str | Path], max_pixels: int = MAX_PIXELS) -> list[Picture]:
+class PictureFiles(Sequence[Picture]):
+    """The pictures in files: of each only its path and, where that is not its name, its name are kept.
+
+    Args:
+        files: each one's folder and its path below it.
+        max_pixels: a picture of more cannot be read.
+
+    Raises:
+        ValueError: two pictures have one name.
+    """
+
+    def __init__(self, files: Sequence[tuple[str, str]], max_pixels: int = MAX_PIXELS) -> None:
+        self.files = files
+        self.max_pixels = max_pixels
+        self.long_names = self._names_with_endings()
+
+    def _names_with_endings(self) -> dict[int, str]:
+        """The names of those whose name without ending another has too, also where they differ by case alone."""
+        if len({hash(_as_on_any_disk(_stem(path))) for _, path in self.files}) == len(self.files):
+            return {}
+        counts = Counter(_as_on_any_disk(_stem(path)) for _, path in self.files)
+        places = [place for place, (_, path) in enumerate(self.files) if counts[_as_on_any_disk(_stem(path))] > 1]
+        taken = {name: -1 for name, count in counts.items() if count == 1}
+        for place in places:
+            name = _as_on_any_disk(self.files[place][1])
+            if name in taken:
+                others = [os.path.join(*self.files[other]) for other in (taken[name], place) if other >= 0]
+                raise ValueError(
+                    f"The results of {' and '.join(others)} would have the name of another picture's, "
+                    f"{self.files[place][1]}: predict them separately."
+                )
+            taken[name] = place
+        return {place: self.files[place][1] for place in places}
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, place: int) -> Picture:
+        folder, path = self.files[place]
+        name = self.long_names.get(place) or _stem(path)
+        return Picture(name, place, partial(read_picture, os.path.join(folder, path), self.max_pixels), path)
+
+
+def find_pictures(paths: Sequence[str | Path], max_pixels: int = MAX_PIXELS) -> PictureFiles:
     """The pictures of files, and of folders with all folders below, in the order of their paths.
+
+    A picture's name is its path below the folder, without its ending; with it where two differ in nothing else, as
+    `a.jpg` and `a.png`.
 
     Args:
         paths: files and folders.
@@ -44,51 +94,61 @@ def find_pictures(paths: Sequence[str | Path], max_pixels: int = MAX_PIXELS) -> 
     Raises:
         ValueError: a path does not exist, a folder holds no picture, or two pictures have one name.
     """
-    files: dict[str, tuple[str, Path]] = {}
+    files: list[tuple[str, str]] = []
     for path in map(Path, paths):
         if path.is_dir():
-            found = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
-            if not found:
+            found = len(files)
+            files.extend((str(path), below) for below in _pictures_in(str(path)))
+            if len(files) == found:
                 raise ValueError(f"The folder {path} holds no picture ({', '.join(SUFFIXES)}).")
-            named = [(file.relative_to(path).as_posix(), file) for file in found]
         elif path.is_file():
-            named = [(path.name, path)]
+            files.append((str(path.parent), path.name))
         else:
             raise ValueError(f"There is no file or folder {path}.")
-        for file_name, file in named:
-            name = PurePosixPath(file_name).with_suffix("").as_posix()
-            if name in files:
-                raise ValueError(
-                    f"The results of {files[name][1]} and {file} would both be called {name}: predict them separately."
-                )
-            files[name] = file_name, file
-    return [
-        Picture(name, number, partial(read_picture, file, max_pixels), file_name)
-        for number, (name, (file_name, file)) in enumerate(files.items())
-    ]
+    return PictureFiles(files, max_pixels)
 
 
-def check_pixels(image: Image.Image, max_pixels: int) -> None:
-    """Raises a ValueError where a picture, which need not be decoded yet, has more pixels than allowed."""
-    if image.width * image.height > max_pixels:
-        raise ValueError(
-            f"it is {image.width} x {image.height} pixels (width x height), expected at most {max_pixels} in all "
-            "(--max_pixels)"
-        )
+def _pictures_in(folder: str) -> Iterator[str]:
+    """The paths of pictures below a folder, in order. Links to folders are not followed: they may lead in circles."""
+    waiting = [("", True)]
+    while waiting:
+        below, is_folder = waiting.pop()
+        if not is_folder:
+            yield below
+            continue
+        with os.scandir(os.path.join(folder, below)) as found:
+            entries = sorted(found, key=lambda entry: entry.name, reverse=True)
+        for entry in entries:
+            path = f"{below}/{entry.name}" if below else entry.name
+            if entry.is_dir(follow_symlinks=False):
+                waiting.append((path, True))
+            elif _is_picture(entry):
+                waiting.append((path, False))
 
 
-def read_picture(path: Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def _is_picture(entry: os.DirEntry) -> bool:
+    """Whether a file has the name of a picture; a link to nothing too: it fails when it is read, and is told."""
+    has_name = entry.name.lower().endswith(SUFFIXES) and not entry.name.startswith(".")
+    return has_name and (entry.is_file() or not os.path.exists(entry.path))
+
+
+def _stem(path: str) -> str:
+    """The path without its ending."""
+    return os.path.splitext(path)[0]
+
+
+def _as_on_any_disk(name: str) -> str:
+    """What is the same for two names that some disk takes for one: those of Windows and macOS know no case."""
+    return name.casefold()
+
+
+def read_picture(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """The picture in a file as RGB, turned the way its camera was held.
 
     Raises:
         OSError, ValueError: it cannot be read, has more than 8 bits per channel, or more pixels than `max_pixels`.
     """
-    try:
-        with Image.open(path) as image:
-            check_pixels(image, max_pixels)
-            image = ImageOps.exif_transpose(image)
-            if image.mode.startswith(("I", "F")):
-                raise ValueError(f"it has more than 8 bits a channel (mode {image.mode}), expected 8-bit grey or RGB")
-            return image.convert("RGB")
-    except (SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(str(error)) from error
+    image = decode_picture(path, max_pixels)
+    if has_deep_pixels(image):
+        raise ValueError(f"it has more than 8 bits a channel (mode {image.mode}), expected 8-bit grey or RGB")
+    return image.convert("RGB")

@@ -1,75 +1,99 @@
-"""Many pictures -> files of results, while the next are read and the last are drawn and written."""
+"""Many pictures -> files and records of results, while the next are read and the last are drawn and written."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from typing import Any
 
 from PIL import Image
 from tqdm.auto import tqdm
 
 from .inputs import Picture
-from .writer import Failure, ResultWriter
+from .records import RecordFile
+from .writer import Failure, ResultWriter, is_full
+
+
+class FullDiskError(RuntimeError):
+    """No result can be written any more; those that were written are whole."""
 
 
 def predict_pictures(
     pictures: Sequence[Picture],
     predictor: Callable[[Sequence[Image.Image]], list[Any]],
     writer: ResultWriter,
+    records: RecordFile,
     batch_size: int = 1,
     num_threads: int = 1,
-) -> list[Failure]:
-    """Predicts and writes every picture it can, and returns those it cannot, whatever the cause.
+    show_progress: bool = True,
+) -> None:
+    """Predicts and writes every picture it can, and records each: with its result, or why it has none.
 
-    What is done is listed also where the run is broken off, as by Ctrl-C.
-
-    Results are listed in the order of the pictures, whichever thread is done first. There are never more pictures in
+    While a batch is predicted the next pictures are read, and the last ones drawn and written, by threads of their
+    own. Records come in the order of the pictures, whichever thread is done first. There are never more pictures in
     memory than two batches and two for each thread.
 
     Args:
         pictures: what to read.
         predictor: a batch of pictures -> their predictions; called by this thread alone.
-        writer: where results go; it is closed, and gets the failures.
+        writer: writes the files of each picture.
+        records: of each picture, as soon as its files are written.
         batch_size: pictures that are predicted at once.
         num_threads: threads that read, and as many that draw and write.
+        show_progress: as a bar, with pictures a second.
+
+    Raises:
+        FullDiskError: nothing more can be written.
     """
-    failures: list[Failure] = []
     written: deque[tuple[Picture, Image.Image, Future]] = deque()
 
-    def list_written(at_most: int) -> None:
+    def record_written(at_most: int) -> None:
         while len(written) > at_most:
             picture, image, result = written.popleft()
             try:
-                writer.add(picture, image, result.result())
-            except Exception as error:  # a full disk, a picture that cannot be drawn: the others may do
-                failures.append(Failure.of(picture, "writing", error))
+                annotations = result.result()
+            except Exception as error:  # a picture that cannot be drawn: the others may be
+                if isinstance(error, OSError) and is_full(writer.folder, error):
+                    raise FullDiskError(f"Nothing more can be written to {writer.folder}: {error}.") from error
+                records.add_failure(Failure.of(picture, "writing", error))
+            else:
+                records.add(
+                    picture.name,
+                    {"file_name": picture.file_name, "width": image.width, "height": image.height},
+                    annotations,
+                )
 
     try:
         with (
-            tqdm(total=len(pictures), desc="Segmenting", unit="picture") as progress,
+            tqdm(total=len(pictures), desc="Segmenting", unit="picture", disable=not show_progress) as progress,
             ThreadPoolExecutor(num_threads, "read") as readers,
             ThreadPoolExecutor(num_threads, "write") as writers,
         ):
-            read = _read_ahead(pictures, readers, batch_size + num_threads, failures)
-            for start in range(0, len(pictures), batch_size):
-                batch = [next(read) for _ in pictures[start : start + batch_size]]
-                batch = [(picture, image) for picture, image in batch if image is not None]
-                for picture, image, prediction in _predict(batch, predictor, failures):
-                    written.append((picture, image, writers.submit(writer.write_files, picture, image, prediction)))
-                list_written(at_most=num_threads)
-                progress.update(min(batch_size, len(pictures) - start))
-            list_written(at_most=0)
-    finally:
-        writer.close(failures)
-    return failures
+            read = _read_ahead(pictures, readers, batch_size + num_threads)
+            while batch := list(islice(read, batch_size)):
+                found = []
+                for picture, image, error in batch:
+                    if error is None:
+                        found.append((picture, image))
+                    else:
+                        records.add_failure(Failure.of(picture, "reading", error))
+                for picture, image, prediction in _predict(found, predictor, records):
+                    written.append((picture, image, writers.submit(writer.write, picture, image, prediction)))
+                record_written(at_most=num_threads)
+                progress.update(len(batch))
+            record_written(at_most=0)
+    except OSError as error:  # of the records themselves
+        if not is_full(writer.folder, error):
+            raise
+        raise FullDiskError(f"Nothing more can be written to {writer.folder}: {error}.") from error
 
 
 def _predict(
     batch: Sequence[tuple[Picture, Image.Image]],
     predictor: Callable[[Sequence[Image.Image]], list[Any]],
-    failures: list[Failure],
+    records: RecordFile,
 ) -> list[tuple[Picture, Image.Image, Any]]:
     """The pictures with their predictions; where a batch fails, each alone, so that only the cause is left out."""
     if not batch:
@@ -79,15 +103,15 @@ def _predict(
         return [(*pair, prediction) for pair, prediction in zip(batch, predictions, strict=True)]
     except Exception as error:
         if len(batch) == 1:
-            failures.append(Failure.of(batch[0][0], "predicting", error))
+            records.add_failure(Failure.of(batch[0][0], "predicting", error))
             return []
-    return [found for pair in batch for found in _predict([pair], predictor, failures)]
+    return [found for pair in batch for found in _predict([pair], predictor, records)]
 
 
 def _read_ahead(
-    pictures: Sequence[Picture], readers: ThreadPoolExecutor, ahead: int, failures: list[Failure]
-) -> Iterator[tuple[Picture, Image.Image | None]]:
-    """The pictures with what they show, None where that cannot be read: then `failures` gets the cause."""
+    pictures: Sequence[Picture], readers: ThreadPoolExecutor, ahead: int
+) -> Iterator[tuple[Picture, Image.Image | None, Exception | None]]:
+    """The pictures with what they show, or with the error that says why that cannot be read."""
     waiting: deque[tuple[Picture, Future]] = deque()
     upcoming = iter(pictures)
     while True:
@@ -96,9 +120,8 @@ def _read_ahead(
         if not waiting:
             return
         picture, image = waiting.popleft()
-        try:
-            loaded = image.result()
-        except Exception as error:  # decoders fail in many ways
-            failures.append(Failure.of(picture, "reading", error))
-            loaded = None
-        yield picture, loaded
+        error = image.exception()  # decoders fail in many ways
+        if isinstance(error, Exception):
+            yield picture, None, error
+        else:
+            yield picture, image.result(), None

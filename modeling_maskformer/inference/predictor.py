@@ -86,6 +86,13 @@ def _as_float32(outputs: ModelOutput) -> ModelOutput:
     return outputs
 
 
+def check_finite(outputs: ModelOutput) -> None:
+    """Raises a ValueError where logits are NaN or infinite: half precision may be too little for a model."""
+    names = [name for name in ("class_queries_logits", "masks_queries_logits", "logits") if name in outputs]
+    if not bool(torch.stack([outputs[name].isfinite().all() for name in names]).all()):
+        raise ValueError("the model's outputs are NaN or infinite: predict in float32, or look at how it was trained")
+
+
 class Predictor:
     """Callable on pictures: their predictions, as `post_process` returns them.
 
@@ -144,5 +151,6 @@ class Predictor:
         images = [as_rgb(image) for image in images]
         batch = self.image_processor(images=images, return_tensors="pt").to(self.model.device)
         outputs = self.model(pixel_values=batch["pixel_values"], pixel_mask=batch["pixel_mask"])
+        check_finite(outputs)
         sizes = [(image.height, image.width) for image in images]
         return post_process(self.task, self.image_processor, outputs, sizes, self.threshold)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from pathlib import Path
+import errno
+import shutil
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path, PurePath
 from typing import Any
 
 from PIL import Image
@@ -15,10 +15,12 @@ from pycocotools import mask as coco_mask
 
 from image_processing.results import coco_instances, save_class_map, save_panoptic
 
+from ..whole_file import whole_file
 from .draw_prediction import draw_prediction
 from .inputs import Picture
 
-FAILURES = "failures.json"
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+LEAST_SPACE = 1 << 20  # bytes; Pillow's errors do not tell why a picture cannot be written
 
 
 @dataclass(frozen=True)
@@ -41,9 +43,9 @@ class ResultWriter:
     - semantic: `class_ids/<name>.png` (the class of each pixel), and `classes.json` (id -> name).
     - instance: `instances.json`, COCO's instance annotations with run-length encoded masks and scores.
     - panoptic: `panoptic/<name>.png` (segment ids as colours) and `panoptic.json`, COCO's panoptic annotations.
-    - `failures.json`, if there are any: the pictures without a result, and why.
 
-    Each file appears under its name when it is whole.
+    Each picture's files appear under their names when they are whole, and never outside the folder. The files that
+    tell of all pictures are made of the records (joining.py).
 
     Args:
         folder: made if needed.
@@ -68,30 +70,31 @@ class ResultWriter:
         self.id2label = dict(id2label)
         self.overlays = overlays
         self.summary = {"semantic": "classes.json", "instance": "instances.json", "panoptic": "panoptic.json"}[task]
-        self._images: list[dict] = []
-        self._annotations: list[dict] = []
         self.category_ids = {class_id: class_id for class_id in id2label} | dict(category_ids or {})
-        self._categories = [
+        self.categories = [
             {"id": self.category_ids[class_id], "name": name, "isthing": int(class_id not in stuff)}
             for class_id, name in id2label.items()
         ]
 
     def refuse_to_overwrite(self, names: Iterable[str]) -> None:
         """Raises a ValueError that names one if files of these pictures' results are already there."""
-        planned = [self.folder / self.summary, *(path for name in names for path in self._files_of(name))]
-        present = [path for path in planned if path.exists()]
-        if present:
+        planned = chain([self.folder / self.summary], chain.from_iterable(map(self._files_of, names)))
+        first, count = None, 0
+        for path in planned:
+            if path.exists():
+                first, count = first or path, count + 1
+        if count:
             raise ValueError(
-                f"{len(present)} of the results are already there, such as {present[0]}: "
-                "choose another --output_dir, or pass --overwrite."
+                f"{count} of the results are already there, such as {first}: "
+                "choose another --output_dir, go on with an earlier run (--resume), or pass --overwrite."
             )
 
-    def write(self, picture: Picture, image: Image.Image, prediction: Any) -> None:
-        """Writes one picture's overlay and result."""
-        self.add(picture, image, self.write_files(picture, image, prediction))
+    def has_files(self, name: str) -> bool:
+        """Whether all files of a picture's result are there."""
+        return all(path.exists() for path in self._files_of(name))
 
-    def write_files(self, picture: Picture, image: Image.Image, prediction: Any) -> list[dict]:
-        """Draws and writes one picture's own files; its annotations for `add`. Threads may do it at once."""
+    def write(self, picture: Picture, image: Image.Image, prediction: Any) -> list[dict]:
+        """Draws and writes one picture's own files; its annotations of COCO. Threads may do it at once."""
         files = self._files_of(picture.name)
         for file in files:
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -121,44 +124,16 @@ class ResultWriter:
             for entry in coco_instances(prediction, picture.image_id, self.category_ids)
         ]
 
-    def add(self, picture: Picture, image: Image.Image, annotations: list[dict]) -> None:
-        """Lists a picture and its annotations in the file that tells of all."""
-        self._images.append(
-            {"id": picture.image_id, "file_name": picture.file_name, "width": image.width, "height": image.height}
-        )
-        for entry in annotations:
-            number = {"id": len(self._annotations) + 1} if self.task == "instance" else {}
-            self._annotations.append(number | entry)
-
-    def close(self, failures: Sequence[Failure] = ()) -> None:
-        """Writes the file that tells of all pictures, and the one of those that failed."""
-        if self.task == "semantic":
-            content: dict = self.id2label
-        else:
-            content = {"images": self._images, "annotations": self._annotations, "categories": self._categories}
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._write_json(self.summary, content)
-        (self.folder / FAILURES).unlink(missing_ok=True)
-        if failures:
-            self._write_json(FAILURES, [asdict(failure) for failure in failures])
-
-    def _write_json(self, name: str, content: Any) -> None:
-        with whole_file(self.folder / name) as file:
-            file.write_text(json.dumps(content) + "\n", encoding="utf-8")
-
     def _files_of(self, name: str) -> list[Path]:
         """The overlay, if any, and then the result's own file, if any."""
+        path = PurePath(name)
+        if path.anchor or ".." in path.parts or "\0" in name:  # as from the names that a dataset gives
+            raise ValueError(f"the name of its results, {name!r}, leads out of the output folder")
         overlay = [self.folder / "overlays" / f"{name}.jpg"] if self.overlays else []
         own = {"semantic": "class_ids", "panoptic": "panoptic"}.get(self.task)
         return overlay + ([self.folder / own / f"{name}.png"] if own else [])
 
 
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Where to write a file that is to appear at `path`, whole, at the end of the `with`; nowhere if that fails."""
-    part = path.with_name(f".{path.name}.part{path.suffix}")
-    try:
-        yield part
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+def is_full(folder: Path, error: OSError) -> bool:
+    """Whether writing failed because nothing more can be written there, of this picture or any other."""
+    return error.errno in NO_SPACE or shutil.disk_usage(folder).free < LEAST_SPACE

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -14,13 +15,22 @@ from .initialized import KaimingConv2d
 NUM_GROUPS = 32
 
 
+class GroupNorm(nn.GroupNorm):
+    """torch's, also for groups of a single value, as of 1 x 1 maps: their normalised value is 0."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        return torch.group_norm(
+            values, self.num_groups, self.weight, self.bias, self.eps, torch.backends.cudnn.enabled
+        )
+
+
 class ConvNormAct(nn.Sequential):
     """3x3 convolution without bias, GroupNorm, ReLU: `(B, C_in, H, W)` -> `(B, C_out, H, W)`."""
 
     def __init__(self, in_channels: int, out_channels: int):
         super().__init__(
             WinogradConv2d(in_channels, out_channels, kernel_size=3, padding=1, bias=False),
-            nn.GroupNorm(NUM_GROUPS, out_channels),
+            GroupNorm(NUM_GROUPS, out_channels),
             nn.ReLU(),
         )
 
@@ -31,7 +41,7 @@ class FPNLayer(nn.Module):
     def __init__(self, lateral_channels: int, channels: int):
         super().__init__()
         self.proj = nn.Sequential(
-            KaimingConv2d(lateral_channels, channels, kernel_size=1, bias=False), nn.GroupNorm(NUM_GROUPS, channels)
+            KaimingConv2d(lateral_channels, channels, kernel_size=1, bias=False), GroupNorm(NUM_GROUPS, channels)
         )
         self.block = ConvNormAct(channels, channels)
 

@@ -132,6 +132,8 @@ def read_targets(
                 "segment of the image."
             )
     num_segments = [len(labels) for labels in class_labels]
+    if not num_segments:
+        raise ValueError("class_labels is empty, expected one entry for each image.")
     check_shapes(num_segments, segment_ids, mask_labels)
     if segment_ids is None and not use_cpu_path(device):
         maps, ranges = maps_of_masks(mask_labels, device), torch.zeros(len(num_segments), 3, dtype=torch.int64)
@@ -175,7 +177,7 @@ def check_shapes(num_segments: list[int], segment_ids: Tensor | None, mask_label
         raise ValueError("Pass either segment_ids or mask_labels beside class_labels, not both and not none.")
     batch_size = len(num_segments)
     if segment_ids is not None:
-        if segment_ids.ndim not in (3, 4) or len(segment_ids) != batch_size:
+        if segment_ids.ndim not in (3, 4) or len(segment_ids) != batch_size or 0 in segment_ids.shape:
             raise ValueError(
                 f"segment_ids has shape {tuple(segment_ids.shape)}, expected (B, L, H, W), B = {batch_size}."
             )
@@ -183,7 +185,7 @@ def check_shapes(num_segments: list[int], segment_ids: Tensor | None, mask_label
     if len(mask_labels) != batch_size:
         raise ValueError(f"mask_labels has {len(mask_labels)} entries, expected one per image: {batch_size}.")
     for image, (masks, count) in enumerate(zip(mask_labels, num_segments, strict=True)):
-        if masks.ndim != 3 or len(masks) != count:
+        if masks.ndim != 3 or len(masks) != count or 0 in masks.shape[1:]:
             raise ValueError(
                 f"mask_labels[{image}] has shape {tuple(masks.shape)}, expected ({count}, height, width): "
                 f"one mask for each of the {count} entries of class_labels[{image}]."

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from image_processing.run_lengths import decompressed
 from modeling_maskformer.data.errors import DataError
 from modeling_maskformer.data.formats import (
     BinaryMaskFormat,
@@ -16,7 +17,6 @@ from modeling_maskformer.data.formats import (
     CocoPanopticFormat,
 )
 from modeling_maskformer.data.formats.id_maps import unique_ids
-from modeling_maskformer.data.formats.mask_checks import decompressed
 from modeling_maskformer.data.labels import NamedIds, make_label_set
 
 SIZE = (9, 7)

@@ -13,6 +13,7 @@ from PIL import Image as PILImage
 from modeling_maskformer.data.dataset_pictures import dataset_pictures
 from modeling_maskformer.data.datasets import open_dataset
 from modeling_maskformer.data.errors import DataError
+from modeling_maskformer.data.layouts import inside_dataset
 
 PIXELS = np.arange(6 * 8, dtype=np.uint8).reshape(6, 8) % 2
 
@@ -135,3 +136,83 @@ def test_lists_of_images_cannot_name_files_outside(tmp_path, secret, save_pictur
     (tmp_path / "data" / "ImageSets" / "Segmentation" / "train.txt").write_text(f"0\n{name}\n")
     with pytest.raises(DataError, match=r"The file name of line 2 of '.*train.txt' is .* leads out of the dataset"):
         open_dataset(str(tmp_path / "data"), "semantic")
+
+
+def street(folder, save_picture):
+    save_picture(folder / "images" / "0.png", np.zeros((6, 8, 3), np.uint8))
+    save_picture(folder / "masks" / "0.png", PIXELS)
+    return folder
+
+
+def test_links_in_the_folders_of_coco_and_yolo_do_not_lead_out_either(tmp_path, secret, save_picture):
+    coco = tmp_path / "coco"
+    coco.mkdir()
+    (coco / "0.png").symlink_to(secret)
+    outline = {"id": 1, "image_id": 1, "category_id": 1, "iscrowd": 0, "segmentation": [[0, 0, 4, 0, 4, 4]]}
+    content = {"images": [{"id": 1, "file_name": "0.png"}], "annotations": [outline]}
+    (coco / "instances.json").write_text(json.dumps(content | {"categories": [{"id": 1, "name": "car"}]}))
+    yolo = tmp_path / "yolo"
+    (yolo / "images").mkdir(parents=True)
+    (yolo / "labels").mkdir()
+    (yolo / "images" / "0.png").symlink_to(secret)
+    (yolo / "labels" / "0.txt").write_text("0 0.1 0.1 0.5 0.1 0.5 0.5")
+    (yolo / "data.yaml").write_text("{names: [car], train: images}")
+    for folder in (coco, coco / "instances.json", yolo, yolo / "data.yaml"):
+        with pytest.raises(DataError, match=r"is a link to .*secret.png', which is not in the dataset's folder"):
+            open_dataset(str(folder), "instance")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "..\\..\\secret.png",
+        "C:\\secret.png",
+        "\\\\host\\share\\a.png",
+        "a/../../secret.png",
+        "/etc/a.png",
+        "a\0.png",
+        "",
+    ],
+)
+def test_names_that_lead_out_on_any_system_are_refused_in_coco_files(tmp_path, name):
+    content = {
+        "images": [{"id": 1, "file_name": name}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "segmentation": [[0, 0, 4, 0, 4, 4]]}],
+        "categories": [{"id": 1, "name": "car"}],
+    }
+    (tmp_path / "instances.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"The file name of image 1 in .* a path below"):
+        open_dataset(str(tmp_path), "instance")
+
+
+def test_percent_signs_in_names_are_percent_signs(tmp_path, secret, save_picture):
+    folder = tmp_path / "data"
+    content = {
+        "images": [{"id": 1, "file_name": "%2e%2e%2fsecret.png"}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "segmentation": [[0, 0, 4, 0, 4, 4]]}],
+        "categories": [{"id": 1, "name": "car"}],
+    }
+    folder.mkdir()
+    (folder / "instances.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match="No folder near"):
+        open_dataset(str(folder), "instance")
+    save_picture(folder / "%2e%2e%2fsecret.png", np.full((6, 8, 3), 5, np.uint8))
+    assert np.asarray(open_dataset(str(folder), "instance").splits["train"][0].image).max() == 5
+
+
+def test_what_is_written_for_a_printer_is_no_picture(tmp_path, save_picture):
+    """For EPS Pillow would start Ghostscript."""
+    folder = street(tmp_path / "data", save_picture)
+    PILImage.new("RGB", (8, 6)).save(folder / "images" / "0.png", "EPS")
+    with pytest.raises(DataError, match=r"Sample 0 .* cannot be read: cannot identify image file"):
+        open_dataset(str(folder), "semantic").splits["train"][0]
+
+
+@pytest.mark.parametrize("name", ["someone/street", "street"])
+def test_files_of_other_datasets_of_the_hub_are_not_a_datasets_own(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(inside_dataset.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    folders = inside_dataset._folders_of(name)
+    own = tmp_path / "hub" / f"datasets--{name.replace('/', '--')}"
+    assert inside_dataset._is_inside(str(own / "snapshots" / "0.png"), folders)
+    assert not inside_dataset._is_inside(str(tmp_path / "hub" / "datasets--someone--private" / "0.png"), folders)
+    assert not inside_dataset._is_inside(str(own) + "-more/0.png", folders)

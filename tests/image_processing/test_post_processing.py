@@ -231,3 +231,51 @@ def test_thresholds_outside_0_to_1_are_named(processor, value):
         for name in taken:
             with pytest.raises(ValueError, match=rf"`{name}` must lie in \[0, 1\], got {value}"):
                 getattr(processor, f"post_process_{method}_segmentation")(outputs, **{name: value})
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("name", ["class_queries_logits", "masks_queries_logits"])
+def test_logits_that_are_not_finite_are_refused_with_their_image(name, value):
+    logits = {"class_queries_logits": torch.zeros(2, 4, 3), "masks_queries_logits": torch.zeros(2, 4, 5, 6)}
+    logits[name][1, 2] = value
+    outputs = SimpleNamespace(**logits, image_sizes=None)
+    processor = MaskFormerImageProcessor()
+    for task in ("semantic", "instance", "panoptic"):
+        with pytest.raises(ValueError, match=rf"`outputs.{name}\[1\]` have \d+ values that are NaN or infinite"):
+            getattr(processor, f"post_process_{task}_segmentation")(outputs)
+
+
+def test_a_class_may_be_made_impossible_by_minus_infinity():
+    outputs = SimpleNamespace(
+        class_queries_logits=torch.tensor([[[-float("inf"), 1.0, 0.0]] * 4]),
+        masks_queries_logits=torch.ones(1, 4, 5, 6),
+        image_sizes=None,
+    )
+    (classes,) = MaskFormerImageProcessor().post_process_semantic_segmentation(outputs)
+    assert (classes == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("classes", "masks"),
+    [
+        ((1, 0, 3), (1, 0, 4, 4)),
+        ((1, 2, 1), (1, 2, 4, 4)),
+        ((1, 2, 3), (1, 2, 0, 4)),
+        ((1, 2, 3), (1, 3, 4, 4)),
+        ((2, 2, 3), (1, 2, 4, 4)),
+    ],
+)
+def test_logits_of_nothing_and_of_different_batches_are_refused(classes, masks):
+    outputs = SimpleNamespace(
+        class_queries_logits=torch.zeros(classes), masks_queries_logits=torch.zeros(masks), image_sizes=None
+    )
+    with pytest.raises(ValueError, match=r"of shape .* expected \(batch, queries"):
+        MaskFormerImageProcessor().post_process_instance_segmentation(outputs)
+
+
+def test_an_empty_batch_has_no_results():
+    outputs = SimpleNamespace(
+        class_queries_logits=torch.zeros(0, 2, 3), masks_queries_logits=torch.zeros(0, 2, 4, 4), image_sizes=None
+    )
+    for task in ("semantic", "instance", "panoptic"):
+        assert getattr(MaskFormerImageProcessor(), f"post_process_{task}_segmentation")(outputs) == []

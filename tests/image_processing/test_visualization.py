@@ -8,7 +8,7 @@ from PIL import Image
 from image_processing import draw_annotation, draw_instances, draw_panoptic, draw_semantic, side_by_side
 from image_processing.drawing.colors import class_color, segment_color, text_color
 from image_processing.drawing.label_placement import LabelPlacer
-from image_processing.drawing.visualization import contour
+from image_processing.drawing.segments import contour
 from image_processing.results import encode_mask
 
 # pycocotools' own, when it decodes under numpy 2

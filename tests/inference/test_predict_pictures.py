@@ -10,7 +10,10 @@ from PIL import Image
 from modeling_maskformer.inference import writer as writer_module
 from modeling_maskformer.inference.inputs import Picture, find_pictures
 from modeling_maskformer.inference.predict_pictures import predict_pictures
-from modeling_maskformer.inference.writer import ResultWriter, whole_file
+from modeling_maskformer.inference.prediction_run import RECORDS, join_results
+from modeling_maskformer.inference.records import RecordFile
+from modeling_maskformer.inference.writer import ResultWriter
+from modeling_maskformer.whole_file import whole_file
 
 
 def pictures(count, load=None):
@@ -41,6 +44,17 @@ def make_writer(folder, **settings):
     return ResultWriter(folder, "semantic", {number: f"class {number}" for number in range(9)}, **settings)
 
 
+def predict_all(pictures, predictor, writer, *settings, **more):
+    """A whole run; the failures that its manifest tells."""
+    records = RecordFile(writer.folder / RECORDS)
+    try:
+        predict_pictures(pictures, predictor, writer, records, *settings, **more)
+    finally:
+        join_results(writer, pictures)
+    file = writer.folder / "failures.json"
+    return json.loads(file.read_text()) if file.exists() else []
+
+
 def done(folder):
     return sorted(int(file.stem) for file in (folder / "class_ids" / "part").glob("*.png"))
 
@@ -54,7 +68,7 @@ def test_a_picture_that_fails_at_any_step_is_left_out_alone(tmp_path, monkeypatc
 
     monkeypatch.setattr(writer_module, "draw_prediction", draw_most)
     broken = {1: fail(SyntaxError("no picture")), 7: fail(KeyError("decoder"))}
-    failures = predict_pictures(pictures(9, broken), predict, make_writer(tmp_path), batch_size, num_threads=2)
+    failures = predict_all(pictures(9, broken), predict, make_writer(tmp_path), batch_size, num_threads=2)
     assert done(tmp_path) == [0, 3, 4, 8]
     assert len(list((tmp_path / "overlays" / "part").iterdir())) == 4
     expected = {
@@ -64,16 +78,13 @@ def test_a_picture_that_fails_at_any_step_is_left_out_alone(tmp_path, monkeypatc
         ("part/6", "writing", "MemoryError"),
         ("part/7", "reading", "'decoder'"),
     }
-    assert {(failure.name, failure.step, failure.cause) for failure in failures} == expected
-    listed = json.loads((tmp_path / "failures.json").read_text())
-    assert {(entry["name"], entry["step"], entry["cause"]) for entry in listed} == expected
+    assert {(failure["name"], failure["step"], failure["cause"]) for failure in failures} == expected
     assert (tmp_path / "classes.json").is_file()
 
 
 def test_failures_of_an_earlier_run_are_forgotten_when_all_goes_well(tmp_path):
-    predict_pictures(pictures(3), predict, make_writer(tmp_path))
-    assert (tmp_path / "failures.json").is_file()
-    assert not predict_pictures(pictures(2), predict, make_writer(tmp_path))
+    assert predict_all(pictures(3), predict, make_writer(tmp_path))
+    assert not predict_all(pictures(2), predict, make_writer(tmp_path))
     assert not (tmp_path / "failures.json").exists()
 
 
@@ -86,7 +97,7 @@ def test_what_was_done_is_listed_where_a_run_is_broken_off(tmp_path):
 
     writer = ResultWriter(tmp_path, "panoptic", {3: "tree"}, overlays=False)
     with pytest.raises(KeyboardInterrupt):
-        predict_pictures(pictures(9), found, writer)
+        predict_all(pictures(9), found, writer)
     content = json.loads((tmp_path / "panoptic.json").read_text())
     assert [image["id"] for image in content["images"]] == list(range(len(content["images"]))) != []
     assert len(content["annotations"]) == len(content["images"]) >= 2
@@ -113,10 +124,12 @@ def test_a_picture_of_too_many_pixels_is_not_decoded(tmp_path, monkeypatch):
     decoded = []
     convert = Image.Image.convert
     monkeypatch.setattr(Image.Image, "convert", lambda self, *_: decoded.append(self.size) or convert(self, *_))
-    failures = predict_pictures(find_pictures([tmp_path]), predict, make_writer(tmp_path / "out", overlays=False))
+    failures = predict_all(find_pictures([tmp_path]), predict, make_writer(tmp_path / "out", overlays=False))
     (failure,) = failures
-    assert failure.name == "bomb" and failure.step == "reading"
-    assert failure.cause.startswith("it is 13300 x 13300 pixels (width x height), expected at most 100000000 in all")
+    assert failure["name"] == "bomb" and failure["step"] == "reading"
+    assert failure["cause"].startswith(
+        "it is 13300 x 13300 pixels (width x height), expected at most 100000000 in all"
+    )
     assert (13300, 13300) not in decoded
     (big, small) = find_pictures([tmp_path / "bomb.png", tmp_path / "small.png"], max_pixels=5000)
     assert small.load().size == (100, 50)

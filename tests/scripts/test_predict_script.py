@@ -183,6 +183,8 @@ def test_results_are_not_overwritten_unasked(trained, photos, tmp_path, refused)
     run(predict.main, *arguments, "--inputs", photos / "first.png")
     overlay = tmp_path / "out" / "overlays" / "first.jpg"
     overlay.write_bytes(b"mine")
+    assert "holds results of an earlier run" in refused(predict.main, *arguments, "--inputs", photos)
+    shutil.rmtree(tmp_path / "out" / "records")
     assert "3 of the results are already there" in refused(predict.main, *arguments, "--inputs", photos)
     assert overlay.read_bytes() == b"mine"
     run(predict.main, *arguments, "--inputs", photos, "--overwrite")
@@ -192,13 +194,16 @@ def test_results_are_not_overwritten_unasked(trained, photos, tmp_path, refused)
 def test_what_cannot_be_predicted_is_refused(trained, photos, street, tmp_path, refused):
     model = ["--model", trained["semantic"], "--output_dir", tmp_path / "out"]
     (tmp_path / "empty").mkdir()
-    shutil.copy(photos / "first.png", tmp_path / "first.bmp")
+    shutil.copy(photos / "first.png", tmp_path / "first.png")
     cases = [
         ([*model], "Pass either --inputs"),
         ([*model, "--inputs", photos, "--dataset", street], "Pass either --inputs"),
         ([*model, "--inputs", tmp_path / "nowhere.jpg"], "no file or folder"),
         ([*model, "--inputs", tmp_path / "empty"], "holds no picture"),
-        ([*model, "--inputs", photos / "first.png", tmp_path / "first.bmp"], "both be called first"),
+        (
+            [*model, "--inputs", photos / "first.png", tmp_path / "first.png"],
+            "another picture's, first.png: predict them",
+        ),
         ([*model, "--inputs", photos, "--threshold", 2], "must lie in [0, 1]"),
         ([*model, "--inputs", photos, "--threshold", 0.5], "no meaning for semantic"),
         (

@@ -3,11 +3,19 @@
 import html
 import re
 import shlex
+from types import SimpleNamespace
 
 import jinja2
 import pytest
 from huggingface_hub import ModelCard, ModelCardData
+from tiny import tiny_model
+from transformers import TrainerState
 
+from modeling_maskformer.evaluation.results import results_table
+from modeling_maskformer.training.arguments.arguments import MaskFormerTrainingArguments
+from modeling_maskformer.training.arguments.data_arguments import DataArguments
+from modeling_maskformer.training.arguments.model_arguments import ModelArguments
+from modeling_maskformer.training.arguments.run_arguments import AugmentationArguments
 from modeling_maskformer.training.cards.card_text import (
     is_signed,
     render_card,
@@ -16,6 +24,7 @@ from modeling_maskformer.training.cards.card_text import (
     table_cell,
     without_folders,
 )
+from modeling_maskformer.training.cards.model_card import RunDescription, trained_model_card
 
 
 def test_a_card_is_front_matter_and_the_filled_template():
@@ -126,3 +135,40 @@ def test_a_command_has_a_line_for_each_setting():
     text = shown_command(["python", "scripts/train.py", *flags])
     assert shlex.split(text.replace("\\\n", "")) == ["python", "scripts/train.py", *flags]
     assert [line.split()[0] for line in text.splitlines()] == ["python", "--setting_0", "--setting_1", "--setting_2"]
+
+
+HOSTILE = "[x](https://a.org)<img src=x onerror=alert(1)> `c` **b** |\n# head\n---\nlicense: mit ``` {{ 7 * 7 }}"
+
+
+def test_no_name_of_a_class_dataset_split_model_or_picture_makes_markup_in_a_card(tmp_path):
+    markdown = pytest.importorskip("markdown_it").MarkdownIt("commonmark").enable(["table"])
+    (tmp_path / "run").mkdir()
+    training = SimpleNamespace(
+        args=MaskFormerTrainingArguments(output_dir=str(tmp_path / "run"), use_cpu=True, report_to="none"),
+        state=TrainerState(max_steps=1),
+        model=tiny_model(id2label={0: "road", 1: HOSTILE}),
+        train_dataset=None,
+        eval_dataset=SimpleNamespace(samples=SimpleNamespace(split=HOSTILE)),
+        evaluator=SimpleNamespace(
+            task="semantic", num_images=2, results={"mean_iou": 0.5, "per_class": {HOSTILE: {"iou": 0.5}}}
+        ),
+        run_description=RunDescription(
+            DataArguments(dataset=HOSTILE), ModelArguments(model=HOSTILE), AugmentationArguments()
+        ),
+        pictures=[tmp_path / "run" / "a b](x)<img>.png"],
+        plot=None,
+    )
+    card = ModelCard(trained_model_card(training))
+    rendered = markdown.render(card.text)
+    assert "onerror=alert" in html.unescape(rendered) and "7 * 7" in rendered  # shown as it is
+    assert not re.search("<img src=.?x|<strong>|<h1>head|<hr", rendered)
+    links = re.findall('(?:href|src)="([^"]*)"', rendered)
+    assert all("a.org" not in link for link in links), links
+    assert [link for link in links if "img" in link] == ["a%20b%5D%28x%29%3Cimg%3E.png"]
+    assert "license" not in card.data.to_dict()
+
+
+def test_names_of_classes_do_not_steer_a_terminal():
+    table = results_table({"mean_iou": 0.5, "per_class": {"car\x1b[2J\r\u202e": {"iou": 0.5}}})
+    assert table.isprintable() or set(table) - {"\n"} == {c for c in table if c.isprintable()}
+    assert "car?[2J??" in table

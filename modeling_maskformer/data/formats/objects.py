@@ -10,13 +10,14 @@ import numpy as np
 import torch
 from pycocotools import mask as coco_mask
 
-from ...run_lengths import compressed_run_lengths
+from image_processing.run_lengths import compressed_run_lengths
+
 from ...targets import NO_SEGMENT, TASKS, Segments, smallest_id_dtype, void_value
 from ..errors import DataError
 from ..labels import NO_LABEL, VOID_LABEL, LabelSet
 from ..samples import why_sizes_differ
 from .id_maps import segments_of_ids
-from .mask_checks import check_counts, check_polygon
+from .mask_checks import check_polygon
 from .polygons import read_polygons
 
 
@@ -123,14 +124,13 @@ def run_lengths_of(segmentation: Any, size: tuple[int, int]) -> dict:
     except DataError:
         raise
     except Exception as error:  # pycocotools raises bare Exceptions, and whatever Cython makes of a wrong type
-        raise DataError(f"a mask is neither polygons nor run lengths: {error}") from error
+        raise DataError(f"a mask cannot be read as polygons or run lengths: {error}") from error
 
 
 def _run_lengths_of(segmentation: Any, size: tuple[int, int]) -> dict:
     if isinstance(segmentation, Mapping):
         if tuple(segmentation["size"]) != size:
             raise DataError(f"a mask has size {list(segmentation['size'])} but the image is {list(size)} (H, W)")
-        check_counts(segmentation["counts"], size)
         return compressed_run_lengths(segmentation)
     polygons = read_polygons(segmentation)
     for polygon in polygons:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -55,6 +55,33 @@ def check_link(path: Path, dataset: Path) -> None:
         )
 
 
+def check_links(splits: Mapping[str, Dataset], dataset: Path, image_folder: Path | None = None) -> None:
+    """Raises a DataError where a picture is, through a link, a file outside of the dataset and of `image_folder`.
+
+    Args:
+        splits: tables of paths.
+        dataset: a folder, or a file in it.
+        image_folder: where the user says that its images are.
+    """
+    folder = dataset if dataset.is_dir() else dataset.parent
+    folder = folder.absolute().parent if folder.name == "annotations" else folder  # COCO's, beside its images
+    allowed = [os.path.join(os.path.realpath(each), "") for each in (folder, image_folder) if each is not None]
+    real_folders: dict[str, str] = {}
+    for rows in splits.values():
+        for column in (name for name, feature in rows.features.items() if isinstance(feature, Image)):
+            for _, path in _paths_without_picture(rows.data.column(column)):
+                parent, name = os.path.split(os.path.abspath(path))
+                if parent not in real_folders:
+                    real_folders[parent] = os.path.realpath(parent)
+                real = os.path.join(real_folders[parent], name)
+                real = os.path.realpath(real) if os.path.islink(real) else real
+                if not real.startswith(tuple(allowed)):
+                    raise DataError(
+                        f"'{path}' is a link to '{real}', which is not in the dataset's folder '{folder}': a dataset "
+                        "with all its files in one folder is expected, or the folder of its images (image_folder)."
+                    )
+
+
 def without_outside_files(rows: Dataset, split: str, dataset: str) -> Dataset:
     """The rows without columns that would open files of kinds not read here; the pictures' files were looked at.
 
@@ -80,8 +107,13 @@ def without_outside_files(rows: Dataset, split: str, dataset: str) -> Dataset:
 
 def own_folders(dataset: str) -> list[str]:
     """The folders in which a dataset's own files may lie."""
-    own = [dataset, os.path.realpath(dataset)] if Path(dataset).exists() else [constants.HF_HUB_CACHE]
+    own = [dataset, os.path.realpath(dataset)] if Path(dataset).exists() else [_hub_folder(dataset)]
     return [os.path.abspath(folder) for folder in (*own, datasets.config.HF_DATASETS_CACHE)]
+
+
+def _hub_folder(dataset: str) -> str:
+    """Where a dataset of the Hub is kept; in the folders of others there may be private ones."""
+    return os.path.join(constants.HF_HUB_CACHE, f"datasets--{dataset.replace('/', '--')}")
 
 
 def _check_paths(rows: Dataset, column: str, split: str, folders: list[str]) -> None:

@@ -15,7 +15,7 @@ from .coco_files import find_coco_files, read_coco_tables
 from .folders.folder_layouts import is_for_load_dataset, what_is_read
 from .folders.picture_tables import read_picture_tables
 from .folders.split_files import MaskSearch
-from .inside_dataset import without_outside_files
+from .inside_dataset import check_links, without_outside_files
 from .label_tables import find_label_table
 from .labelme_files import find_labelme_files, read_labelme_tables
 from .loaded import Loaded, splits_of
@@ -80,10 +80,13 @@ def open_tables(
     coco_files = find_coco_files(path, coco_format)
     if coco_files:
         splits, named, coco_format = read_coco_tables(path, coco_files, images)
+        check_links(splits, path, images)
         return Tables(splits, named, annotation_format=coco_format)
     yolo_file = find_yolo_file(path)
     if yolo_file:
-        return Tables(*read_yolo_tables(yolo_file, images), annotation_format="yolo")
+        splits, named = read_yolo_tables(yolo_file, images)
+        check_links(splits, path, images)
+        return Tables(splits, named, annotation_format="yolo")
     if path.is_file():
         raise DataError(
             f"Dataset '{dataset}' is a file but no COCO JSON with images, annotations and categories, and no "
@@ -94,6 +97,7 @@ def open_tables(
     labelme_files = find_labelme_files(path)
     if labelme_files:
         found = read_labelme_tables(path, labelme_files, given or names_of_file(path), images)
+        check_links(found.splits, path, images)
         return Tables(found.splits, found.named, None, found.void_ids, "coco_instance")
     if images is not None:
         raise _no_use_of_image_folder(dataset)

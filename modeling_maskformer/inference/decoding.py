@@ -1,0 +1,54 @@
+"""Encoded pictures -> decoded ones: of the usual formats only, turned as the camera was held, within a limit."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+
+from PIL import ExifTags, Image, ImageOps
+
+# Pillow itself reads others too: for EPS it would start another program
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+
+
+class TooManyPixelsError(ValueError):
+    """A picture is larger than what is allowed."""
+
+
+def decode_picture(source: Path | str | bytes, max_pixels: int | None = None) -> Image.Image:
+    """The picture of a file or of a file's bytes in its own mode; of an animated one the first image.
+
+    Raises:
+        OSError, ValueError: it cannot be read, or has more pixels than `max_pixels`, which is found before decoding.
+    """
+    try:
+        with Image.open(BytesIO(source) if isinstance(source, bytes) else source, formats=_known_formats()) as image:
+            if max_pixels is not None:
+                check_pixels(image, max_pixels)
+            image.load()
+            is_turned = image.getexif().get(ExifTags.Base.Orientation) is not None
+            return ImageOps.exif_transpose(image) if is_turned else image  # else it would copy for nothing
+    except (OSError, TooManyPixelsError):
+        raise
+    except Exception as error:  # Pillow's decoders raise whatever a broken file leads to
+        raise ValueError(f"it cannot be decoded: {str(error) or type(error).__name__}") from error
+
+
+def _known_formats() -> list[str]:
+    """Those of the formats that this Pillow was built with."""
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]
+
+
+def check_pixels(image: Image.Image, max_pixels: int) -> None:
+    """Raises a TooManyPixelsError where a picture, which need not be decoded yet, has more pixels than allowed."""
+    if image.width * image.height > max_pixels:
+        raise TooManyPixelsError(
+            f"it is {image.width} x {image.height} pixels (width x height), expected at most {max_pixels} in all "
+            "(--max_pixels)"
+        )
+
+
+def has_deep_pixels(image: Image.Image) -> bool:
+    """Whether its values have more than 8 bits, so that nobody can tell which is white."""
+    return image.mode.startswith(("I", "F"))

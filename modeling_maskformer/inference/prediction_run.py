@@ -1,0 +1,119 @@
+"""A prediction in an output folder: started anew or gone on with, shared by processes, joined at the end."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from array import array
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+from transformers.image_processing_utils import BaseImageProcessor
+
+from ..whole_file import whole_file
+from .inputs import Picture
+from .joining import FAILURES, Totals, write_coco, write_failures
+from .records import Records, name_key
+from .writer import ResultWriter
+
+RECORDS = "records"  # the folder of all records in the output folder
+SETTINGS = "settings.json"
+UNRELATED = ("_name_or_path", "transformers_version")  # to what a model computes
+
+
+class ChosenPictures(Sequence[Picture]):
+    """Some of the pictures: those at these places."""
+
+    def __init__(self, pictures: Sequence[Picture], places: Sequence[int]) -> None:
+        self.pictures = pictures
+        self.places = places
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, place: int) -> Picture:
+        return self.pictures[self.places[place]]
+
+
+def start_run(
+    writer: ResultWriter, pictures: Sequence[Picture], settings: Mapping[str, Any], resume: bool, overwrite: bool
+) -> int:
+    """Makes the output folder ready, and returns which start of its run this is, counted from 1.
+
+    Args:
+        writer: whose folder it is.
+        pictures: all of them.
+        settings: what decides the results; a run is gone on with under the same ones alone.
+        resume: whether to go on with the run in the folder, where there is one.
+        overwrite: whether to replace it.
+
+    Raises:
+        ValueError: the folder holds results and neither is asked for, or the run there had other settings.
+    """
+    folder = writer.folder / RECORDS
+    settings = json.loads(json.dumps(settings))
+    if resume and (folder / SETTINGS).exists():
+        earlier = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+        other = sorted(name for name in settings.keys() | earlier.keys() if settings.get(name) != earlier.get(name))
+        if other:
+            raise ValueError(
+                f"{writer.folder} holds results of a run with another {' and '.join(other)}: --resume goes on under "
+                "the same settings. Choose another --output_dir, or pass --overwrite."
+            )
+        return 1 + max((int(file.stem.split("-")[0]) for file in folder.glob("*.jsonl")), default=0)
+    if not overwrite:
+        if any(folder.glob("*.jsonl")):
+            raise ValueError(
+                f"{writer.folder} holds results of an earlier run: go on with it (--resume), choose another "
+                "--output_dir, or pass --overwrite."
+            )
+        writer.refuse_to_overwrite(picture.name for picture in pictures)
+    shutil.rmtree(folder, ignore_errors=True)
+    for name in (writer.summary, FAILURES):
+        (writer.folder / name).unlink(missing_ok=True)
+    folder.mkdir(parents=True)
+    with whole_file(folder / SETTINGS) as file:
+        file.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+    return 1
+
+
+def pictures_to_do(
+    pictures: Sequence[Picture], records: Records, writer: ResultWriter, process: int = 0, num_processes: int = 1
+) -> ChosenPictures:
+    """The pictures of one process that have no whole result yet; those that failed are tried again.
+
+    Which process has a picture follows from its name alone: where processes list a folder that changes, none writes
+    what another writes.
+    """
+    places = array("Q")
+    for place, picture in enumerate(pictures):
+        if name_key(picture.name) % num_processes == process and not (
+            records.is_done(picture.name) and writer.has_files(picture.name)
+        ):
+            places.append(place)
+    return ChosenPictures(pictures, places)
+
+
+def join_results(writer: ResultWriter, pictures: Sequence[Picture]) -> Totals:
+    """Writes the files that tell of all pictures, from what all processes have recorded so far."""
+    records = Records(writer.folder / RECORDS)
+    if writer.task == "semantic":
+        with whole_file(writer.folder / writer.summary) as file:
+            file.write_text(json.dumps(writer.id2label) + "\n", encoding="utf-8")
+    else:
+        write_coco(writer.folder / writer.summary, pictures, records, writer.categories)
+    return write_failures(writer.folder, pictures, records)
+
+
+def digest_of(model: PreTrainedModel, image_processor: BaseImageProcessor) -> str:
+    """A text that is another one for every other model or processor, whatever the checkpoint is called."""
+    config = {name: value for name, value in model.config.to_dict().items() if name not in UNRELATED}
+    described = json.dumps([config, image_processor.to_dict()], sort_keys=True, default=str)
+    digest = hashlib.sha256(described.encode())
+    for name, value in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,113 @@
+"""What is known of each picture of a run, on disk as soon as it is known: a line of JSON in the file of its process.
+
+Each process of each run, the first and those that go on with it, has a file of its own, to which it appends. A line
+that a killed process has left half written counts for nothing, and of two lines about one picture the later one holds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from array import array
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .writer import Failure
+
+BEFORE_NAME = b'{"name": '
+FAILED = b', "failure": '
+
+
+def name_key(name: str) -> int:
+    """A number of 64 bits that stands for the name; that two of a million names share one is a matter of 1 to 10^7."""
+    return int.from_bytes(hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8).digest(), "little")
+
+
+class RecordFile:
+    """Where one process writes what has become of its pictures.
+
+    Args:
+        folder: of all records of the run; made if needed.
+        run: which start of the run this is, counted from 1.
+        process: the number of this process.
+    """
+
+    def __init__(self, folder: Path, run: int = 1, process: int = 0) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = (folder / f"{run:06d}-{process:06d}.jsonl").open("wb", buffering=0)
+
+    def add(self, name: str, image: dict[str, Any], annotations: list[dict[str, Any]]) -> None:
+        """A picture is done: its entries for COCO files."""
+        self._write({"name": name, "image": image, "annotations": annotations})
+
+    def add_failure(self, failure: Failure) -> None:
+        """A picture has no result."""
+        self._write({"name": failure.name, "failure": {"step": failure.step, "cause": failure.cause}})
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _write(self, record: dict[str, Any]) -> None:
+        line = json.dumps(record).encode("ascii") + b"\n"
+        while line:  # a disk that is nearly full takes a part
+            line = line[self._file.write(line) :]
+
+
+class Records:
+    """The records of all processes and runs in a folder; of each picture the latest. Some 20 bytes a picture are kept.
+
+    Args:
+        folder: which need not exist.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._files = sorted(folder.glob("*.jsonl"))
+        keys, files, offsets, failed = array("Q"), array("H"), array("q"), array("b")
+        for number, file in enumerate(self._files):
+            for offset, line in _whole_lines(file):
+                name, end = json.JSONDecoder().raw_decode(line.decode("ascii"), len(BEFORE_NAME))
+                keys.append(name_key(name))
+                files.append(number)
+                offsets.append(offset)
+                failed.append(line.startswith(FAILED, end))
+        self._keys, from_the_end = np.unique(np.asarray(keys)[::-1], return_index=True)
+        latest = len(keys) - 1 - from_the_end
+        self._file_of, self._offsets = np.asarray(files)[latest], np.asarray(offsets)[latest]
+        self._failed = np.asarray(failed)[latest].astype(bool)
+
+    @property
+    def num_done(self) -> int:
+        """How many pictures have a result."""
+        return len(self._keys) - int(self._failed.sum())
+
+    def is_done(self, name: str) -> bool:
+        """Whether the picture has a result."""
+        place = self._place(name)
+        return place is not None and not self._failed[place]
+
+    def of(self, name: str) -> dict[str, Any] | None:
+        """The picture's record: `name`, and either `image` and `annotations` or `failure`; None if there is none."""
+        place = self._place(name)
+        if place is None:
+            return None
+        with self._files[self._file_of[place]].open("rb") as file:
+            file.seek(self._offsets[place])
+            return json.loads(file.readline())
+
+    def _place(self, name: str) -> int | None:
+        key = np.uint64(name_key(name))
+        place = int(np.searchsorted(self._keys, key))
+        return place if place < len(self._keys) and self._keys[place] == key else None
+
+
+def _whole_lines(file: Path) -> Iterator[tuple[int, bytes]]:
+    """The lines that were written to their ends, each with its place in the file."""
+    offset = 0
+    with file.open("rb") as stream:
+        for line in stream:
+            if line.startswith(BEFORE_NAME) and line.endswith(b"}\n"):
+                yield offset, line
+            offset += len(line)

@@ -1,0 +1,164 @@
+"""Pictures to predict: found cheaply, named without clashes, and read or refused, whatever their files hold."""
+
+import os
+import tracemalloc
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from modeling_maskformer.inference.inputs import Picture, PictureFiles, find_pictures
+from modeling_maskformer.inference.predict_pictures import predict_pictures
+from modeling_maskformer.inference.prediction_run import RECORDS, join_results
+from modeling_maskformer.inference.records import RecordFile
+from modeling_maskformer.inference.writer import ResultWriter
+
+
+def save(path, size=(8, 6), mode="RGB", **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size).save(path, **options)
+
+
+def names_of(*paths):
+    return [picture.name for picture in find_pictures(paths)]
+
+
+def test_a_picture_is_called_as_its_file_without_ending(tmp_path):
+    for name in ("b/2.jpg", "b/10.PNG", "a.tif", "c.d.webp", "b.bmp"):
+        save(tmp_path / name)
+    (tmp_path / "b" / "text.txt").write_text("")
+    (tmp_path / "b" / "._2.jpg").write_text("")  # as macOS leaves them
+    (tmp_path / "folder.jpg").mkdir()
+    save(tmp_path / "folder.jpg" / "x.png")
+    assert names_of(tmp_path) == ["a", "b/10", "b/2", "b", "c.d", "folder.jpg/x"]
+    assert names_of(tmp_path / "b.bmp", tmp_path / "b") == ["b", "10", "2"]
+
+
+def test_pictures_of_one_stem_keep_their_endings(tmp_path):
+    for name in ("a.jpg", "a.png", "b.png", "sub/a.png"):
+        save(tmp_path / name)
+    assert names_of(tmp_path) == ["a.jpg", "a.png", "b", "sub/a"]
+
+
+@pytest.mark.parametrize(
+    "names", [("a.png", "A.png"), ("a.png", "A.PNG"), ("x/a.png", "X/a.png"), ("a.jpg", "a.png", "a.jpg.png")]
+)
+def test_names_that_a_disk_may_take_for_one_are_refused(tmp_path, names):
+    for name in names:
+        save(tmp_path / name)
+    if len({path.name for path in tmp_path.rglob("*")}) < len(names):
+        pytest.skip("this disk takes them for one")
+    with pytest.raises(ValueError, match=r"would have the name of another picture's.* predict them separately"):
+        find_pictures([tmp_path])
+
+
+@pytest.mark.parametrize("name", ["../../x", "..", "a/../../x", "/tmp/x", "a\0b"])
+def test_no_name_of_a_picture_leads_out_of_the_output_folder(tmp_path, name):
+    """As a dataset may name its splits."""
+    output = tmp_path / "deep" / "er" / "out"
+    writer = ResultWriter(output, "semantic", {0: "sky"})
+    records = RecordFile(output / RECORDS)
+    pictures = [Picture(each, 0, lambda: Image.new("RGB", (8, 6))) for each in (name, "good")]
+    predict_pictures(pictures, lambda images: [torch.zeros(6, 8, dtype=torch.int64)] * len(images), writer, records)
+    totals = join_results(writer, pictures)
+    assert (totals.done, totals.failed) == (1, 1)
+    assert "leads out of the output folder" in (output / "failures.json").read_text()
+    files = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert all(path.startswith("deep/er/out/") for path in files) and len(files) == 5
+
+
+@pytest.mark.skipif(os.name == "nt", reason="such names do not exist there")
+def test_odd_names_of_files_stay_in_the_output_folder(tmp_path):
+    names = ("a\\..\\..\\..\\x.png", "C:\\x.png", "%2e%2e%2fx.png", "-rf.png", "a\nb.png", "ü" * 100 + ".png")
+    for name in names:
+        save(tmp_path / "in" / name, format="PNG")
+    writer = ResultWriter(tmp_path / "out", "semantic", {0: "sky"}, overlays=False)
+    records = RecordFile(tmp_path / "out" / RECORDS)
+    pictures = find_pictures([tmp_path / "in"])
+    predict_pictures(pictures, lambda images: [torch.zeros(6, 8, dtype=torch.int64)] * len(images), writer, records)
+    assert join_results(writer, pictures).done == 6
+    assert len(list((tmp_path / "out" / "class_ids").iterdir())) == 6
+
+
+def test_a_million_paths_are_cheap():
+    count = 100_000
+    tracemalloc.start()
+    files = [("/data/photos", f"{number // 1000:04d}/{number:09d}.jpg") for number in range(count)]
+    pictures = PictureFiles(files)
+    picture = pictures[count - 1]
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert picture.name == f"{(count - 1) // 1000:04d}/{count - 1:09d}" and len(pictures) == count
+    assert peak < 300 * count  # bytes: 300 MB of a million
+
+
+def test_links_in_a_circle_and_to_nothing_end_no_search(tmp_path):
+    save(tmp_path / "in" / "a.png")
+    (tmp_path / "in" / "circle").symlink_to(tmp_path / "in")
+    (tmp_path / "in" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    os.mkfifo(tmp_path / "in" / "pipe.png")
+    deep = tmp_path / "in"
+    for _ in range(300):
+        deep = deep / "d"
+    deep.mkdir(parents=True)
+    assert names_of(tmp_path / "in") == ["a", "gone"]
+    with pytest.raises(OSError, match="No such file"):
+        find_pictures([tmp_path / "in"])[1].load()
+
+
+KINDS = {
+    "cmyk.jpg": dict(mode="CMYK"),
+    "palette.png": dict(mode="P"),
+    "alpha.png": dict(mode="RGBA"),
+    "bits.png": dict(mode="1"),
+    "grey.tif": dict(mode="L"),
+    "thin.png": dict(size=(4000, 3)),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_pictures_of_usual_modes_become_rgb(tmp_path, name):
+    save(tmp_path / name, **KINDS[name])
+    assert find_pictures([tmp_path])[0].load().mode == "RGB"
+
+
+def test_the_first_image_of_an_animation_counts(tmp_path):
+    frames = [Image.new("RGB", (8, 6), (value,) * 3) for value in (10, 200)]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    assert abs(int(np.asarray(find_pictures([tmp_path])[0].load()).max()) - 10) < 5
+
+
+def test_a_picture_is_turned_as_its_camera_was_held(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    save(tmp_path / "a.jpg", exif=exif)
+    assert find_pictures([tmp_path])[0].load().size == (6, 8)
+
+
+def broken_files():
+    whole = Image.effect_noise((80, 60), 50)
+    return {
+        "empty.jpg": b"",
+        "text.png": b"no picture",
+        "printer.jpg": lambda path: whole.convert("RGB").save(path, "EPS"),
+        "deep.png": lambda path: Image.new("I;16", (8, 6)).save(path),
+        "float.tif": lambda path: Image.new("F", (8, 6)).save(path),
+        "cut.png": lambda path: whole.save(path) or os.truncate(path, 500),
+        "cut.jpg": lambda path: whole.save(path) or os.truncate(path, 500),
+        "bomb.gif": b"GIF89a\xff\xff\xff\xff\x80\x00\x00"
+        + b"\x00" * 6
+        + b",\x00\x00\x00\x00\xff\xff\xff\xff\x00\x02\x02L\x01\x00;",
+    }
+
+
+@pytest.mark.parametrize("name", broken_files())
+def test_what_is_no_picture_of_eight_bits_is_refused_with_its_reason(tmp_path, name):
+    content = broken_files()[name]
+    if isinstance(content, bytes):
+        (tmp_path / name).write_bytes(content)
+    else:
+        content(tmp_path / name)
+    with pytest.raises((OSError, ValueError)) as raised:
+        find_pictures([tmp_path])[0].load()
+    assert str(raised.value)
