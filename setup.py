@@ -4,6 +4,14 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
+SERVE = [
+    "fastapi>=0.115",
+    "fastapi-offline>=1.7",
+    "prometheus-client>=0.20",
+    "python-multipart>=0.0.18",
+    "uvicorn>=0.30",
+]
+
 setup(
     name="modeling-maskformer",
     version="0.1.0",
@@ -16,7 +24,10 @@ setup(
     # the command is a module of its own, because the package's import takes seconds
     py_modules=["maskformer_command"],
     package_dir={name: name for name in ("modeling_maskformer", "image_processing")} | {"": "scripts"},
-    package_data={"modeling_maskformer.training.cards": ["*.jinja"]},
+    package_data={
+        "modeling_maskformer.page": ["*.css", "*.html", "*.js"],
+        "modeling_maskformer.training.cards": ["*.jinja"],
+    },
     install_requires=[
         "torch>=2.6",
         "torchvision>=0.21",
@@ -36,8 +47,12 @@ setup(
     ],
     entry_points={"console_scripts": ["maskformer = maskformer_command:main"]},
     extras_require={
+        "app": ["gradio>=6"],
         "charts": ["matplotlib>=3.8"],
+        "serve": SERVE,
         "test": [
+            *SERVE,
+            "httpx>=0.27",
             "pytest>=8",
             "setuptools>=77",
             "ruff>=0.9",

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 from pycocotools import mask as coco_mask
+from scipy import ndimage
 from torch import Tensor
 
 from .run_lengths import compressed_run_lengths
@@ -31,17 +32,54 @@ def encode_ids(id_map: Tensor, ids: Iterable[int]) -> list[dict]:
     return [encode_mask(by_column == number) for number in ids]
 
 
+def runs_of_mask(mask: np.ndarray, corner: tuple[int, int], height: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where the runs of an `(h, w)` mask start and stop, (n,) int64 each, counted column by column of the image.
+
+    Args:
+        mask: a part of the image's mask.
+        corner: its top and left in the image.
+        height: the image's.
+    """
+    columns = np.zeros((mask.shape[1], mask.shape[0] + 2), dtype=np.int8)
+    columns[:, 1:-1] = mask.T != 0
+    changes = np.diff(columns, axis=1)
+    top, left = corner
+    starts, stops = (
+        (left + column) * height + top + row for column, row in map(np.nonzero, (changes > 0, changes < 0))
+    )
+    return starts, stops
+
+
+def encode_runs(starts: np.ndarray, stops: np.ndarray, size: tuple[int, int]) -> dict:
+    """What `encode_mask` gives for the mask of these runs, which may touch, overlap, and come in any order.
+
+    Args:
+        starts, stops: `(n,)` integers, counted column by column; n may be 0.
+        size: (height, width) of the mask.
+    """
+    order = np.argsort(starts, kind="stable")
+    starts, reach = starts[order], np.maximum.accumulate(stops[order])
+    is_gap = starts[1:] > reach[:-1]
+    starts, stops = starts[np.append(True, is_gap)[: len(starts)]], reach[np.append(is_gap, True)[: len(reach)]]
+    ends = np.concatenate([[0], np.stack((starts, stops), axis=1).ravel(), [size[0] * size[1]]])
+    counts = np.diff(ends).tolist()
+    if len(counts) > 1 and counts[-1] == 0:
+        counts.pop()
+    encoded = coco_mask.frPyObjects({"size": list(size), "counts": counts}, *size)
+    return {"size": [int(length) for length in size], "counts": encoded["counts"].decode("ascii")}
+
+
 def decode_mask(rle: dict) -> Tensor:
     """`(H, W)` bool mask of a COCO RLE; a ValueError where its runs do not cover its size."""
-    return torch.from_numpy(coco_mask.decode(compressed_run_lengths(rle))).to(torch.bool)
+    return torch.from_numpy(coco_mask.decode(compressed_run_lengths(rle))).view(torch.bool)
 
 
 def ids_to_rgb(ids: Tensor | np.ndarray) -> np.ndarray:
     """`(H, W, 3)` uint8 with id = red + 256 green + 65536 blue, of `(H, W)` ids in 0..16777215."""
-    ids = np.asarray(ids).astype(np.int64)
+    ids = np.asarray(ids)
     if ids.size and (ids.min() < 0 or ids.max() > LARGEST_ID):
         raise ValueError(f"COCO panoptic images hold ids from 0 to {LARGEST_ID}, got {ids.min()} to {ids.max()}.")
-    return np.stack((ids % 256, ids // 256 % 256, ids // 65536), -1).astype(np.uint8)
+    return ids.astype("<u4", order="C")[..., None].view(np.uint8)[..., :3].copy()  # its bytes, the lowest first
 
 
 def rgb_to_ids(rgb: Image.Image | np.ndarray) -> np.ndarray:
@@ -63,21 +101,27 @@ def save_panoptic(
         image_id: what the dataset calls the image.
         category_ids: the dataset's category of each label; without it, the label ids themselves.
     """
+    Image.fromarray(ids_to_rgb(result["segmentation"].cpu())).save(path)
+    segments = panoptic_segments(result, category_ids)
+    return {"image_id": image_id, "file_name": Path(path).name, "segments_info": segments}
+
+
+def panoptic_segments(result: Mapping[str, Any], category_ids: Mapping[int, int] | None = None) -> list[dict]:
+    """The "segments_info" of an image in COCO panoptic JSON; arguments as for `save_panoptic`."""
     ids = result["segmentation"].cpu().numpy()
-    Image.fromarray(ids_to_rgb(ids)).save(path)
-    areas = np.bincount(ids.ravel(), minlength=max((info["id"] for info in result["segments_info"]), default=0) + 1)
-    segments = [
+    most = max((info["id"] for info in result["segments_info"]), default=0)
+    areas, boxes = np.bincount(ids.ravel(), minlength=most + 1), ndimage.find_objects(ids, most)
+    return [
         {
             "id": info["id"],
             "category_id": _category(info["label_id"], category_ids),
             "iscrowd": 0,
             "area": int(areas[info["id"]]),
-            "bbox": _bounding_box(ids == info["id"]),
+            "bbox": _bounding_box(boxes[info["id"] - 1]),
             "score": info["score"],
         }
         for info in result["segments_info"]
     ]
-    return {"image_id": image_id, "file_name": Path(path).name, "segments_info": segments}
 
 
 def coco_instances(
@@ -112,24 +156,28 @@ def coco_instances(
 
 
 def save_class_map(class_map: Tensor, path: str | Path, num_classes: int) -> None:
-    """Writes `(H, W)` class ids to the PNG `path`: of 8 bits, or of 16 where there are more than 255 classes."""
+    """Writes `(H, W)` class ids to the PNG `path`: see `class_map_image`."""
+    class_map_image(class_map, num_classes).save(path)
+
+
+def class_map_image(class_map: Tensor, num_classes: int) -> Image.Image:
+    """The image of `(H, W)` class ids: of 8 bits, or of 16 where there are more than 255 classes."""
     dtype = np.uint8 if num_classes <= 255 else np.uint16
     low, high = int(class_map.min()), int(class_map.max())
     if low < 0 or high > np.iinfo(dtype).max:
         raise ValueError(
             f"The class map has ids from {low} to {high}; an image of {num_classes} classes cannot hold them."
         )
-    Image.fromarray(class_map.cpu().to(torch.int64).numpy().astype(dtype)).save(path)
+    return Image.fromarray(class_map.cpu().numpy().astype(dtype))
 
 
 def _category(label_id: int, category_ids: Mapping[int, int] | None) -> int:
     return int(label_id) if category_ids is None else int(category_ids[label_id])
 
 
-def _bounding_box(mask: np.ndarray) -> list[int]:
-    """COCO's [left, top, width, height] in pixels; zeros for an empty mask."""
-    rows, columns = mask.any(1).nonzero()[0], mask.any(0).nonzero()[0]
-    if len(rows) == 0:
+def _bounding_box(box: tuple[slice, slice] | None) -> list[int]:
+    """COCO's [left, top, width, height] in pixels; zeros where there is no pixel."""
+    if box is None:
         return [0, 0, 0, 0]
-    left, top = int(columns[0]), int(rows[0])
-    return [left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1]
+    rows, columns = box
+    return [columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start]

@@ -6,6 +6,11 @@
 
 Each prints a table and writes JSON and a plot to --output_dir; `--help` after the name explains its flags.
 
+    python scripts/benchmark.py tiles
+    python scripts/benchmark.py serving --model outputs/street --pictures photos/
+
+measure a large picture in tiles, without a model, and `maskformer serve` under load.
+
     python scripts/benchmark.py inference --device cuda --dtype bf16 [--compile]
     python scripts/benchmark.py training --device cuda --dtype bf16 [--compile]
 
@@ -21,12 +26,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from benchmarks import device_inference, device_table, device_training, inference, streaming, training
+from benchmarks import device_inference, device_table, device_training, inference, serving, streaming, tiles, training
 from modeling_maskformer.training.arguments.argument_parser import ScriptArgumentParser
 
 BENCHMARKS = {
     "inference": (inference, inference.InferenceBenchmarkArguments),
     "training": (training, training.TrainingBenchmarkArguments),
+    "serving": (serving, serving.ServingBenchmarkArguments),
+    "tiles": (tiles, tiles.TilesBenchmarkArguments),
     "streaming": (streaming, streaming.StreamingBenchmarkArguments),
     "table": (device_table, device_table.TableArguments),
 }

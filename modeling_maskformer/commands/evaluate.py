@@ -4,7 +4,8 @@
 
 The checkpoint is a folder or a name on the Hub, of this package or of transformers' MaskFormer. With --tta semantic
 segmentation is measured at several scales and mirrored, as the paper's "multi-scale" results. With --sweep the images
-are measured at several sizes, one after another, and the log says which is best.
+are measured at several sizes, one after another, and the log says which is best. With --tile they are predicted in
+tiles.
 Several devices: accelerate launch -m modeling_maskformer.commands.evaluate ...
 """
 
@@ -13,11 +14,12 @@ from __future__ import annotations
 import copy
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from torch import nn
 from transformers.utils import logging
 
 from ..data.check_samples import check_dataset
@@ -34,6 +36,8 @@ from ..evaluation.image_size import resize_to_shortest_edge, sizes_to_try
 from ..evaluation.results import nan_last, results_table, sweep_table, totals_of, unused, write_results
 from ..inference.loading import choose_task, load_image_processor, load_model
 from ..inference.multi_scale import TtaArguments
+from ..inference.predictor import Predictor
+from ..inference.tiles.tiled_predictor import TileArguments
 from ..training.arguments.argument_parser import ScriptArgumentParser
 from ..training.arguments.arguments import MaskFormerTrainingArguments
 from ..training.arguments.data_arguments import DataArguments
@@ -85,7 +89,7 @@ class EvaluationArguments:
             "matrix (semantic) or the kinds of errors (instance, panoptic); 0 for none of these."
         },
     )
-    batch_size: int = field(default=1, metadata={"help": "Images per device and step."})
+    batch_size: int = field(default=1, metadata={"help": "Images, or tiles, per device and step."})
     num_workers: int | None = field(
         default=None,
         metadata={
@@ -101,16 +105,17 @@ class EvaluationArguments:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = ScriptArgumentParser((EvaluationArguments, DataArguments, TtaArguments), (), __doc__, "evaluate")
-    arguments, data_arguments, tta = parser.parse(argv)
+    groups = (EvaluationArguments, DataArguments, TtaArguments, TileArguments)
+    parser = ScriptArgumentParser(groups, (), __doc__, "evaluate")
+    arguments, data_arguments, tta, tiles = parser.parse(argv)
     try:
-        trainer = prepare_evaluation(arguments, data_arguments, tta)
+        trainer = prepare_evaluation(arguments, data_arguments, tta, tiles)
     except (ValueError, OSError) as error:
         parser.error(str(error))
     sizes, analysis = arguments.shortest_edge or [None], trainer.evaluator.analysis
     reports, analyses = [], []
     for size in sizes:
-        reports.append({**described(arguments, data_arguments, tta), **measure(trainer, size)})
+        reports.append({**described(arguments, data_arguments, tta, tiles), **measure(trainer, size)})
         analyses.append(None if analysis is None else analysis.state())
     best = max(range(len(sizes)), key=lambda place: nan_last(reports[place][trainer.evaluator.main_metric]))
     report = reports[best]
@@ -133,10 +138,13 @@ def main(argv: Sequence[str] | None = None) -> None:
             print("", *lines, sep="\n")
 
 
-def described(arguments: EvaluationArguments, data_arguments: DataArguments, tta: TtaArguments) -> dict[str, Any]:
+def described(
+    arguments: EvaluationArguments, data_arguments: DataArguments, tta: TtaArguments, tiles: TileArguments
+) -> dict[str, Any]:
     """What is measured, and how, for the report."""
     scales = {"tta_scales": tta.tta_scales, "tta_flip": tta.tta_flip} if tta.tta else {}
-    return {"model": arguments.model, "dataset": data_arguments.dataset, **scales}
+    in_tiles = {"tile": tiles.tile, "overlap": tiles.overlap} if tiles.tile else {}
+    return {"model": arguments.model, "dataset": data_arguments.dataset, **scales, **in_tiles}
 
 
 def measure(trainer: MaskFormerTrainer, shortest_edge: int | None) -> dict[str, Any]:
@@ -158,7 +166,7 @@ def measure(trainer: MaskFormerTrainer, shortest_edge: int | None) -> dict[str, 
 
 
 def prepare_evaluation(
-    arguments: EvaluationArguments, data_arguments: DataArguments, tta: TtaArguments
+    arguments: EvaluationArguments, data_arguments: DataArguments, tta: TtaArguments, tiles: TileArguments
 ) -> MaskFormerTrainer:
     """A trainer that holds checkpoint and data and is ready to evaluate."""
     if arguments.output_file is not None and Path(arguments.output_file).exists() and not arguments.overwrite:
@@ -167,8 +175,9 @@ def prepare_evaluation(
     image_processor = load_image_processor(arguments.model)
     task = choose_task(model.config, data_arguments.task)
     tta.check_task(task)
-    if arguments.mask_resize == "scores" and (task != "semantic" or tta.tta):
-        raise ValueError("--mask_resize scores is for semantic segmentation without --tta: leave it out.")
+    in_parts = tta.tta or tiles.tile is not None
+    if arguments.mask_resize == "scores" and (task != "semantic" or in_parts):
+        raise ValueError("--mask_resize scores is for semantic segmentation without --tta and --tile: leave it out.")
     if arguments.sweep:
         if arguments.shortest_edge:
             raise ValueError("--sweep chooses short edges itself: leave it out, or --shortest_edge.")
@@ -194,23 +203,33 @@ def prepare_evaluation(
     on_first_process(training_arguments, lambda: check_dataset(samples, data_arguments.check_samples, "images"))
     if image_processor.label_ids_to_fuse is None and data.labels.label_ids_to_fuse is not None:
         image_processor.label_ids_to_fuse = [class_ids[label] for label in data.labels.label_ids_to_fuse]
+    can_ask_again = stream_of(samples) is None  # of a stream no image can be asked for once more
+    evaluator = Evaluator(
+        task,
+        image_processor,
+        model.config.id2label,
+        arguments.panoptic_threshold,
+        arguments.mask_resize,
+        ErrorAnalysis(task, model.config.id2label, arguments.num_pictures)
+        if arguments.num_pictures and can_ask_again
+        else None,
+    )
+
+    def make_predictor(model: nn.Module) -> Callable[[list[Any]], list[Any]]:
+        if tta.tta:
+            predictor = tta.predictor_of(image_processor)(model)
+        else:
+            predictor = Predictor(model, image_processor, task, evaluator.threshold)
+        return tiles.tiled(predictor, arguments.batch_size)
+
     return MaskFormerTrainer(
         model,
         training_arguments,
         image_processor=image_processor,
         eval_dataset=SegmentationDataset(RelabelledSamples(samples, class_ids)),
-        eval_data_collator=collate_images if tta.tta else EvaluationCollator(image_processor),
-        evaluator=Evaluator(
-            task,
-            image_processor,
-            model.config.id2label,
-            arguments.panoptic_threshold,
-            arguments.mask_resize,
-            ErrorAnalysis(task, model.config.id2label, arguments.num_pictures)
-            if arguments.num_pictures and stream_of(samples) is None  # whose images cannot be asked for once more
-            else None,
-        ),
-        make_predictor=tta.predictor_of(image_processor) if tta.tta else None,
+        eval_data_collator=collate_images if in_parts else EvaluationCollator(image_processor),
+        evaluator=evaluator,
+        make_predictor=make_predictor if in_parts else None,
     )
 
 

@@ -6,6 +6,7 @@
 Written are overlays, and: for semantic segmentation PNG images of class ids; for instance segmentation COCO JSON with
 run-length encoded masks; for panoptic segmentation COCO PNG images and JSON. With --coco FILE these have the ids of
 that file, and are scored against it: COCOeval(COCO("FILE"), COCO("predictions/instances.json"), "segm").
+With --tile pictures of any size are segmented in tiles, in little memory.
 With --tta semantic segmentation is the mean of several scales and mirror images.
 Pictures that cannot be read, segmented or written are left out and named at the end and, with the cause, in
 failures.json; the exit code is 1 then. Each file appears when it is whole.
@@ -28,15 +29,16 @@ from accelerate import PartialState
 
 from ..data.coco_ids import CocoIds
 from ..data.dataset_pictures import dataset_pictures
-from ..inference.inputs import MAX_PIXELS, Picture, find_pictures
+from ..inference.inputs import MAX_PIXELS, MAX_TILED_PIXELS, Picture, find_pictures
 from ..inference.joining import FAILURES
 from ..inference.loading import category_ids_of, choose_task, load_image_processor, load_model
-from ..inference.multi_scale import MultiScalePredictor, TtaArguments
+from ..inference.multi_scale import TtaArguments
 from ..inference.predict_pictures import FullDiskError, predict_pictures
 from ..inference.prediction_run import RECORDS, digest_of, join_results, pictures_to_do, start_run
 from ..inference.predictor import DEFAULT_THRESHOLDS, Predictor, prepare_model
 from ..inference.processes import LostProcessError, device_of, join_processes, same_for_all, wait_for_all
 from ..inference.records import RecordFile, Records
+from ..inference.tiles.tiled_predictor import TileArguments, TiledPredictor, TilePredictor
 from ..inference.writer import ResultWriter
 from ..training.arguments.argument_parser import ScriptArgumentParser
 from ..training.arguments.device_defaults import default_num_workers, this_machine
@@ -73,8 +75,12 @@ class PredictionArguments:
         metadata={"help": "Least score of a segment, in [0, 1]. Default: 0.5 for instance, 0.8 for panoptic."},
     )
     overlays: bool = field(default=True, metadata={"help": "Draw pictures with their segments."})
-    max_pixels: int = field(
-        default=MAX_PIXELS, metadata={"help": "Pictures of more pixels are left out: memory grows with them."}
+    max_pixels: int | None = field(
+        default=None,
+        metadata={
+            "help": "Pictures of more pixels are left out: memory grows with them. Default: 100 million, and with "
+            "--tile ten times as many."
+        },
     )
     overwrite: bool = field(default=False, metadata={"help": "Replace results that are already there."})
     resume: bool = field(
@@ -84,7 +90,7 @@ class PredictionArguments:
             "try again those that failed."
         },
     )
-    batch_size: int = field(default=1, metadata={"help": "Pictures that go through the model at once."})
+    batch_size: int = field(default=1, metadata={"help": "Pictures, or tiles, that go through the model at once."})
     num_threads: int | None = field(
         default=None,
         metadata={
@@ -108,7 +114,7 @@ class PredictionArguments:
             raise ValueError("--resume goes on with a run, --overwrite replaces it: pass one of them.")
         if self.batch_size < 1:
             raise ValueError(f"--batch_size must be at least 1, got {self.batch_size}.")
-        if self.max_pixels < 1:
+        if self.max_pixels is not None and self.max_pixels < 1:
             raise ValueError(f"--max_pixels must be at least 1, got {self.max_pixels}.")
         if self.num_threads is not None and self.num_threads < 1:
             raise ValueError(f"--num_threads must be at least 1, got {self.num_threads}.")
@@ -129,17 +135,17 @@ class Prediction:
     """
 
     pictures: Sequence[Picture]
-    predictor: Predictor | MultiScalePredictor
+    predictor: TilePredictor | TiledPredictor
     writer: ResultWriter
     state: PartialState
     run: int
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = ScriptArgumentParser((PredictionArguments, TtaArguments), (), __doc__, "predict")
-    arguments, tta = parser.parse(argv)
+    parser = ScriptArgumentParser((PredictionArguments, TtaArguments, TileArguments), (), __doc__, "predict")
+    arguments, tta, tiles = parser.parse(argv)
     try:
-        prediction = prepare_prediction(arguments, tta)
+        prediction = prepare_prediction(arguments, tta, tiles)
     except (ValueError, OSError) as error:
         parser.error(str(error))
     start = time.perf_counter()
@@ -150,9 +156,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     problem = ""
     try:
         is_first = state.is_main_process
-        predict_pictures(
-            share, prediction.predictor, writer, records, arguments.batch_size, arguments.num_threads, is_first
-        )
+        at_once = arguments.batch_size if tiles.tile is None else 1
+        predict_pictures(share, prediction.predictor, writer, records, at_once, arguments.num_threads, is_first)
         wait_for_all(state)
     except KeyboardInterrupt:
         problem = "The run was broken off."
@@ -179,8 +184,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(1)
 
 
-def prepare_prediction(arguments: PredictionArguments, tta: TtaArguments) -> Prediction:
+def prepare_prediction(arguments: PredictionArguments, tta: TtaArguments, tiles: TileArguments) -> Prediction:
     """The pictures to read, what predicts them and what writes the results, in a folder that is ready for them."""
+    if arguments.max_pixels is None:
+        arguments.max_pixels = MAX_PIXELS if tiles.tile is None else MAX_TILED_PIXELS
     if arguments.dataset is None:
         pictures = find_pictures(arguments.inputs, arguments.max_pixels)
     else:
@@ -213,6 +220,8 @@ def prepare_prediction(arguments: PredictionArguments, tta: TtaArguments) -> Pre
     scales = [tta.tta_scales, tta.tta_flip] if tta.tta else None
     settings = {"model": digest_of(model, image_processor), "task": task, "threshold": threshold, "scales": scales}
     settings["categories"] = writer.categories
+    if tiles.tile is not None:
+        settings["tiles"] = [tiles.tile, tiles.overlap]
     run, problem = None, None
     if state.is_main_process:
         try:
@@ -227,7 +236,7 @@ def prepare_prediction(arguments: PredictionArguments, tta: TtaArguments) -> Pre
     prepare_model(model, device_of(state) if machine.has_gpu else "cpu", arguments.dtype, arguments.compile)
     predictor = tta.predictor_of(image_processor)(model) if tta.tta else None
     predictor = predictor or Predictor(model, image_processor, task, threshold)
-    return Prediction(pictures, predictor, writer, state, run)
+    return Prediction(pictures, tiles.tiled(predictor, arguments.batch_size), writer, state, run)
 
 
 if __name__ == "__main__":  # python -m modeling_maskformer.commands.predict

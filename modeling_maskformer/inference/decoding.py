@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from io import BytesIO
 from pathlib import Path
+from threading import Lock
 
 from PIL import ExifTags, Image, ImageOps
 
 # Pillow itself reads others too: for EPS it would start another program
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+
+_OPENING = Lock()
 
 
 class TooManyPixelsError(ValueError):
@@ -22,7 +25,7 @@ def decode_picture(source: Path | str | bytes, max_pixels: int | None = None) ->
         OSError, ValueError: it cannot be read, or has more pixels than `max_pixels`, which is found before decoding.
     """
     try:
-        with Image.open(BytesIO(source) if isinstance(source, bytes) else source, formats=_known_formats()) as image:
+        with _open(BytesIO(source) if isinstance(source, bytes) else source) as image:
             if max_pixels is not None:
                 check_pixels(image, max_pixels)
             image.load()
@@ -32,6 +35,16 @@ def decode_picture(source: Path | str | bytes, max_pixels: int | None = None) ->
         raise
     except Exception as error:  # Pillow's decoders raise whatever a broken file leads to
         raise ValueError(f"it cannot be decoded: {str(error) or type(error).__name__}") from error
+
+
+def _open(source: BytesIO | Path | str) -> Image.Image:
+    """A picture that is not decoded yet, also where Pillow would warn of its size or refuse it: see `check_pixels`."""
+    with _OPENING:  # the limit is Pillow's for all threads
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(source, formats=_known_formats())
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
 
 
 def _known_formats() -> list[str]:

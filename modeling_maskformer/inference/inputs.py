@@ -14,6 +14,7 @@ from PIL import Image
 from .decoding import decode_picture, has_deep_pixels
 
 MAX_PIXELS = 100_000_000  # a prediction of one takes some 50 bytes of memory a pixel
+MAX_TILED_PIXELS = 1_000_000_000  # and in tiles some 20, four of them for the picture
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm")
 
 
@@ -142,13 +143,13 @@ def _as_on_any_disk(name: str) -> str:
     return name.casefold()
 
 
-def read_picture(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def read_picture(source: str | Path | bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """The picture in a file as RGB, turned the way its camera was held.
 
     Raises:
         OSError, ValueError: it cannot be read, has more than 8 bits per channel, or more pixels than `max_pixels`.
     """
-    image = decode_picture(path, max_pixels)
+    image = decode_picture(source, max_pixels)
     if has_deep_pixels(image):
         raise ValueError(f"it has more than 8 bits a channel (mode {image.mode}), expected 8-bit grey or RGB")
     return image.convert("RGB")

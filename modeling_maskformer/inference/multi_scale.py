@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -57,6 +57,12 @@ class MultiScalePredictor:
     def __call__(self, images: Sequence[Image.Image | Tensor]) -> list[Tensor]:
         """One `(H, W)` int64 class map per picture (RGB, or (3, H, W) uint8), each at the picture's own size."""
         return [self.mean_scores(image).argmax(0) for image in images]
+
+    def score_strips(self, images: Sequence[Image.Image | Tensor]) -> Iterator[Iterator[tuple[slice, Tensor]]]:
+        """For each picture its mean scores as `Predictor` gives scores, here all rows at once."""
+        for image in images:
+            scores = self.mean_scores(image)
+            yield iter([(slice(0, scores.shape[1]), scores)])
 
     @torch.inference_mode()
     def mean_scores(self, image: Image.Image | Tensor) -> Tensor:

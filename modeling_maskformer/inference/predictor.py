@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from PIL import Image
+from torch import Tensor
+from torchvision.transforms.v2 import functional as F
 from transformers import PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.utils import ModelOutput
 
 from .draw_prediction import draw_prediction
 from .loading import choose_task, load_image_processor, load_model
+
+Picture = Image.Image | Tensor
 
 # task -> least score of a segment
 DEFAULT_THRESHOLDS = {"semantic": 0.0, "instance": 0.5, "panoptic": 0.8}
@@ -146,11 +150,25 @@ class Predictor:
         return draw_prediction(self.task, image, prediction, self.model.config.id2label)
 
     @torch.inference_mode()
-    def __call__(self, images: Sequence[Image.Image]) -> list[Any]:
-        """One prediction per picture, each at the picture's own size."""
-        images = [as_rgb(image) for image in images]
+    def __call__(self, images: Sequence[Picture]) -> list[Any]:
+        """One prediction per picture (PIL, or (3, H, W) uint8), each at the picture's own size."""
+        return post_process(self.task, self.image_processor, self.outputs(images), sizes_of(images), self.threshold)
+
+    @torch.inference_mode()
+    def score_strips(self, images: Sequence[Picture]) -> Iterator[Iterator[tuple[slice, Tensor]]]:
+        """For each picture its semantic scores at its own size, in strips of rows: the rows and `(K, h, W)`."""
+        return self.image_processor.semantic_score_strips(self.outputs(images), sizes_of(images))
+
+    @torch.inference_mode()
+    def outputs(self, images: Sequence[Picture]) -> ModelOutput:
+        """What the model puts out for pictures of any sizes."""
+        images = [image if isinstance(image, Tensor) else as_rgb(image) for image in images]
         batch = self.image_processor(images=images, return_tensors="pt").to(self.model.device)
         outputs = self.model(pixel_values=batch["pixel_values"], pixel_mask=batch["pixel_mask"])
         check_finite(outputs)
-        sizes = [(image.height, image.width) for image in images]
-        return post_process(self.task, self.image_processor, outputs, sizes, self.threshold)
+        return outputs
+
+
+def sizes_of(images: Sequence[Picture]) -> list[tuple[int, int]]:
+    """(height, width) of each picture."""
+    return [tuple(F.get_size(image)) for image in images]

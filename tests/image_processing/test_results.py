@@ -11,7 +11,16 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from image_processing import MaskFormerImageProcessor
-from image_processing.results import coco_instances, ids_to_rgb, rgb_to_ids, save_class_map, save_panoptic
+from image_processing.results import (
+    coco_instances,
+    encode_mask,
+    encode_runs,
+    ids_to_rgb,
+    rgb_to_ids,
+    runs_of_mask,
+    save_class_map,
+    save_panoptic,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
@@ -93,3 +102,14 @@ def test_class_maps_have_as_many_bits_as_they_need(tmp_path, num_classes, mode):
 def test_a_class_map_that_does_not_fit_is_refused(tmp_path):
     with pytest.raises(ValueError, match="from 0 to 300; an image of 11 classes"):
         save_class_map(torch.tensor([[0, 300]]), tmp_path / "map.png", 11)
+
+
+@pytest.mark.parametrize("density", [0.0, 0.1, 0.5, 0.9, 1.0])
+def test_runs_of_parts_of_a_mask_encode_the_whole_mask(density):
+    whole = torch.rand(13, 17) < density
+    corners = [(0, 0, 9, 17), (6, 0, 13, 10), (4, 7, 13, 17)]  # parts that overlap and cover it
+    runs = [
+        runs_of_mask(whole[top:bottom, left:right].numpy(), (top, left), 13) for top, left, bottom, right in corners
+    ]
+    starts, stops = (np.concatenate(ends) for ends in zip(*runs, strict=True))
+    assert encode_runs(starts, stops, (13, 17)) == encode_mask(whole)

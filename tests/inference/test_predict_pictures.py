@@ -116,7 +116,7 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
     assert path.read_text() == "whole" and list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.filterwarnings("error::PIL.Image.DecompressionBombWarning")
 def test_a_picture_of_too_many_pixels_is_not_decoded(tmp_path, monkeypatch):
     Image.new("1", (13300, 13300)).save(tmp_path / "bomb.png")
     Image.new("1", (100, 50)).save(tmp_path / "small.png")

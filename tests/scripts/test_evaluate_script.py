@@ -17,6 +17,8 @@ from modeling_maskformer.evaluation.evaluator import Evaluator
 from modeling_maskformer.evaluation.image_size import resize_to_shortest_edge, sizes_to_try
 from modeling_maskformer.inference.loading import load_image_processor, load_model
 from modeling_maskformer.inference.multi_scale import MultiScalePredictor
+from modeling_maskformer.inference.predictor import Predictor
+from modeling_maskformer.inference.tiles.tiled_predictor import TiledPredictor
 from modeling_maskformer.targets import segments_from_class_map
 from modeling_maskformer.training.arguments.data_arguments import DataArguments
 
@@ -124,6 +126,31 @@ def test_test_time_augmentation_measures_the_averaged_predictions(trained, stree
     found = measured(folder, street, tmp_path / "results.json", "--tta", "--tta_scales", 0.5, 1.5)
     model, processor = load_model(folder), load_image_processor(folder)
     predictor = MultiScalePredictor(model, processor, [0.5, 1.5])
+    metric = metric_for_task("semantic", model.config.id2label, processor.label_ids_to_fuse)
+    for number in range(3):
+        (prediction,) = predictor([Image.open(street / "val" / "images" / f"{number}.png")])
+        mask = tvF.pil_to_tensor(Image.open(street / "val" / "masks" / f"{number}.png"))[0]
+        metric.update(prediction, segments_from_class_map(mask))
+    assert found["mean_iou"] == pytest.approx(metric.compute()["mean_iou"])
+
+
+@pytest.mark.parametrize("task", ["semantic", "instance", "panoptic"])
+def test_a_tile_as_large_as_the_images_changes_no_number(trained, street, street_objects, tmp_path, task):
+    dataset = street if task == "semantic" else street_objects
+    found = measured(trained[task], dataset, tmp_path / "tiles.json", "--tile", 48)
+    plain = measured(trained[task], dataset, tmp_path / "plain.json")
+    assert (found["tile"], found["overlap"]) == (48, 6) and "tile" not in plain
+    del found["per_class"], plain["per_class"]
+    for name, value in plain.items():
+        if isinstance(value, float) and "second" not in name:
+            assert found[name] == pytest.approx(value, abs=1e-4, nan_ok=True), name
+
+
+def test_tiles_measure_what_is_predicted_in_tiles(trained, street, tmp_path):
+    folder = trained["semantic"]
+    found = measured(folder, street, tmp_path / "results.json", "--tile", 32, "--overlap", 8)
+    model, processor = load_model(folder), load_image_processor(folder)
+    predictor = TiledPredictor(Predictor(model, processor, "semantic"), 32, 8)
     metric = metric_for_task("semantic", model.config.id2label, processor.label_ids_to_fuse)
     for number in range(3):
         (prediction,) = predictor([Image.open(street / "val" / "images" / f"{number}.png")])
@@ -247,6 +274,7 @@ def test_what_cannot_be_measured_is_refused(street, trained, tmp_path, refused):
         ),
         (["--model", trained["panoptic"], "--dataset", street, "--tta", *output], "only semantic segmentation has"),
         (["--model", trained["semantic"], "--dataset", street, "--tta_scales", 2, *output], "go with --tta"),
+        (["--model", trained["semantic"], "--dataset", street, "--overlap", 2, *output], "goes with --tile"),
         (["--model", trained["semantic"], "--dataset", street, "--shortest_edge", 0, *output], "at least 1 pixel"),
         (
             ["--model", trained["semantic"], "--dataset", street, "--shortest_edge", 32, "--sweep", *output],

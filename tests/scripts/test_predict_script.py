@@ -15,6 +15,7 @@ from modeling_maskformer.commands import predict
 from modeling_maskformer.inference.loading import load_image_processor, load_model
 from modeling_maskformer.inference.multi_scale import MultiScalePredictor
 from modeling_maskformer.inference.predictor import Predictor, prepare_model
+from modeling_maskformer.inference.tiles.tiled_predictor import TiledPredictor
 
 # pycocotools itself has not followed numpy 2 yet
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -84,6 +85,16 @@ def test_semantic_results_are_averaged_over_scales_on_request(trained, photos, t
     predictor = MultiScalePredictor(load_model(checkpoint), load_image_processor(checkpoint), [0.5, 1.5])
     for name in ("first", "more/second"):
         (class_map,) = predictor([Image.open(photos / f"{name}.png")])
+        np.testing.assert_array_equal(np.asarray(Image.open(output / "class_ids" / f"{name}.png")), class_map)
+
+
+def test_pictures_larger_than_a_tile_are_segmented_in_tiles(trained, photos, tmp_path):
+    output, checkpoint = tmp_path / "out", trained["semantic"]
+    flags = ["--tile", 32, "--overlap", 8, "--batch_size", 3, "--use_cpu"]
+    run(predict.main, "--model", checkpoint, "--inputs", photos, "--output_dir", output, *flags)
+    plain = Predictor(load_model(checkpoint), load_image_processor(checkpoint), "semantic")
+    for name in ("first", "more/second"):
+        (class_map,) = TiledPredictor(plain, 32, 8, batch_size=3)([Image.open(photos / f"{name}.png")])
         np.testing.assert_array_equal(np.asarray(Image.open(output / "class_ids" / f"{name}.png")), class_map)
 
 
@@ -212,6 +223,8 @@ def test_what_cannot_be_predicted_is_refused(trained, photos, street, tmp_path, 
         ),
         ([*model, "--inputs", photos, "--tta", "--tta_scales", 0], "must be numbers above 0"),
         ([*model, "--inputs", photos, "--no_tta_flip"], "go with --tta"),
+        ([*model, "--inputs", photos, "--tile", 64, "--overlap", 64], "must overlap"),
+        ([*model, "--inputs", photos, "--overlap", 64], "goes with --tile"),
         ([*model, "--dataset", street], "has the splits train, val, but no split was named"),
         ([*model, "--dataset", street, "--split", "test"], "there is no split 'test'"),
         (["--model", photos, "--output_dir", tmp_path / "out", "--inputs", photos], "has no config.json"),

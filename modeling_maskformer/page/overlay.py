@@ -1,0 +1,76 @@
+"""A prediction -> what the page needs to show it: a small picture, the segment of each pixel, and their names."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from image_processing.drawing.colors import segment_color
+from image_processing.results import decode_mask, ids_to_rgb
+
+MAX_SIDE = 1280  # of what is shown
+
+
+def overlay_of(task: str, image: Image.Image, prediction: Any, id2label: Mapping[int, str]) -> dict[str, Any]:
+    """What overlay.js draws.
+
+    Returns:
+        `picture`: a data URL of the picture, its longer side at most `MAX_SIDE`; `ids`: one of as large an image of
+        segment numbers, 1, 2, ... as red + 256 green, 0 where there is no segment; `segments`: for each number its
+        `label`, `score` (None for semantic), `share` of the picture's pixels, and `color`.
+    """
+    scale = min(1.0, MAX_SIDE / max(image.size))
+    width, height = (max(1, round(scale * length)) for length in image.size)
+    rows = (np.arange(height) * image.height // height)[:, None]
+    columns = np.arange(width) * image.width // width
+    if task == "semantic":
+        classes = prediction.cpu().numpy()
+        counts = np.bincount(classes.ravel())
+        infos = [{"id": int(label), "label_id": int(label), "score": None} for label in counts.nonzero()[0]]
+        masks = ((classes == info["id"])[rows, columns] for info in infos)
+        areas = [int(counts[info["id"]]) for info in infos]
+    else:
+        infos, segmentation = prediction["segments_info"], prediction["segmentation"]
+        whole = (_mask(segmentation, place, info["id"]) for place, info in enumerate(infos))
+        small = [(mask[rows, columns], int(mask.sum())) for mask in whole]
+        masks, areas = (mask for mask, _ in small), [area for _, area in small]
+    numbers = np.zeros((height, width), dtype=np.int64)
+    segments: list[dict[str, Any]] = []
+    seen: dict[int, int] = {}
+    for number, (info, mask, area) in enumerate(zip(infos, masks, areas, strict=True), start=1):
+        label = info["label_id"]
+        numbers[mask & (numbers == 0)] = number  # the best instance comes first, and is on top
+        color = segment_color(label, seen.get(label, 0))
+        seen[label] = seen.get(label, 0) + 1
+        segments.append(
+            {
+                "label": id2label.get(label, str(label)),
+                "score": info["score"],
+                "share": area / (image.width * image.height),
+                "color": [int(value) for value in color],
+            }
+        )
+    shown = image if scale == 1 else image.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    return {
+        "picture": _data_url(shown, "jpeg"),
+        "ids": _data_url(Image.fromarray(ids_to_rgb(numbers)), "png"),
+        "segments": segments,
+    }
+
+
+def _mask(segmentation: Any, place: int, segment_id: int) -> np.ndarray:
+    if isinstance(segmentation, Tensor):
+        return (segmentation == segment_id).cpu().numpy()
+    return decode_mask(segmentation[place]).numpy()
+
+
+def _data_url(image: Image.Image, kind: str) -> str:
+    file = io.BytesIO()
+    image.save(file, kind, **({"quality": 90} if kind == "jpeg" else {}))
+    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
