@@ -16,7 +16,10 @@ setup(
     # the command is a module of its own, because the package's import takes seconds
     py_modules=["maskformer_command"],
     package_dir={name: name for name in ("modeling_maskformer", "image_processing")} | {"": "scripts"},
-    package_data={"modeling_maskformer.training.cards": ["*.jinja"]},
+    package_data={
+        "modeling_maskformer.training.cards": ["*.jinja"],
+        "modeling_maskformer.exporting": ["*.jinja"],
+    },
     install_requires=[
         "torch>=2.6",
         "torchvision>=0.21",
@@ -37,6 +40,14 @@ setup(
     entry_points={"console_scripts": ["maskformer = maskformer_command:main"]},
     extras_require={
         "charts": ["matplotlib>=3.8"],
+        "export": [
+            "transformers>=5.24",
+            "onnx>=1.17",
+            "onnxscript>=0.5",
+            "onnxruntime>=1.21",
+            "openvino>=2025.3",
+            "nncf>=2.18",
+        ],
         "test": [
             "pytest>=8",
             "setuptools>=77",

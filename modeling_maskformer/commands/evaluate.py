@@ -98,6 +98,9 @@ class EvaluationArguments:
     )
     compile: bool = field(default=False, metadata={"help": "Compile the model (torch.compile)."})
     use_cpu: bool = field(default=False, metadata={"help": "Do not use a GPU that is there."})
+    trust_remote_code: bool = field(
+        default=False, metadata={"help": "Open an exported folder of format torch, which holds pickled code."}
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -163,7 +166,7 @@ def prepare_evaluation(
     """A trainer that holds checkpoint and data and is ready to evaluate."""
     if arguments.output_file is not None and Path(arguments.output_file).exists() and not arguments.overwrite:
         raise ValueError(f"{arguments.output_file} is already there: pass another --output_file, or --overwrite.")
-    model = load_model(arguments.model)
+    model = load_model(arguments.model, arguments.trust_remote_code)
     image_processor = load_image_processor(arguments.model)
     task = choose_task(model.config, data_arguments.task)
     tta.check_task(task)
