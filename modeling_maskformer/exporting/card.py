@@ -9,10 +9,11 @@ from typing import Any
 from huggingface_hub import ModelCardData
 from transformers import PreTrainedModel
 
-from ..training.cards.card_text import CARD_NAME, render_card, sign
+from ..training.cards.card_text import CARD_NAME, is_signed, render_card, sign, table_cell, unsigned
 from ..training.hardware import versions
 
 TEMPLATE = Path(__file__).with_name("export_card.md.jinja")
+QUALITY_ROW = "Quality of this folder"
 RUNTIMES = ("onnx", "onnxruntime", "openvino", "nncf")
 
 
@@ -32,5 +33,17 @@ def write_export_card(folder: Path, model: PreTrainedModel, settings: Any, origi
         num_labels=model.config.num_labels,
         settings=settings,
         versions=found,
+        quality_row=QUALITY_ROW,
     )
     (folder / CARD_NAME).write_text(sign(text), encoding="utf-8")
+
+
+def record_quality(folder: Path, quality: str) -> None:
+    """Writes what was measured of an exported folder into its card, unless somebody has edited that."""
+    path = folder / CARD_NAME
+    if not is_signed(path):
+        return
+    rows = unsigned(path.read_text(encoding="utf-8")).split("\n")
+    start = f"| {QUALITY_ROW} |"
+    rows = [f"{start} {table_cell(quality)} |" if row.startswith(start) else row for row in rows]
+    path.write_text(sign("\n".join(rows)), encoding="utf-8")

@@ -11,6 +11,8 @@ from transformers import pipeline
 
 from image_processing import MaskFormerImageProcessor
 from modeling_maskformer.commands.export import main
+from modeling_maskformer.exporting import ExportSettings
+from modeling_maskformer.exporting.card import record_quality, write_export_card
 from modeling_maskformer.inference.loading import load_image_processor, load_model
 from modeling_maskformer.inference.predictor import Predictor, prepare_model
 
@@ -166,3 +168,16 @@ def test_a_folder_that_is_not_empty_is_refused(checkpoint, tmp_path):
     (tmp_path / "mine.txt").write_text("kept")
     with pytest.raises(SystemExit, match="is not an empty folder"):
         main([str(checkpoint), str(tmp_path), "--format", "torch"])
+
+
+def test_a_measured_quality_stands_on_the_card_once_it_is_known(checkpoint, tmp_path):
+    settings = ExportSettings("torch")
+    write_export_card(tmp_path, load_model(checkpoint), settings, "street")
+    card = tmp_path / "README.md"
+    assert "| Quality of this folder | not measured yet: see below |" in card.read_text(encoding="utf-8")
+    record_quality(tmp_path, "mean_iou 0.5000 on 3 images of street")
+    record_quality(tmp_path, "mean_iou 0.6000 on 4 images of street")
+    assert "| Quality of this folder | mean_iou 0.6000 on 4 images of street |" in card.read_text(encoding="utf-8")
+    card.write_text("mine", encoding="utf-8")
+    record_quality(tmp_path, "mean_iou 0.7000 on 5 images of street")
+    assert card.read_text(encoding="utf-8") == "mine"
