@@ -100,7 +100,7 @@ def export_model(
     """Writes the graph of a model, its config, image processor and card into `folder`.
 
     Args:
-        model: changed in place: in eval mode and in the settings' dtype.
+        model: changed in place: in eval mode, and for torch in the settings' dtype.
         image_processor: saved beside the graph, with a fixed size where the graph has one.
         folder: empty, or does not exist yet.
         settings: what the graph is like.
@@ -115,7 +115,9 @@ def export_model(
         raise ValueError("An int8 graph is calibrated on training images, and got none.")
     exporters = importlib.import_module("transformers.exporters")
     known = FORMATS[settings.format]
-    graph = build_graph(model.eval().to(DTYPES[settings.dtype]), image_processor, settings.result)
+    if settings.format == "torch":
+        model.to(DTYPES[settings.dtype])  # OpenVINO rounds as it computes: rounded weights would only cost quality
+    graph = build_graph(model.eval(), image_processor, settings.result)
     sample, dynamic = sample_and_axes(settings.size)
     config = getattr(exporters, known.config)(
         dynamic=True,

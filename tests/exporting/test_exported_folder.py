@@ -181,3 +181,21 @@ def test_a_measured_quality_stands_on_the_card_once_it_is_known(checkpoint, tmp_
     card.write_text("mine", encoding="utf-8")
     record_quality(tmp_path, "mean_iou 0.7000 on 5 images of street")
     assert card.read_text(encoding="utf-8") == "mine"
+
+
+@pytest.mark.parametrize("format", ["onnx", "openvino"])
+def test_an_int8_graph_is_near_the_model(checkpoint, tmp_path, format):
+    need(*PACKAGES[format], "nncf")
+    (tmp_path / "pictures").mkdir()
+    for number in range(3):
+        picture(64 + number, 96).save(tmp_path / "pictures" / f"{number}.png")
+    flags = ["--int8", "--calibration", str(tmp_path / "pictures"), "--height", "64", "--width", "96"]
+    main([str(checkpoint), str(tmp_path / "out"), "--format", format, *flags])
+    model = load_model(tmp_path / "out")
+    assert model.precision == "int8, the rest f32"
+    batch = load_image_processor(tmp_path / "out")(images=picture(64, 96), return_tensors="pt")
+    with torch.no_grad():
+        expected = load_model(checkpoint)(batch["pixel_values"])["masks_queries_logits"]
+    found = model(batch["pixel_values"])["masks_queries_logits"]
+    assert not torch.equal(found, expected)
+    assert torch.nn.functional.cosine_similarity(found.flatten(), expected.flatten(), dim=0) > 0.95
