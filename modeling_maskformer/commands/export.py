@@ -21,6 +21,8 @@ from ..exporting.graphs import RESULTS
 from ..exporting.quantization import calibration_batches
 from ..inference.inputs import find_pictures
 from ..inference.loading import load_image_processor, load_model
+from ..training.arguments.command_parser import CommandParser
+from ..training.arguments.program_name import program_name
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -28,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         export(parse_arguments(argv))
     except (ValueError, OSError) as error:
-        sys.exit(f"Error: {error}")
+        sys.exit(f"{program_name('export')}: {error}")
 
 
 def export(args: argparse.Namespace) -> None:
@@ -53,7 +55,7 @@ def export(args: argparse.Namespace) -> None:
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser("export", __doc__)
     parser.add_argument("checkpoint", help="a folder, or a name on the Hub")
     parser.add_argument("output", type=Path, help="a folder that is empty or does not exist yet")
     parser.add_argument("--format", choices=FORMATS, required=True)
@@ -69,3 +71,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--with", dest="result", choices=RESULTS[1:], default=RESULTS[0], help="the graph gives this finished result"
     )
     return parser.parse_args(argv)
+
+
+if __name__ == "__main__":  # python -m modeling_maskformer.commands.export
+    main()
