@@ -27,6 +27,7 @@ setup(
     package_data={
         "modeling_maskformer.page": ["*.css", "*.html", "*.js"],
         "modeling_maskformer.training.cards": ["*.jinja"],
+        "modeling_maskformer.exporting": ["*.jinja"],
     },
     install_requires=[
         "torch>=2.6",
@@ -50,6 +51,14 @@ setup(
         "app": ["gradio>=6"],
         "charts": ["matplotlib>=3.8"],
         "serve": SERVE,
+        "export": [
+            "transformers>=5.24",
+            "onnx>=1.17",
+            "onnxscript>=0.5",
+            "onnxruntime>=1.21",
+            "openvino>=2025.3",
+            "nncf>=2.18",
+        ],
         "test": [
             *SERVE,
             "httpx>=0.27",

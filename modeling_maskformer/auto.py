@@ -41,5 +41,7 @@ def register() -> None:
             AutoModelForSemanticSegmentation.register(config_class, model_class, exist_ok=True)
             # pipelines look up nothing else, and log an error about models that are not in this table
             MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES[config_class.model_type] = model_class.__name__
+    # what load_model gives for an exported folder, whichever its architecture
+    MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES["maskformer_exported"] = "ExportedSegmentationModel"
     # by its name: whoever makes no pipeline does not load it
     PIPELINE_REGISTRY.supported_tasks["image-segmentation"]["impl"] = PIPELINE

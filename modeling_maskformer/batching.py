@@ -8,7 +8,7 @@ size each, which run together, and what comes out is cropped to the pixels that 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -64,9 +64,9 @@ def run_at_any_size(
     """
     size = pixel_values.shape[-2:]
     image_sizes = image_sizes_of(pixel_values, pixel_mask)
-    pixels = _pad_to(pixel_values, [_round_up(length, size_divisor) for length in size])
+    pixels = pad_to(pixel_values, padded_size(size, size_divisor))
     if pixel_mask is not None:
-        pixels = pixels.masked_fill(_pad_to(pixel_mask, pixels.shape[-2:])[:, None] == 0, 0.0)
+        pixels = pixels.masked_fill(pad_to(pixel_mask, pixels.shape[-2:])[:, None] == 0, 0.0)
     if pixel_mask is None or keep_together or torch.compiler.is_compiling() or torch.jit.is_tracing():
         output = _merge([forward(pixels)], size)
     else:
@@ -83,7 +83,7 @@ def _run_by_size(
     for image, lengths in enumerate(image_sizes.tolist()):
         if min(lengths) < 1:
             raise ValueError(f"pixel_mask[{image}] is 0 everywhere: at least one pixel of each image must be 1.")
-        groups.setdefault(tuple(_round_up(length, size_divisor) for length in lengths), []).append(image)
+        groups.setdefault(padded_size(lengths, size_divisor), []).append(image)
     if list(groups) == [tuple(pixels.shape[-2:])]:
         return _merge([forward(pixels)], size)
     parts, order = [], [image for images in groups.values() for image in images]
@@ -111,11 +111,11 @@ def _merge(parts: list, size: torch.Size, order: Tensor | None = None, strides: 
 
 def _fit(values: Tensor, size: list[int], may_be_smaller: bool) -> Tensor:
     """A map `(b, C, h, w)` cropped to `size`, and if it may be smaller, padded with zeros to it."""
-    values = _crop(values, size)
-    return _pad_to(values, size) if may_be_smaller else values
+    values = crop(values, size)
+    return pad_to(values, size) if may_be_smaller else values
 
 
-def _crop(values: Tensor, size: list[int]) -> Tensor:
+def crop(values: Tensor, size: list[int]) -> Tensor:
     """The first `size` rows and columns of `(..., h, w)`."""
     if not (torch.compiler.is_compiling() or torch.jit.is_tracing()):
         return values[..., : size[0], : size[1]]
@@ -124,10 +124,12 @@ def _crop(values: Tensor, size: list[int]) -> Tensor:
     return values.index_select(-2, rows).index_select(-1, columns)
 
 
-def _pad_to(values: Tensor, size: list[int] | torch.Size) -> Tensor:
+def pad_to(values: Tensor, size: Sequence[int]) -> Tensor:
     """`(..., h, w)` with zeros below and right, `size` high and wide."""
     return F.pad(values, (0, size[1] - values.shape[-1], 0, size[0] - values.shape[-2]))
 
 
-def _round_up(length: int, multiple: int) -> int:
-    return (length + multiple - 1) // multiple * multiple  # the form that a graph for all sizes simplifies
+def padded_size(size: Sequence[int], size_divisor: int = SIZE_DIVISOR) -> tuple[int, ...]:
+    """Height and width raised to multiples of `size_divisor`."""
+    # the form that a graph for all sizes simplifies
+    return tuple((length + size_divisor - 1) // size_divisor * size_divisor for length in size)

@@ -3,8 +3,10 @@
     python scripts/benchmark.py inference
     python scripts/benchmark.py training
     python scripts/benchmark.py streaming
+    python scripts/benchmark.py deployment
 
-Each prints a table and writes JSON and a plot to --output_dir; `--help` after the name explains its flags.
+Each prints a table and writes JSON and a plot (deployment: Markdown) to --output_dir; `--help` after the name explains
+its flags.
 
     python scripts/benchmark.py tiles
     python scripts/benchmark.py serving --model outputs/street --pictures photos/
@@ -26,7 +28,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from benchmarks import device_inference, device_table, device_training, inference, serving, streaming, tiles, training
+from benchmarks import (
+    deployment,
+    device_inference,
+    device_table,
+    device_training,
+    inference,
+    serving,
+    streaming,
+    tiles,
+    training,
+)
 from modeling_maskformer.training.arguments.argument_parser import ScriptArgumentParser
 
 BENCHMARKS = {
@@ -35,6 +47,7 @@ BENCHMARKS = {
     "serving": (serving, serving.ServingBenchmarkArguments),
     "tiles": (tiles, tiles.TilesBenchmarkArguments),
     "streaming": (streaming, streaming.StreamingBenchmarkArguments),
+    "deployment": (deployment, deployment.DeploymentBenchmarkArguments),
     "table": (device_table, device_table.TableArguments),
 }
 ON_A_DEVICE = {

@@ -87,23 +87,32 @@ def window_numbers(
     rows, columns = down * window, across * window  # of the padded map
     # and one of padding only: a graph that has seen several windows is not for one, so there are never less than two
     place = torch.arange((down * across + 1) * area, device=device)
-    index, inside = place // area, place % area
-    row, column = index // across * window + inside // window, index % across * window + inside % window
-    source_row, source_column = (row + shift) % rows, (column + shift) % columns
+    index, inside = divide(place, area)
+    window_row, window_column = divide(index, across)
+    row, column = (
+        of * window + part for of, part in zip((window_row, window_column), divide(inside, window), strict=True)
+    )
+    source_row, source_column = divide(row + shift, rows)[1], divide(column + shift, columns)[1]
     is_pixel = (source_row < height) & (source_column < width) & (index < down * across)
     # clamped to where they are anyway: the compiler wants to know the bounds of an index
     pixels = torch.where(is_pixel, source_row * width + source_column, height * width).clamp(0, height * width)
 
-    pixel = torch.arange(height * width, device=device)
-    row_of, column_of = (pixel // width - shift) % rows, (pixel % width - shift) % columns
-    windows_before = row_of // window * across + column_of // window
-    places = windows_before * area + row_of % window * window + column_of % window
+    pixel_row, pixel_column = divide(torch.arange(height * width, device=device), width)
+    window_row, row_inside = divide(divide(pixel_row - shift + rows, rows)[1], window)
+    window_column, column_inside = divide(divide(pixel_column - shift + columns, columns)[1], window)
+    places = (window_row * across + window_column) * area + row_inside * window + column_inside
     places = places.clamp(0, down * across * area)
 
     # the last windows of each axis hold its two ends
     region = (row >= rows - shift).long() * 2 + (column >= columns - shift).long()
     region = region.reshape(-1, area)
     return pixels, places, (region[:, :, None] != region[:, None]) * -100.0
+
+
+def divide(numbers: Tensor, by: int) -> tuple[Tensor, Tensor]:
+    """Quotients, rounded down, and remainders of numbers of at least 0 (ONNX has no `%` by a size left open)."""
+    quotients = numbers // by
+    return quotients, numbers - quotients * by
 
 
 class PatchMerging(MaskFormerSwinPatchMerging):

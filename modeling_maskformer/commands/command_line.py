@@ -15,6 +15,7 @@ COMMANDS = {
     "train": "trains on a dataset: semantic, instance or panoptic segmentation",
     "evaluate": "measures a checkpoint on a dataset",
     "predict": "segments pictures",
+    "export": "writes a checkpoint as a graph for ONNX Runtime, OpenVINO or torch, also in int8",
     "app": "shows a checkpoint as a page: drop a picture, see its segments",
     "serve": "serves a checkpoint over HTTP",
     "convert": "turns a checkpoint of the original MaskFormer into a folder for from_pretrained",

@@ -33,7 +33,9 @@ from ..evaluation.error_analysis import ErrorAnalysis
 from ..evaluation.error_report import write_error_report
 from ..evaluation.evaluator import Evaluator
 from ..evaluation.image_size import resize_to_shortest_edge, sizes_to_try
-from ..evaluation.results import nan_last, results_table, sweep_table, totals_of, unused, write_results
+from ..evaluation.results import nan_last, number_text, results_table, sweep_table, totals_of, unused, write_results
+from ..exporting.card import record_quality
+from ..inference.exported_model import is_exported
 from ..inference.loading import choose_task, load_image_processor, load_model
 from ..inference.multi_scale import TtaArguments
 from ..inference.predictor import Predictor
@@ -102,6 +104,9 @@ class EvaluationArguments:
     )
     compile: bool = field(default=False, metadata={"help": "Compile the model (torch.compile)."})
     use_cpu: bool = field(default=False, metadata={"help": "Do not use a GPU that is there."})
+    trust_remote_code: bool = field(
+        default=False, metadata={"help": "Open an exported folder of format torch, which holds pickled code."}
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -129,6 +134,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         if arguments.output_file is None and not arguments.overwrite:
             path = unused(path)
         write_results(path, report)
+        if is_exported(arguments.model):
+            record_quality(Path(arguments.model), quality_text(report, trainer.evaluator.main_metric))
         print(f"\nAll numbers are in {path}.")
         if analysis is not None:
             analysis.reset()
@@ -136,6 +143,12 @@ def main(argv: Sequence[str] | None = None) -> None:
             folder = path.with_name(f"{path.stem}_errors")
             lines = write_error_report(folder, analysis, trainer.eval_dataset.samples)
             print("", *lines, sep="\n")
+
+
+def quality_text(report: dict[str, Any], metric: str) -> str:
+    """The main metric of a report in words, for the card of an exported folder."""
+    dataset = Path(report["dataset"]).name
+    return f"{metric} {number_text(report[metric])} on {report['num_images']} images of {dataset}"
 
 
 def described(
@@ -171,7 +184,7 @@ def prepare_evaluation(
     """A trainer that holds checkpoint and data and is ready to evaluate."""
     if arguments.output_file is not None and Path(arguments.output_file).exists() and not arguments.overwrite:
         raise ValueError(f"{arguments.output_file} is already there: pass another --output_file, or --overwrite.")
-    model = load_model(arguments.model)
+    model = load_model(arguments.model, arguments.trust_remote_code)
     image_processor = load_image_processor(arguments.model)
     task = choose_task(model.config, data_arguments.task)
     tta.check_task(task)

@@ -106,6 +106,9 @@ class PredictionArguments:
         metadata={"help": "Compile the model (torch.compile): worth it for many pictures of few sizes."},
     )
     use_cpu: bool = field(default=False, metadata={"help": "Do not use a GPU that is there."})
+    trust_remote_code: bool = field(
+        default=False, metadata={"help": "Open an exported folder of format torch, which holds pickled code."}
+    )
 
     def __post_init__(self) -> None:
         if bool(self.inputs) == (self.dataset is not None):
@@ -198,7 +201,7 @@ def prepare_prediction(arguments: PredictionArguments, tta: TtaArguments, tiles:
             arguments.image_column,
             arguments.max_pixels,
         )
-    model = load_model(arguments.model)
+    model = load_model(arguments.model, arguments.trust_remote_code)
     image_processor = load_image_processor(arguments.model)
     task = choose_task(model.config, arguments.task)
     tta.check_task(task)

@@ -14,6 +14,7 @@ from image_processing.image_processing_maskformer import SegmentationImageProces
 
 from ..architectures import ARCHITECTURES, architecture_of
 from ..configuration_per_pixel import PerPixelBaselineConfig
+from .exported_model import is_exported, load_exported_model
 
 
 def load_config(checkpoint: str | os.PathLike) -> PreTrainedConfig:
@@ -30,17 +31,21 @@ def load_config(checkpoint: str | os.PathLike) -> PreTrainedConfig:
     return config
 
 
-def load_model(checkpoint: str | os.PathLike, **settings: Any) -> PreTrainedModel:
-    """The model of a folder or Hub name, of this package or of transformers' MaskFormer.
+def load_model(checkpoint: str | os.PathLike, trust_remote_code: bool = False, **settings: Any) -> PreTrainedModel:
+    """The model of a folder or Hub name, of this package or of transformers' MaskFormer, or of an exported folder.
 
     Args:
         checkpoint: folder or name.
-        settings: what `from_pretrained` takes: fields of the config to change, `ignore_mismatched_sizes`.
+        trust_remote_code: open an exported folder of format torch, which holds pickled code; nothing else needs it.
+        settings: what `from_pretrained` takes: fields of the config to change, `ignore_mismatched_sizes`. An exported
+            folder takes none.
 
     Raises:
         ValueError: what is there is no MaskFormer or per-pixel baseline; says what was found and expected.
     """
     model_class = architecture_of(load_config(checkpoint)).model_class
+    if is_exported(checkpoint):
+        return load_exported_model(checkpoint, trust_remote_code, **settings)
     return _from_hub_or_folder(model_class, checkpoint, **settings)
 
 

@@ -89,7 +89,7 @@ class MultiScalePredictor:
         """What the model puts out for views of one size."""
         size = {name: max(1, round(length * scale)) for name, length in dict(self.image_processor.size).items()}
         batch = self.image_processor(images=views, size=size, return_tensors="pt")
-        batch = batch.to(next(self.model.parameters()).device)
+        batch = batch.to(self.model.device)
         return self.model(pixel_values=batch["pixel_values"], pixel_mask=batch["pixel_mask"])
 
 

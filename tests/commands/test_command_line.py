@@ -86,7 +86,7 @@ def as_a_script(monkeypatch, name):
     runpy.run_path(path, run_name="__main__")
 
 
-NAMES = ("data", "train", "evaluate", "predict", "convert")
+NAMES = ("data", "train", "evaluate", "predict", "export", "convert")
 SCRIPT_OF = {
     "train": "train.py",
     "evaluate": "evaluate.py",

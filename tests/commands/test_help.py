@@ -5,7 +5,7 @@ import shlex
 
 import pytest
 
-from modeling_maskformer.commands import convert, data, evaluate, predict, train
+from modeling_maskformer.commands import convert, data, evaluate, export, predict, train
 from modeling_maskformer.training.arguments.arguments import MaskFormerTrainingArguments
 
 PREPARES = {
@@ -14,6 +14,7 @@ PREPARES = {
     evaluate: "prepare_evaluation",
     predict: "prepare_prediction",
     convert: "convert",
+    export: "export",
 }
 
 

@@ -59,7 +59,12 @@ def is_signed(path: Path) -> bool:
     if not path.is_file():
         return False
     text = path.read_text(encoding="utf-8", errors="replace")
-    return text == sign(text.rpartition(_SIGNATURE)[0])
+    return text == sign(unsigned(text))
+
+
+def unsigned(text: str) -> str:
+    """The text that `sign` was given, of what it made."""
+    return text.rpartition(_SIGNATURE)[0]
 
 
 # Command lines

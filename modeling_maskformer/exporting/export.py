@@ -1,0 +1,182 @@
+"""A model -> an exported folder: one graph for all batch sizes and image sizes, config, image processor and card."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from image_processing.image_processing_maskformer import SegmentationImageProcessor
+
+from ..batching import padded_size
+from .card import write_export_card
+from .graphs import RESULTS, LogitsGraph, PanopticGraph, SemanticGraph
+from .quantization import quantizer_for
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format of exported graphs: transformers' classes for it, the packages they need, the precisions it runs in."""
+
+    exporter: str
+    config: str
+    packages: tuple[str, ...]
+    dtypes: tuple[str, ...]
+    has_int8: bool
+
+
+FORMATS = {
+    # ONNX Runtime has no bfloat16 convolution on a CPU
+    "onnx": Format("OnnxExporter", "OnnxConfig", ("onnx", "onnxscript", "onnxruntime"), ("f32",), True),
+    "openvino": Format("OpenVINOExporter", "OpenVINOConfig", ("openvino",), ("f32", "bf16"), True),
+    "torch": Format("DynamoExporter", "DynamoConfig", (), ("f32", "bf16"), False),
+}
+DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class ExportSettings:
+    """How a model is exported.
+
+    Attributes:
+        format: a key of `FORMATS`.
+        dtype: "f32" or "bf16", what the graph computes in.
+        int8: convolutions and products of matrices in int8, what is left in `dtype`. Needs calibration images.
+        result: "logits", or a finished result of `RESULTS` in the graph.
+        size: (height, width) of all images; None: any. Images of a graph of one size may be smaller: they are padded.
+
+    Raises:
+        ValueError: the format has no such precision, or a package it needs is not installed.
+    """
+
+    format: str
+    dtype: str = "f32"
+    int8: bool = False
+    result: str = "logits"
+    size: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.format not in FORMATS:
+            raise ValueError(f"There is no format {self.format!r}: choose one of {', '.join(FORMATS)}.")
+        if self.result not in RESULTS:
+            raise ValueError(f"A graph gives one of {', '.join(RESULTS)}, not {self.result!r}.")
+        known = FORMATS[self.format]
+        if self.dtype not in known.dtypes:
+            raise ValueError(
+                f"Graphs of format {self.format} run in {' or '.join(known.dtypes)}, not in {self.dtype}."
+            )
+        if self.int8 and not known.has_int8:
+            quantized = ", ".join(name for name, other in FORMATS.items() if other.has_int8)
+            raise ValueError(f"int8 graphs are of format {quantized}, not {self.format}.")
+        if self.size is not None and min(self.size) < 1:
+            raise ValueError(f"Height and width must be at least 1, got {self.size[0]} and {self.size[1]}.")
+        packages = [*known.packages, *(["nncf"] if self.int8 else [])]
+        missing = [name for name in packages if importlib.util.find_spec(name) is None]
+        if missing:
+            raise ValueError(
+                f"Format {self.format} needs {', '.join(missing)}, which is not installed: "
+                "pip install modeling-maskformer[export]"
+            )
+
+    @property
+    def precision(self) -> str:
+        """What the graph computes in: f32, bf16, or int8 and what is left."""
+        return f"int8, the rest {self.dtype}" if self.int8 else self.dtype
+
+
+def export_model(
+    model: PreTrainedModel,
+    image_processor: SegmentationImageProcessor,
+    folder: Path,
+    settings: ExportSettings,
+    calibration: Sequence[Mapping[str, Tensor]] = (),
+    origin: str = "a model",
+) -> None:
+    """Writes the graph of a model, its config, image processor and card into `folder`.
+
+    Args:
+        model: changed in place: in eval mode, and for torch in the settings' dtype.
+        image_processor: saved beside the graph, with a fixed size where the graph has one.
+        folder: empty, or does not exist yet.
+        settings: what the graph is like.
+        calibration: for int8, batches of training images, `{"pixel_values": (B, 3, H, W)}`.
+        origin: what the card calls the model.
+
+    Raises:
+        ValueError: the folder is not empty, a finished result is none of the model's, or int8 without calibration.
+    """
+    check_output(folder)
+    if settings.int8 and not calibration:
+        raise ValueError("An int8 graph is calibrated on training images, and got none.")
+    exporters = importlib.import_module("transformers.exporters")
+    known = FORMATS[settings.format]
+    if settings.format == "torch":
+        model.to(DTYPES[settings.dtype])  # OpenVINO rounds as it computes: rounded weights would only cost quality
+    graph = build_graph(model.eval(), image_processor, settings.result)
+    sample, dynamic = sample_and_axes(settings.size)
+    config = getattr(exporters, known.config)(
+        dynamic=True,
+        dynamic_shapes={"pixel_values": dynamic},
+        **({"quantizer": quantizer_for(settings.format, calibration)} if settings.int8 else {}),
+    )
+    exported = getattr(exporters, known.exporter)().export(graph, {"pixel_values": sample}, config)
+    size = None if settings.size is None else list(sample.shape[-2:])
+    for component in exported.components.values():
+        component.metadata.export_config |= {
+            "dtype": settings.dtype,
+            "precision": settings.precision,
+            "result": settings.result,
+            "image_size": size,
+        }
+    if settings.size is not None:
+        fix_size(image_processor, settings.size)
+    exported.save_pretrained(folder)
+    image_processor.save_pretrained(folder)
+    write_export_card(folder, model, settings, origin)
+
+
+def check_output(folder: Path) -> None:
+    """Raises a ValueError unless the folder is empty or does not exist."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder} exists and is not an empty folder: give another one.")
+
+
+def fix_size(image_processor: SegmentationImageProcessor, size: tuple[int, int]) -> None:
+    """Makes the image processor resize every image to (height, width)."""
+    image_processor.size = {"height": size[0], "width": size[1]}
+    image_processor.size_divisor = 0
+
+
+def build_graph(model: PreTrainedModel, image_processor: SegmentationImageProcessor, result: str) -> LogitsGraph:
+    """The module whose forward is exported.
+
+    Raises:
+        ValueError: a panoptic result of a per-pixel baseline, which tells no object from another.
+    """
+    if result == "logits":
+        return LogitsGraph(model)
+    if result == "semantic":
+        return SemanticGraph(model)
+    if not hasattr(model, "class_predictor"):
+        raise ValueError("A per-pixel baseline has no panoptic result: it tells no object from another.")
+    return PanopticGraph(model, getattr(image_processor, "label_ids_to_fuse", None) or ())
+
+
+def sample_and_axes(size: tuple[int, int] | None) -> tuple[Tensor, dict]:
+    """Example pixels, and which of their axes vary.
+
+    A graph of one size takes that size as the model pads it: it computes the same, and smaller images can be padded.
+    """
+    free = torch.export.Dim.DYNAMIC
+    if size is None:
+        return torch.randn(2, 3, 97, 61), {
+            0: free,
+            2: free,
+            3: free,
+        }  # multiples of nothing, so nothing is taken for one
+    return torch.randn(2, 3, *padded_size(size)), {0: free}

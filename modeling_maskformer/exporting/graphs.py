@@ -1,0 +1,103 @@
+"""What an exported graph computes: a model's logits, or a finished result.
+
+Each takes `pixel_values` `(B, 3, H, W)` and gives a dict of tensors; results are at the size of the pixels. Finished
+results are the plain forms of `image_processing` without a question that depends on the values, so that a graph can
+hold them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from ..batching import crop
+
+LOGITS = ("class_queries_logits", "masks_queries_logits", "logits")  # of MaskFormer; of the per-pixel baselines
+RESULTS = ("logits", "semantic", "panoptic")
+
+
+class LogitsGraph(nn.Module):
+    """`class_queries_logits` and `masks_queries_logits`, or `logits`, as float32: what post-processing reads."""
+
+    def __init__(self, model: PreTrainedModel):
+        super().__init__()
+        self.model = model
+        self.config = model.config
+
+    def forward(self, pixel_values: Tensor) -> dict[str, Tensor]:
+        outputs = self.model(pixel_values=pixel_values)
+        return {name: outputs[name].float() for name in LOGITS if name in outputs}
+
+
+class SemanticGraph(LogitsGraph):
+    """`segmentation` `(B, H, W)` int64, the class of each pixel."""
+
+    def forward(self, pixel_values: Tensor) -> dict[str, Tensor]:
+        logits = super().forward(pixel_values)
+        size = pixel_values.shape[-2:]
+        if "logits" in logits:
+            return {"segmentation": enlarge(logits["logits"], size).argmax(1)}
+        classes = logits["class_queries_logits"].softmax(-1)[..., :-1]  # (B, Q, K)
+        masks = enlarge(logits["masks_queries_logits"], size).sigmoid()  # (B, Q, H, W)
+        return {"segmentation": torch.einsum("bqk,bqhw->bkhw", classes, masks).argmax(1)}
+
+
+class PanopticGraph(LogitsGraph):
+    """The panoptic result: which segment each pixel is of, and what the segments are.
+
+    `segmentation` `(B, H, W)` int64, ids from 1 on, 0 where there is no segment; for each query `segment_ids`
+    `(B, Q)`, the segment it is of (0: of none), and that segment's `label_ids` and `scores`. Several queries are of
+    one segment where its class is stuff.
+
+    Args:
+        model: a MaskFormer.
+        label_ids_to_fuse: classes of stuff.
+        threshold, mask_threshold, overlap_mask_area_threshold: as in `panoptic_segmentation`.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        label_ids_to_fuse: Collection[int] = (),
+        threshold: float = 0.8,
+        mask_threshold: float = 0.5,
+        overlap_mask_area_threshold: float = 0.8,
+    ):
+        super().__init__(model)
+        is_stuff = torch.zeros(model.config.num_labels + 1, dtype=torch.bool)
+        is_stuff[list(label_ids_to_fuse)] = True
+        self.register_buffer("is_stuff", is_stuff)
+        self.threshold = threshold
+        self.mask_threshold = mask_threshold
+        self.overlap_mask_area_threshold = overlap_mask_area_threshold
+
+    def forward(self, pixel_values: Tensor) -> dict[str, Tensor]:
+        logits = super().forward(pixel_values)
+        scores, labels = logits["class_queries_logits"].softmax(-1).max(-1)  # (B, Q)
+        is_object = (labels != self.config.num_labels) & (scores > self.threshold)
+        masks = enlarge(logits["masks_queries_logits"], pixel_values.shape[-2:]).sigmoid()  # (B, Q, H, W)
+        winners = (masks * torch.where(is_object, scores, -1.0)[:, :, None, None]).argmax(1)  # (B, H, W)
+        queries = torch.arange(masks.shape[1], device=masks.device)
+        areas = (winners[:, None] == queries[:, None, None]).sum((2, 3))  # (B, Q)
+        own_areas = (masks >= self.mask_threshold).sum((2, 3))
+        is_kept = is_object & (areas > 0) & (own_areas > 0) & (areas >= self.overlap_mask_area_threshold * own_areas)
+
+        is_stuff = self.is_stuff[labels]
+        together = is_stuff[:, :, None] & is_stuff[:, None] & (labels[:, :, None] == labels[:, None])
+        together = (together | (queries[:, None] == queries)) & is_kept[:, :, None] & is_kept[:, None]  # (B, Q, Q)
+        first = together.long().argmax(2)  # (B, Q), the first query of the same segment
+        ids = (is_kept & (first == queries)).long().cumsum(1).gather(1, first) * is_kept
+        scores = torch.where(together, scores[:, None], 0.0).amax(2)  # of a segment, the best
+        segmentation = ids.gather(1, winners.flatten(1)).reshape(winners.shape)
+        return {"segmentation": segmentation, "segment_ids": ids, "label_ids": labels * is_kept, "scores": scores}
+
+
+def enlarge(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Maps `(B, C, ceil(H / 4), ceil(W / 4))` at the image's own `size` (H, W), bilinear, in float32."""
+    height, width = maps.shape[-2:]
+    enlarged = F.interpolate(maps.float(), size=(4 * height, 4 * width), mode="bilinear", align_corners=False)
+    return crop(enlarged, list(size))
