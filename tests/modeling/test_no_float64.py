@@ -8,7 +8,7 @@ from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from image_processing import MaskFormerImageProcessor, PerPixelImageProcessor, tiling
-from modeling_maskformer.data import collate
+from modeling_maskformer.data.views import collate
 from modeling_maskformer.data.views.collate import EvaluationCollator, TrainingCollator
 from modeling_maskformer.evaluation.evaluator import Evaluator
 from modeling_maskformer.inference.multi_scale import MultiScalePredictor
