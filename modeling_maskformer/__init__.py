@@ -28,7 +28,7 @@ register()
 
 # imported when they are asked for: a model alone needs no trainer
 _LAZY = {
-    "AugmentationArguments": ".training.arguments.run_arguments",
+    "AugmentationArguments": ".training.arguments.augmentation_arguments",
     "DataArguments": ".training.arguments.data_arguments",
     "MaskFormerTrainer": ".training.trainer",
     "MaskFormerTrainingArguments": ".training.arguments.arguments",
@@ -43,9 +43,10 @@ if TYPE_CHECKING:
     from .data.datasets import open_dataset
     from .inference.predictor import Predictor
     from .training.arguments.arguments import MaskFormerTrainingArguments
+    from .training.arguments.augmentation_arguments import AugmentationArguments
     from .training.arguments.data_arguments import DataArguments
     from .training.arguments.model_arguments import ModelArguments
-    from .training.arguments.run_arguments import AugmentationArguments, RunArguments
+    from .training.arguments.run_arguments import RunArguments
     from .training.run import prepare_training, run_training
     from .training.trainer import MaskFormerTrainer
 

@@ -18,9 +18,10 @@ from transformers import AutoImageProcessor, AutoModelForUniversalSegmentation, 
 
 import modeling_maskformer  # noqa: F401  from here on, the Auto classes and pipelines use this package
 from modeling_maskformer.training.arguments.argument_parser import ScriptArgumentParser
+from modeling_maskformer.training.arguments.augmentation_arguments import AugmentationArguments
 from modeling_maskformer.training.arguments.data_arguments import DataArguments
 from modeling_maskformer.training.arguments.model_arguments import ModelArguments
-from modeling_maskformer.training.arguments.run_arguments import AugmentationArguments, RunArguments
+from modeling_maskformer.training.arguments.run_arguments import RunArguments
 from modeling_maskformer.training.run import prepare_training, run_training
 from modeling_maskformer.training.trainer import MaskFormerTrainer
 

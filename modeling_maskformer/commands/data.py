@@ -22,8 +22,8 @@ from ..data.statistics import DataStatistics, count_text, found_text, percent
 from ..data.views.augmentation import Augmentation
 from ..evaluation.base import unique_labels
 from ..training.arguments.argument_parser import ScriptArgumentParser
+from ..training.arguments.augmentation_arguments import AugmentationArguments
 from ..training.arguments.data_arguments import DataArguments
-from ..training.arguments.run_arguments import AugmentationArguments
 
 
 @dataclass

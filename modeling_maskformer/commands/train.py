@@ -23,9 +23,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..training.arguments.argument_parser import ScriptArgumentParser
+from ..training.arguments.augmentation_arguments import AugmentationArguments
 from ..training.arguments.data_arguments import DataArguments
 from ..training.arguments.model_arguments import ModelArguments
-from ..training.arguments.run_arguments import EVERYDAY_FIELDS, AugmentationArguments, RunArguments
+from ..training.arguments.run_arguments import EVERYDAY_FIELDS, RunArguments
 from ..training.checkpointing import NotSavedError
 from ..training.run import prepare_training, run_training
 

@@ -10,8 +10,9 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ..data.statistics import DataStatistics
+from .arguments.augmentation_arguments import AugmentationArguments
 from .arguments.model_arguments import ModelArguments
-from .arguments.run_arguments import AugmentationArguments, RunArguments
+from .arguments.run_arguments import RunArguments
 from .cards.model_card import origin_of
 from .hardware import duration, hardware
 

@@ -25,10 +25,11 @@ from ..evaluation.results import results_table, write_results
 from ..inference.loading import check_task, load_image_processor
 from ..inference.pictures import draw_samples
 from ..inference.predictor import Predictor
+from .arguments.augmentation_arguments import AugmentationArguments
 from .arguments.data_arguments import DataArguments
 from .arguments.device_defaults import this_machine
 from .arguments.model_arguments import ModelArguments
-from .arguments.run_arguments import AugmentationArguments, RunArguments
+from .arguments.run_arguments import RunArguments
 from .cards.model_card import RunDescription
 from .cards.training_plot import draw_training
 from .checkpointing import EndOnSigterm

@@ -13,9 +13,9 @@ from transformers import TrainerState
 
 from modeling_maskformer.evaluation.results import results_table
 from modeling_maskformer.training.arguments.arguments import MaskFormerTrainingArguments
+from modeling_maskformer.training.arguments.augmentation_arguments import AugmentationArguments
 from modeling_maskformer.training.arguments.data_arguments import DataArguments
 from modeling_maskformer.training.arguments.model_arguments import ModelArguments
-from modeling_maskformer.training.arguments.run_arguments import AugmentationArguments
 from modeling_maskformer.training.cards.card_text import (
     is_signed,
     render_card,

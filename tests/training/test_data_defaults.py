@@ -2,10 +2,11 @@
 
 import pytest
 
+from modeling_maskformer.training.arguments.augmentation_arguments import AugmentationArguments
 from modeling_maskformer.training.arguments.data_defaults import default_crop_side
 from modeling_maskformer.training.arguments.device_defaults import Machine
 from modeling_maskformer.training.arguments.model_arguments import ModelArguments
-from modeling_maskformer.training.arguments.run_arguments import AugmentationArguments, RunArguments
+from modeling_maskformer.training.arguments.run_arguments import RunArguments
 
 CPU, GPU = Machine(has_gpu=False), Machine(has_gpu=True, has_bf16=True)
 

@@ -4,10 +4,11 @@ from dataclasses import fields
 
 import pytest
 
+from modeling_maskformer.training.arguments.augmentation_arguments import AugmentationArguments
 from modeling_maskformer.training.arguments.data_arguments import DataArguments
 from modeling_maskformer.training.arguments.flag_names import OTHER_NAMES, in_words_of_flags, suggested_flags
 from modeling_maskformer.training.arguments.model_arguments import ModelArguments
-from modeling_maskformer.training.arguments.run_arguments import AugmentationArguments, RunArguments
+from modeling_maskformer.training.arguments.run_arguments import RunArguments
 
 KNOWN = [
     field.name

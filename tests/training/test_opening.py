@@ -6,9 +6,10 @@ import pytest
 from transformers import TrainerControl, TrainerState
 
 from modeling_maskformer.data.statistics import DataStatistics
+from modeling_maskformer.training.arguments.augmentation_arguments import AugmentationArguments
 from modeling_maskformer.training.arguments.device_defaults import Machine
 from modeling_maskformer.training.arguments.model_arguments import ModelArguments
-from modeling_maskformer.training.arguments.run_arguments import AugmentationArguments, RunArguments
+from modeling_maskformer.training.arguments.run_arguments import RunArguments
 from modeling_maskformer.training.model_building import build_model
 from modeling_maskformer.training.opening import TimeEstimate, chosen_text
 

@@ -10,8 +10,9 @@ from modeling_maskformer import (
     PerPixelBaselinePlusForSemanticSegmentation,
 )
 from modeling_maskformer.data.views.augmentation import AugmentationConfig
+from modeling_maskformer.training.arguments.augmentation_arguments import AugmentationArguments
 from modeling_maskformer.training.arguments.model_arguments import ModelArguments
-from modeling_maskformer.training.arguments.run_arguments import AugmentationArguments, RunArguments
+from modeling_maskformer.training.arguments.run_arguments import RunArguments
 from modeling_maskformer.training.cards.card_text import sign
 from modeling_maskformer.training.checkpoint_folders import checkpoints_in, remove_old_checkpoints
 from modeling_maskformer.training.model_building import build_model, normalization_of

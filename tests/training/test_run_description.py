@@ -2,9 +2,9 @@
 
 import pytest
 
+from modeling_maskformer.training.arguments.augmentation_arguments import AugmentationArguments
 from modeling_maskformer.training.arguments.data_arguments import DataArguments
 from modeling_maskformer.training.arguments.model_arguments import ModelArguments
-from modeling_maskformer.training.arguments.run_arguments import AugmentationArguments
 from modeling_maskformer.training.cards.model_card import RunDescription
 
 

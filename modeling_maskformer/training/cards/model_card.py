@@ -23,10 +23,10 @@ from ...data.layouts.loaded import name_of
 from ...evaluation.evaluator import Evaluator
 from ...evaluation.results import number_text
 from ..arguments.arguments import MaskFormerTrainingArguments
+from ..arguments.augmentation_arguments import AugmentationArguments
 from ..arguments.data_arguments import DataArguments
 from ..arguments.model_arguments import ModelArguments
 from ..arguments.program_name import launched
-from ..arguments.run_arguments import AugmentationArguments
 from ..hardware import duration, hardware, versions
 from .card_text import CARD_NAME, is_signed, render_card, shown_command, sign, without_folders
 
