@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from transformers.image_processing_outputs import SemanticSegmentationPostProcessorOutput
 
+from . import tiling
 from .instance import Instances, instance_segmentations
 from .panoptic import panoptic_segmentations
 from .per_pixel import per_pixel_score_strips, per_pixel_scores, per_pixel_segmentations
@@ -260,7 +261,7 @@ def _checked_logits(outputs: Any) -> tuple[Tensor, ...]:
                 f"`outputs.{name}` are {values.dtype} of shape {shape}, expected {kind} of a floating dtype, at least "
                 "one of each but of images, and as many images and queries as there are of the others."
             )
-        if values.device.type == "cpu" and len(values):
+        if tiling.use_tiles(values) and len(values):
             _check_finite(name, values)
     return tuple(logits)
 

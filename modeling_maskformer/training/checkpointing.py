@@ -85,13 +85,6 @@ class CheckpointingTrainer(Trainer):
         if self._unfinished is None:  # uploads go on in the background: only what keeps its name is given to them
             super()._push_from_checkpoint(checkpoint_folder)
 
-    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
-        """As transformers' own, which makes one step more where the checkpoint is that of the last step."""
-        if self.state.global_step >= self.state.max_steps:
-            self.control.should_training_stop = True
-            return
-        super()._run_epoch(*args, **kwargs)
-
     # Between these parts processes wait for each other, so that one which cannot write has to go on to the end.
 
     def save_model(self, *args: Any, **kwargs: Any) -> None:

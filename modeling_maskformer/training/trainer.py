@@ -13,20 +13,18 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import PreTrainedModel, TrainerCallback
 from transformers.image_processing_utils import BaseImageProcessor
-from transformers.trainer_utils import EvalLoopOutput, SchedulerType, TrainOutput
+from transformers.trainer_utils import EvalLoopOutput, SchedulerType
 
-from ..data.streams import StreamSamples, stream_of
 from ..data.views.collate import PixelNormalization, SegmentationDataset
-from ..data.views.stream_batches import StreamBatches, StreamPosition
+from ..data.views.stream_batches import StreamBatches
 from ..data.views.view_sampler import ViewSampler
 from ..evaluation.evaluator import Evaluator
 from ..evaluation.in_turn import InTurn
 from .arguments.arguments import MaskFormerTrainingArguments
-from .averaging import AveragingTrainer
 from .cards.model_card import RunDescription, trained_model_card, write_card
-from .checkpoint_folders import last_checkpoint
 from .divergence import DivergenceWatch
 from .optimizer import parameter_groups, poly_schedule, step_schedule
+from .streaming import StreamingTrainer
 from .throughput import Throughput
 
 _AUXILIARY_LOSS = re.compile(r"_\d+$")  # the loss parts of intermediate decoder layers end in the layer's number
@@ -34,7 +32,7 @@ _INPUTS, _TARGETS = ("pixel_values", "pixel_mask"), ("segment_ids", "mask_labels
 _COUNT = "num_images"  # of a batch, without those that fill it up
 
 
-class MaskFormerTrainer(AveragingTrainer):
+class MaskFormerTrainer(StreamingTrainer):
     """Trains and evaluates a MaskFormer for any of the three tasks: only the evaluator knows which one it is.
 
     Training batches hold what `model.forward` takes, and may hold the samples' `names`. Evaluation batches hold
@@ -105,8 +103,6 @@ class MaskFormerTrainer(AveragingTrainer):
         self.loss_is_scaled_for_ga = False  # the model's loss is a mean over its batch
         self._normalize: PixelNormalization | None = None
         self.shuffle_buffer = shuffle_buffer
-        self._stream: StreamBatches | None = None  # what a training stream gives
-        self._stream_position = StreamPosition()  # from where
         self._throughput = Throughput()
         self._loss_parts: dict[str, Tensor] = {}  # sums since the last log
         self._num_loss_parts = 0
@@ -167,53 +163,6 @@ class MaskFormerTrainer(AveragingTrainer):
             len(train_dataset), seed, epoch=lambda: int(self.state.epoch or 0), shuffle=strategy == "random"
         )
 
-    def get_train_dataloader(self) -> DataLoader:
-        """Batches of the training set; of a stream those of this process, from where the run is."""
-        samples = self._stream_of(self.train_dataset)
-        if samples is None:
-            return super().get_train_dataloader()
-        args = self.args
-        seed = args.seed if args.data_seed is None else args.data_seed
-        self._stream = StreamBatches(
-            samples,
-            args.train_batch_size,
-            self._stream_position,
-            seed,
-            shuffle=args.train_sampling_strategy == "random",
-            buffer_size=self.shuffle_buffer,
-        )
-        return self._stream_dataloader(self.train_dataset, self._stream, self.data_collator)
-
-    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
-        """As in `transformers.Trainer`; a stream is read on from where the checkpoint's run was."""
-        if self._stream_of(self.train_dataset) is not None:
-            where = (self.args.process_index, self.args.world_size)
-            self._stream_position = StreamPosition(process=where[0], num_processes=where[1])
-            if resume_from_checkpoint:
-                if resume_from_checkpoint is True:
-                    resume_from_checkpoint = str(last_checkpoint(Path(self.args.output_dir)))
-                self._stream_position = StreamPosition.load(Path(resume_from_checkpoint), *where)
-        return super().train(resume_from_checkpoint, *args, **kwargs)
-
-    def _save_rng_state(self, output_dir: str) -> None:
-        super()._save_rng_state(output_dir)
-        if self._stream is not None:
-            self._stream.position.save(Path(output_dir))
-
-    def _stream_of(self, dataset: Dataset | None) -> StreamSamples | None:
-        return stream_of(dataset.samples) if isinstance(dataset, SegmentationDataset) else None
-
-    def _stream_dataloader(self, dataset: Dataset, batches: StreamBatches, collator: Callable) -> DataLoader:
-        """Not one of Accelerate's, which would share the batches out once more."""
-        return DataLoader(
-            dataset,
-            batch_sampler=batches,
-            collate_fn=collator,
-            num_workers=self.args.dataloader_num_workers,
-            pin_memory=self.args.dataloader_pin_memory,
-            prefetch_factor=self.args.dataloader_prefetch_factor,
-        )
-
     def get_batch_samples(
         self, epoch_iterator: Iterator, num_batches: int, device: torch.device
     ) -> tuple[list[dict[str, Any]], Tensor | int | None]:
@@ -224,8 +173,6 @@ class MaskFormerTrainer(AveragingTrainer):
         """
         with self._throughput.waiting():
             batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        if self._stream is not None:
-            self._stream.trained(len(batches))
         sizes = [len(batch["pixel_values"]) for batch in batches]
         counts = [*sizes[:-1], self._num_unseen(sizes[-1])] if batches else []
         batches = [_cut(*batch) for batch in zip(batches, sizes, counts, strict=True)]
@@ -324,12 +271,6 @@ class MaskFormerTrainer(AveragingTrainer):
 
     def get_eval_dataloader(self, eval_dataset: str | Dataset | None = None) -> DataLoader:
         """Batches of the whole evaluation set, made by `eval_data_collator`; none is dropped for being small."""
-        dataset = self.eval_dataset if eval_dataset is None else eval_dataset
-        samples = self._stream_of(dataset)
-        if samples is not None:
-            position = StreamPosition(process=self.args.process_index, num_processes=self.args.world_size)
-            batches = StreamBatches(samples, self.args.eval_batch_size, position)
-            return self._stream_dataloader(dataset, batches, self.eval_data_collator)
         with self._evaluation_batches():
             return super().get_eval_dataloader(eval_dataset)
 

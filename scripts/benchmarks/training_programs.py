@@ -131,7 +131,10 @@ class Trainee:
         criterion = model.criterion
         object.__setattr__(criterion, "matcher", self.watch.timed("matching", criterion.matcher))
         # from outside, as transformers' criterion calls its own forward for each auxiliary output
-        object.__setattr__(model, "criterion", self.watch.timed("criterion", criterion))
+        timed = self.watch.timed("criterion", criterion)
+        if hasattr(criterion, "prepare"):  # ours looks at the targets before the forward pass
+            timed.prepare = self.watch.timed("criterion", criterion.prepare)
+        object.__setattr__(model, "criterion", timed)
         self.criterion = criterion
 
     def step(self, **inputs: Any) -> dict[str, float]:
@@ -151,8 +154,9 @@ class Trainee:
         """A step of this package's model whose network is compiled, and whose loss is not."""
 
         def forward() -> Tensor:
+            prepared = self.model.criterion.prepare(len(pixel_values), **targets, device=pixel_values.device)
             classes, masks = self._logits_of_all_layers(pixel_values, compiled=True)
-            return torch.stack(list(self.model.criterion(classes, masks, **targets).values())).sum()
+            return torch.stack(list(self.model.criterion(classes, masks, prepared).values())).sum()
 
         return self._step(forward)
 

@@ -307,7 +307,7 @@ def test_dilation_keeps_the_size_and_widens_the_view():
         ("resnet26", [1, 2, 4], "has 3 values, but the last stage of 'resnet26' has 2 blocks"),
         ("resnet10t", [2], "bottleneck blocks .*, got 'resnet10t'"),
         ("test_convnext", [1, 2], "bottleneck blocks .*, got 'test_convnext'"),
-        ("resnet26", [1, 0], r"must be at least 1 each, got \[1, 0\]"),
+        ("resnet26", [1, 0], r"must be whole numbers, at least 1 each, got \[1, 0\]"),
     ],
 )
 def test_dilations_that_do_not_fit_are_refused(name, dilations, message):

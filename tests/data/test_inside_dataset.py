@@ -211,7 +211,7 @@ def test_what_is_written_for_a_printer_is_no_picture(tmp_path, save_picture):
 @pytest.mark.parametrize("name", ["someone/street", "street"])
 def test_files_of_other_datasets_of_the_hub_are_not_a_datasets_own(tmp_path, monkeypatch, name):
     monkeypatch.setattr(inside_dataset.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    folders = inside_dataset._folders_of(name)
+    folders = inside_dataset.own_folders(name)
     own = tmp_path / "hub" / f"datasets--{name.replace('/', '--')}"
     assert inside_dataset._is_inside(str(own / "snapshots" / "0.png"), folders)
     assert not inside_dataset._is_inside(str(tmp_path / "hub" / "datasets--someone--private" / "0.png"), folders)

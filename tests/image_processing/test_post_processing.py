@@ -18,6 +18,7 @@ from image_processing import (
     instance_segmentation,
     panoptic_segmentation,
     semantic_segmentation,
+    tiling,
 )
 
 # pycocotools' own, when it decodes under numpy 2
@@ -235,7 +236,10 @@ def test_thresholds_outside_0_to_1_are_named(processor, value):
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("name", ["class_queries_logits", "masks_queries_logits"])
-def test_logits_that_are_not_finite_are_refused_with_their_image(name, value):
+def test_logits_that_are_not_finite_are_refused_with_their_image_where_no_device_is_waited_for(
+    name, value, monkeypatch
+):
+    monkeypatch.setattr(tiling, "use_tiles", lambda maps: True)
     logits = {"class_queries_logits": torch.zeros(2, 4, 3), "masks_queries_logits": torch.zeros(2, 4, 5, 6)}
     logits[name][1, 2] = value
     outputs = SimpleNamespace(**logits, image_sizes=None)

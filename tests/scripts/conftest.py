@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from script_runs import BRIEF, SMALL, run
+from script_runs import BRIEF, SMALL, draw_street, run
 
 from modeling_maskformer.commands import train
 
@@ -28,19 +28,6 @@ def refused(capsys):
         return error
 
     return check
-
-
-def draw_street(rng):
-    """A picture 40 x 48 of sky (0) over road (1) with up to two cars (2): class map and instance map."""
-    classes = np.zeros((40, 48), dtype=np.uint8)
-    classes[int(rng.integers(15, 25)) :] = 1
-    instances = np.zeros_like(classes)
-    for number in range(1, 1 + int(rng.integers(1, 3))):
-        top, left = int(rng.integers(20, 28)), 24 * (number - 1) + int(rng.integers(2, 8))
-        classes[top : top + 8, left : left + 12] = 2
-        instances[top : top + 8, left : left + 12] = number
-    image = np.array([[120, 180, 230], [90, 90, 90], [200, 40, 40]], dtype=np.uint8)[classes]
-    return image, classes, instances
 
 
 def write_dataset(folder, channels):

@@ -9,10 +9,9 @@ from pathlib import Path
 
 import datasets
 import pytest
-from conftest import draw_street
 from datasets import ClassLabel, Dataset, Features, Image, List
 from PIL import Image as Picture
-from script_runs import SMALL, run
+from script_runs import SMALL, draw_street, run
 from test_ended_runs import assert_same_run
 
 from modeling_maskformer.commands import evaluate, train

@@ -139,7 +139,7 @@ class EvaluationCollator:
             "target_sizes": [reference.size for reference in references],
             "names": [example["name"] for example in examples],
             "image_ids": [example["image_id"] for example in examples],
-            "indices": [example["index"] for example in examples],
+            "indices": [example.get("index") for example in examples],
         }
 
 
@@ -151,5 +151,5 @@ def collate_images(examples: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {
         "images": [example["image"] for example in examples],
         "references": [example["segments"] for example in examples],
-        "indices": [example["index"] for example in examples],
+        "indices": [example.get("index") for example in examples],
     }

@@ -1,0 +1,98 @@
+"""StreamingTrainer: transformers' Trainer for datasets that are read as they come, shared out over processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from transformers.trainer_utils import TrainOutput
+
+from ..data.streams import StreamSamples, stream_of
+from ..data.views.collate import SegmentationDataset
+from ..data.views.stream_batches import StreamBatches, StreamPosition
+from .averaging import AveragingTrainer
+from .checkpoint_folders import last_checkpoint
+
+
+class StreamingTrainer(AveragingTrainer):
+    """Reads a `SegmentationDataset` of a stream; every other dataset as `transformers.Trainer` does.
+
+    Attributes:
+        eval_data_collator: list of rows -> evaluation batch.
+        shuffle_buffer: rows of a training stream among which the next is drawn.
+    """
+
+    eval_data_collator: Callable[[list[Any]], dict[str, Any]] | None = None
+    shuffle_buffer: int = 1000
+    _stream: StreamBatches | None = None  # what a training stream gives
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
+        """As in `transformers.Trainer`; a stream is read on from where the checkpoint's run was."""
+        if _stream_in(self.train_dataset) is not None:
+            where = (self.args.process_index, self.args.world_size)
+            self._stream_position = StreamPosition(process=where[0], num_processes=where[1])
+            if resume_from_checkpoint:
+                if resume_from_checkpoint is True:
+                    resume_from_checkpoint = str(last_checkpoint(Path(self.args.output_dir)))
+                self._stream_position = StreamPosition.load(Path(resume_from_checkpoint), *where)
+        return super().train(resume_from_checkpoint, *args, **kwargs)
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Batches of the training set; of a stream those of this process, from where the run is."""
+        samples = _stream_in(self.train_dataset)
+        if samples is None:
+            return super().get_train_dataloader()
+        args = self.args
+        seed = args.seed if args.data_seed is None else args.data_seed
+        self._stream = StreamBatches(
+            samples,
+            args.train_batch_size,
+            self._stream_position,
+            seed,
+            shuffle=args.train_sampling_strategy == "random",
+            buffer_size=self.shuffle_buffer,
+        )
+        return self._stream_dataloader(self.train_dataset, self._stream, self.data_collator)
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator, num_batches: int, device: torch.device
+    ) -> tuple[list[dict[str, Any]], Tensor | int | None]:
+        """As in `transformers.Trainer`; what a step takes of a stream moves its position."""
+        batches, count = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if self._stream is not None:
+            self._stream.trained(len(batches))
+        return batches, count
+
+    def get_eval_dataloader(self, eval_dataset: str | Dataset | None = None) -> DataLoader:
+        """Batches of the evaluation set; of a stream those of this process, from its start."""
+        dataset = self.eval_dataset if eval_dataset is None else eval_dataset
+        samples = _stream_in(dataset)
+        if samples is None:
+            return super().get_eval_dataloader(eval_dataset)
+        position = StreamPosition(process=self.args.process_index, num_processes=self.args.world_size)
+        batches = StreamBatches(samples, self.args.eval_batch_size, position)
+        return self._stream_dataloader(dataset, batches, self.eval_data_collator)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        if self._stream is not None:
+            self._stream.position.save(Path(output_dir))
+
+    def _stream_dataloader(self, dataset: Dataset, batches: StreamBatches, collator: Callable) -> DataLoader:
+        """Not one of Accelerate's, which would share the batches out once more."""
+        return DataLoader(
+            dataset,
+            batch_sampler=batches,
+            collate_fn=collator,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory,
+            prefetch_factor=self.args.dataloader_prefetch_factor,
+        )
+
+
+def _stream_in(dataset: Dataset | None) -> StreamSamples | None:
+    return stream_of(dataset.samples) if isinstance(dataset, SegmentationDataset) else None
