@@ -25,8 +25,8 @@ from ..checkpoints import (
     read_checkpoint,
 )
 from ..checkpoints.presets import PIXEL_MEAN, PIXEL_STD
-from ..data.label_files import read_named_ids
-from ..data.labels import LabelSet, make_label_set
+from ..data.labels.label_files import read_named_ids
+from ..data.labels.label_set import LabelSet, make_label_set
 from ..training.arguments.command_parser import CommandParser
 from ..training.arguments.program_name import program_name
 

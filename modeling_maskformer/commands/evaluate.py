@@ -25,7 +25,7 @@ from transformers.utils import logging
 from ..data.check_samples import check_dataset
 from ..data.datasets import SegmentationData
 from ..data.held_out import held_out_of
-from ..data.label_matching import RelabelledSamples, match_labels
+from ..data.labels.label_matching import RelabelledSamples, match_labels
 from ..data.samples import SampleSource
 from ..data.streams import stream_of
 from ..data.views.collate import EvaluationCollator, SegmentationDataset, collate_images

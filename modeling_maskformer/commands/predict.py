@@ -30,16 +30,22 @@ from accelerate import PartialState
 from ..data.coco_ids import CocoIds
 from ..data.dataset_pictures import dataset_pictures
 from ..inference.inputs import MAX_PIXELS, MAX_TILED_PIXELS, Picture, find_pictures
-from ..inference.joining import FAILURES
 from ..inference.loading import category_ids_of, choose_task, load_image_processor, load_model
 from ..inference.multi_scale import TtaArguments
-from ..inference.predict_pictures import FullDiskError, predict_pictures
-from ..inference.prediction_run import RECORDS, digest_of, join_results, pictures_to_do, start_run
+from ..inference.prediction_run.joining import FAILURES
+from ..inference.prediction_run.predict_pictures import FullDiskError, predict_pictures
+from ..inference.prediction_run.processes import (
+    LostProcessError,
+    device_of,
+    join_processes,
+    same_for_all,
+    wait_for_all,
+)
+from ..inference.prediction_run.records import RecordFile, Records
+from ..inference.prediction_run.run import RECORDS, digest_of, join_results, pictures_to_do, start_run
+from ..inference.prediction_run.writer import ResultWriter
 from ..inference.predictor import DEFAULT_THRESHOLDS, Predictor, prepare_model
-from ..inference.processes import LostProcessError, device_of, join_processes, same_for_all, wait_for_all
-from ..inference.records import RecordFile, Records
 from ..inference.tiles.tiled_predictor import TileArguments, TiledPredictor, TilePredictor
-from ..inference.writer import ResultWriter
 from ..training.arguments.argument_parser import ScriptArgumentParser
 from ..training.arguments.device_defaults import default_num_workers, this_machine
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from tqdm.auto import tqdm
 
 from .errors import DataError
-from .labels import LabelSet
+from .labels.label_set import LabelSet
 from .samples import SampleSource
 from .statistics import DataStatistics
 from .streams import some_of, stream_of

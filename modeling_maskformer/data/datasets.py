@@ -10,12 +10,12 @@ import torch
 from torch.utils.data import Subset
 
 from ..targets import TASKS
-from .choose_labels import choose_labels
 from .columns import describe, find_columns
 from .errors import DataError
 from .formats import FORMATS, PixelValues, choose_format
-from .label_files import read_named_ids
-from .labels import LabelSet
+from .labels.choose_labels import choose_labels
+from .labels.label_files import read_named_ids
+from .labels.label_set import LabelSet
 from .layouts.folders.split_files import MaskSearch
 from .layouts.label_tables import label_table
 from .layouts.loaded import Loaded, name_of, streams_of

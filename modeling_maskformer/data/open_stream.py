@@ -9,13 +9,13 @@ import datasets
 import pyarrow as pa
 from datasets import Dataset, IterableDataset
 
-from .choose_labels import choose_labels
 from .columns import find_columns
 from .errors import DataError
 from .formats import PixelValues, choose_format
 from .formats.binary_mask import BinaryMaskFormat
-from .label_files import read_named_ids
-from .labels import LabelSet
+from .labels.choose_labels import choose_labels
+from .labels.label_files import read_named_ids
+from .labels.label_set import LabelSet
 from .layouts.folders.folder_layouts import is_for_load_dataset
 from .layouts.inside_dataset import own_folders
 from .layouts.loaded import name_of

@@ -15,7 +15,7 @@ from ..inference.decoding import decode_picture, has_deep_pixels
 from ..targets import Segments
 from .columns import is_list_of_pictures
 from .errors import DataError
-from .labels import LabelSet, NamedIds
+from .labels.label_set import LabelSet, NamedIds
 
 
 @dataclass

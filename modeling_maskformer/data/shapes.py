@@ -8,7 +8,7 @@ import PIL.Image
 from ..targets import Segments
 from . import shapes_drawing
 from .formats.id_maps import segments_of_ids
-from .labels import NO_LABEL, LabelSet
+from .labels.label_set import NO_LABEL, LabelSet
 from .samples import Sample
 
 THINGS, STUFF = shapes_drawing.THINGS, shapes_drawing.STUFF

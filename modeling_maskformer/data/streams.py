@@ -14,7 +14,7 @@ from datasets import IterableDataset
 from datasets.distributed import split_dataset_by_node
 
 from .errors import DataError
-from .label_matching import RelabelledSamples
+from .labels.label_matching import RelabelledSamples
 from .layouts.inside_dataset import is_own_file
 from .samples import RowReader, Sample, SampleSource, file_stem, with_encoded_images
 

@@ -15,10 +15,10 @@ from PIL import Image, UnidentifiedImageError
 
 from ..inference.checkpoint import Checkpoint
 from ..inference.inputs import Picture, read_picture
-from ..inference.prediction_run import RECORDS, join_results
+from ..inference.prediction_run.records import RecordFile
+from ..inference.prediction_run.run import RECORDS, join_results
+from ..inference.prediction_run.writer import ResultWriter
 from ..inference.predictor import DEFAULT_THRESHOLDS
-from ..inference.records import RecordFile
-from ..inference.writer import ResultWriter
 from .overlay import overlay_of
 
 HERE = Path(__file__).parent

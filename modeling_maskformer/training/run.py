@@ -15,7 +15,7 @@ from transformers.trainer_utils import has_length
 from ..architectures import ARCHITECTURES
 from ..data.check_samples import check_classes, check_dataset
 from ..data.held_out import HeldOut
-from ..data.labels import LabelSet
+from ..data.labels.label_set import LabelSet
 from ..data.statistics import DataStatistics, found_text
 from ..data.streams import some_of, stream_of
 from ..data.views.augmentation import Augmentation

@@ -9,7 +9,7 @@ from datasets import Dataset, Features, Image
 from modeling_maskformer.data.check_samples import check_classes, check_dataset
 from modeling_maskformer.data.datasets import open_dataset
 from modeling_maskformer.data.errors import DataError
-from modeling_maskformer.data.labels import NamedIds, make_label_set
+from modeling_maskformer.data.labels.label_set import NamedIds, make_label_set
 
 
 def test_a_good_dataset_passes(paired_folder):

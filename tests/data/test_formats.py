@@ -17,7 +17,7 @@ from modeling_maskformer.data.formats import (
     CocoPanopticFormat,
 )
 from modeling_maskformer.data.formats.id_maps import unique_ids
-from modeling_maskformer.data.labels import NamedIds, make_label_set
+from modeling_maskformer.data.labels.label_set import NamedIds, make_label_set
 
 SIZE = (9, 7)
 LABELS = make_label_set(NamedIds({0: "a", 1: "b", 2: "c"}), void_ids=[255])

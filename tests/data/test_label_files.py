@@ -10,7 +10,7 @@ from huggingface_hub.errors import EntryNotFoundError, OfflineModeIsEnabled
 
 from modeling_maskformer.data.datasets import open_dataset
 from modeling_maskformer.data.errors import DataError
-from modeling_maskformer.data.label_files import read_named_ids
+from modeling_maskformer.data.labels.label_files import read_named_ids
 from modeling_maskformer.data.layouts import tables
 from modeling_maskformer.data.layouts.tables import LABEL_FILES
 

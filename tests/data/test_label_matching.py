@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from modeling_maskformer.data.errors import DataError
-from modeling_maskformer.data.label_matching import RelabelledSamples, match_labels
-from modeling_maskformer.data.labels import LabelSet
+from modeling_maskformer.data.labels.label_matching import RelabelledSamples, match_labels
+from modeling_maskformer.data.labels.label_set import LabelSet
 from modeling_maskformer.data.samples import Sample
 from modeling_maskformer.targets import Segments
 

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from modeling_maskformer.data.errors import DataError
-from modeling_maskformer.data.label_files import read_named_ids
-from modeling_maskformer.data.labels import NO_LABEL, VOID_LABEL, NamedIds, make_label_set
+from modeling_maskformer.data.labels.label_files import read_named_ids
+from modeling_maskformer.data.labels.label_set import NO_LABEL, VOID_LABEL, NamedIds, make_label_set
 
 
 @pytest.mark.parametrize("content", [{"0": "sky", "1": "road"}, {"sky": 0, "road": 1}, ["sky", "road"]])

@@ -17,8 +17,8 @@ from PIL import Image
 from modeling_maskformer.data.dataset_pictures import dataset_pictures
 from modeling_maskformer.data.datasets import open_dataset
 from modeling_maskformer.data.errors import DataError
-from modeling_maskformer.data.label_files import read_named_ids
-from modeling_maskformer.data.labels import make_label_set
+from modeling_maskformer.data.labels.label_files import read_named_ids
+from modeling_maskformer.data.labels.label_set import make_label_set
 
 from .values import changed, odd_texts, odd_values
 

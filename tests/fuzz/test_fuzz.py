@@ -42,7 +42,7 @@ def raised_by(function, *arguments):
 
 
 def test_only_an_error_that_somebody_wrote_is_the_projects_own():
-    from modeling_maskformer.data.label_files import read_named_ids
+    from modeling_maskformer.data.labels.label_files import read_named_ids
     from modeling_maskformer.targets import Segments
 
     assert is_own(raised_by(read_named_ids, "{"))

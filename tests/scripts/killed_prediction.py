@@ -11,7 +11,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from modeling_maskformer.commands import predict
-from modeling_maskformer.inference.records import RecordFile
+from modeling_maskformer.inference.prediction_run.records import RecordFile
 
 die_at, lines = int(sys.argv[1]), 0
 write = RecordFile._write

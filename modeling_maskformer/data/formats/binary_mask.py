@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError
-from ..labels import NamedIds
+from ..labels.label_set import NamedIds
 from ..samples import decode_image
 from .class_map import ClassMapFormat
 from .id_maps import INTEGER_MODES, unique_ids

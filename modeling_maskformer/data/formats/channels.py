@@ -11,7 +11,7 @@ import PIL.Image
 
 from ...targets import Segments
 from ..errors import DataError
-from ..labels import NO_LABEL, LabelSet
+from ..labels.label_set import NO_LABEL, LabelSet
 from .id_maps import read_colour_ids, segments_of_ids, unique_ids
 
 LOWEST_COLOUR = 31  # a part of a colour that is not 0 is mostly higher

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ...targets import Segments
-from ..labels import LabelSet
+from ..labels.label_set import LabelSet
 from .id_maps import read_id_map, segments_of_ids, unique_ids
 
 

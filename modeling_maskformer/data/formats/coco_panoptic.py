@@ -10,7 +10,7 @@ import numpy as np
 
 from ...targets import Segments
 from ..errors import DataError
-from ..labels import NO_LABEL, VOID_LABEL, LabelSet
+from ..labels.label_set import NO_LABEL, VOID_LABEL, LabelSet
 from ..samples import decode_image
 from .id_maps import (
     INTEGER_MODES,

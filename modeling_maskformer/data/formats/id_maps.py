@@ -9,7 +9,7 @@ import torch
 
 from ...targets import NO_SEGMENT, VOID, Segments, smallest_id_dtype, void_value
 from ..errors import DataError
-from ..labels import VOID_LABEL
+from ..labels.label_set import VOID_LABEL
 from ..samples import decode_image
 
 INTEGER_MODES = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L")

@@ -10,7 +10,7 @@ import numpy as np
 
 from ...targets import Segments
 from ..errors import DataError
-from ..labels import LabelSet, NamedIds
+from ..labels.label_set import LabelSet, NamedIds
 from ..samples import decode_image
 from .channels import ChannelsFormat
 from .class_map import ClassMapFormat

@@ -10,7 +10,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from ..errors import DataError
-from ..labels import NamedIds
+from ..labels.label_set import NamedIds
 from ..samples import why_sizes_differ
 from .binary_mask import MIDDLE, read_grey
 from .objects import ObjectsFormat

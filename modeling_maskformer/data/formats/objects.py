@@ -14,7 +14,7 @@ from image_processing.run_lengths import compressed_run_lengths
 
 from ...targets import NO_SEGMENT, TASKS, Segments, smallest_id_dtype, void_value
 from ..errors import DataError
-from ..labels import NO_LABEL, VOID_LABEL, LabelSet
+from ..labels.label_set import NO_LABEL, VOID_LABEL, LabelSet
 from ..samples import why_sizes_differ
 from .id_maps import segments_of_ids
 from .mask_checks import check_polygon

@@ -11,8 +11,8 @@ from typing import Any
 from datasets import Dataset, Image
 
 from ..errors import DataError
-from ..label_files import read_named_ids
-from ..labels import NamedIds
+from ..labels.label_files import read_named_ids
+from ..labels.label_set import NamedIds
 from .coco_categories import join_categories
 from .coco_content import CocoContent, read_coco
 from .image_places import find_images, folders_near, split_in

@@ -6,8 +6,8 @@ import huggingface_hub
 from huggingface_hub.errors import EntryNotFoundError
 from transformers.utils import logging
 
-from ..label_files import read_named_ids
-from ..labels import NamedIds
+from ..labels.label_files import read_named_ids
+from ..labels.label_set import NamedIds
 
 logger = logging.get_logger(__name__)
 

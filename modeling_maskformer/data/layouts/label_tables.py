@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DataError
-from ..label_files import read_named_ids
-from ..labels import NamedIds
+from ..labels.label_files import read_named_ids
+from ..labels.label_set import NamedIds
 
 # With colours: CamVid on Kaggle, and as downloaded; CVAT. With values: Roboflow.
 TABLE_FILES = ("class_dict.csv", "label_colors.txt", "labelmap.txt", "_classes.csv")

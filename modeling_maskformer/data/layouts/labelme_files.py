@@ -16,8 +16,8 @@ from datasets import Dataset, Image
 from transformers.utils import logging
 
 from ..errors import DataError
-from ..label_files import IGNORED_LABEL
-from ..labels import NamedIds
+from ..labels.label_files import IGNORED_LABEL
+from ..labels.label_set import NamedIds
 from .image_places import folders_below
 from .inside_dataset import is_inside
 from .json_files import dicts_in, ends_of, integer_in, read_json

@@ -9,8 +9,8 @@ import datasets
 from datasets import Dataset, DatasetDict
 
 from ..errors import DataError
-from ..label_files import read_named_ids
-from ..labels import NamedIds
+from ..labels.label_files import read_named_ids
+from ..labels.label_set import NamedIds
 from .coco_files import find_coco_files, read_coco_tables
 from .folders.folder_layouts import is_for_load_dataset, what_is_read
 from .folders.picture_tables import read_picture_tables

@@ -19,8 +19,8 @@ from transformers.utils import logging
 
 from ..errors import DataError
 from ..formats.yolo import is_box
-from ..label_files import read_named_ids
-from ..labels import NamedIds
+from ..labels.label_files import read_named_ids
+from ..labels.label_set import NamedIds
 from .inside_dataset import is_inside
 
 logger = logging.get_logger(__name__)

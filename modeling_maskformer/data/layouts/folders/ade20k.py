@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 from ...errors import DataError
-from ...labels import NamedIds
+from ...labels.label_set import NamedIds
 
 FILE = "objectInfo150.txt"
 _ROW = re.compile(r"\s*(?P<id>\d+)\s+[\d.]+\s+\d+\s+\d+\s+(?:[01]\s+)?(?P<name>\S.*)")

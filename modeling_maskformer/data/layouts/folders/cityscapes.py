@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from ...labels import NamedIds
+from ...labels.label_set import NamedIds
 
 # Labels of which results are measured, in the order of their training ids, with their ids in labelIds.png.
 IDS = {

@@ -11,7 +11,7 @@ from transformers.utils import logging
 
 from ...columns import CITYSCAPES_IDS
 from ...errors import DataError
-from ...labels import NamedIds
+from ...labels.label_set import NamedIds
 from . import ade20k, cityscapes, voc
 from .folder_layouts import Folders, find_folders, inner_folders, plain_name
 from .mask_names import STEM

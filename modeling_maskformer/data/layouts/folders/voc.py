@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ...errors import DataError
-from ...labels import NamedIds
+from ...labels.label_set import NamedIds
 from ..inside_dataset import check_file_name
 
 LISTS = "ImageSets/Segmentation"

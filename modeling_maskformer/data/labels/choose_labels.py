@@ -18,16 +18,16 @@ from datasets import Dataset
 from tqdm.auto import tqdm
 from transformers.utils import logging
 
-from .columns import Columns, class_names
-from .errors import DataError
-from .formats.binary_mask import BinaryMaskFormat
-from .formats.instance_ids import InstanceIdsFormat
-from .formats.objects import ObjectsFormat
+from ..columns import Columns, class_names
+from ..errors import DataError
+from ..formats.binary_mask import BinaryMaskFormat
+from ..formats.instance_ids import InstanceIdsFormat
+from ..formats.objects import ObjectsFormat
+from ..layouts.hub_labels import names_on_hub
+from ..layouts.tables import Tables
+from ..samples import AnnotationFormat, file_stem, with_encoded_images
 from .label_files import read_named_ids
-from .labels import LabelSet, NamedIds, is_background, make_label_set, summarize
-from .layouts.hub_labels import names_on_hub
-from .layouts.tables import Tables
-from .samples import AnnotationFormat, file_stem, with_encoded_images
+from .label_set import LabelSet, NamedIds, is_background, make_label_set, summarize
 
 logger = logging.get_logger(__name__)
 

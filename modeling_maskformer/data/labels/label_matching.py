@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import torch
 
-from ..targets import Segments
-from .errors import DataError
-from .labels import LabelSet
-from .samples import Sample, SampleSource
+from ...targets import Segments
+from ..errors import DataError
+from ..samples import Sample, SampleSource
+from .label_set import LabelSet
 
 _MADE_UP = re.compile(r"class_\d+|LABEL_\d+")  # names that were given to classes without a name
 

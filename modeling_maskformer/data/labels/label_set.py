@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .errors import DataError
+from ..errors import DataError
 
 VOID_LABEL = -1  # the annotation's id means "unlabelled"
 NO_LABEL = -2  # the annotation's id means "no segment": background of every mask

@@ -15,9 +15,9 @@ from pycocotools import mask as coco_mask
 
 from image_processing.results import coco_instances, save_class_map, save_panoptic
 
-from ..whole_file import whole_file
-from .draw_prediction import draw_prediction
-from .inputs import Picture
+from ...whole_file import whole_file
+from ..draw_prediction import draw_prediction
+from ..inputs import Picture
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 LEAST_SPACE = 1 << 20  # bytes; Pillow's errors do not tell why a picture cannot be written

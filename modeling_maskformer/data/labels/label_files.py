@@ -12,8 +12,8 @@ from typing import Any
 
 import yaml
 
-from .errors import DataError
-from .labels import NamedIds
+from ..errors import DataError
+from .label_set import NamedIds
 
 # Where a larger file keeps the classes: YOLO's data.yaml, a checkpoint's config.json, a COCO file.
 KEYS_OF_CLASSES = ("names", "id2label", "categories")

@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image
 from tqdm.auto import tqdm
 
-from .inputs import Picture
+from ..inputs import Picture
 from .records import RecordFile
 from .writer import Failure, ResultWriter, is_full
 

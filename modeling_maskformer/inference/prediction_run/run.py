@@ -13,8 +13,8 @@ import torch
 from transformers import PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 
-from ..whole_file import whole_file
-from .inputs import Picture
+from ...whole_file import whole_file
+from ..inputs import Picture
 from .joining import FAILURES, Totals, write_coco, write_failures
 from .records import Records, name_key
 from .writer import ResultWriter

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from ..whole_file import whole_file
-from .inputs import Picture
+from ...whole_file import whole_file
+from ..inputs import Picture
 from .records import Records
 
 FAILURES = "failures.json"

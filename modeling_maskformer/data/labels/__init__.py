@@ -1,0 +1,1 @@
+"""Which id in a dataset's annotations means which class of the model."""
