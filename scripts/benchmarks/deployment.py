@@ -85,7 +85,7 @@ def measure_backbone(arguments: DeploymentBenchmarkArguments, name: str) -> list
     forwards = {TRANSFORMERS: models[TRANSFORMERS], OURS: models[OURS], **graphs}
     rows = compare(f"forward, {name}", {key: (model, pixels) for key, model in forwards.items()}, arguments.rounds)
     if FASTEST in graphs:
-        pipelines = build_pipelines({TRANSFORMERS: models[TRANSFORMERS], OURS: graphs[FASTEST]})
+        pipelines = build_pipelines({TRANSFORMERS: models[TRANSFORMERS], OURS: graphs[FASTEST]}, shortest_edge=side)
         programs = {TRANSFORMERS: (pipelines[TRANSFORMERS], picture), FASTEST: (pipelines[OURS], picture)}
         rows += compare(f"pipeline, {name}", programs, arguments.rounds)
     del graphs, models
