@@ -209,10 +209,10 @@ def _names_of_found_ids(found: Mapping[int, bool], special: set[int], background
         names = {0: BACKGROUND, 1: "foreground"}
     elif background:
         names[0] = BACKGROUND
-    logger.warning(
-        f"The dataset does not name its classes: the {len(ids)} ids found, {summarize(ids)}, become the classes "
-        f"'{names[ids[0]]}' to '{names[ids[-1]]}'.{meaning} A label file (id2label) names them."
-    )
+    become = f"the {len(ids)} ids found, {summarize(ids)}, become the classes '{names[ids[0]]}' to '{names[ids[-1]]}'"
+    if len(ids) == 1:
+        become = f"the only id found, {ids[0]}, becomes the class '{names[ids[0]]}'"
+    logger.warning(f"The dataset does not name its classes: {become}.{meaning} A label file (id2label) names them.")
     return NamedIds(names)
 
 
