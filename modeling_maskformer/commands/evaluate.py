@@ -44,7 +44,7 @@ from ..training.arguments.argument_parser import ScriptArgumentParser
 from ..training.arguments.arguments import MaskFormerTrainingArguments
 from ..training.arguments.data_arguments import DataArguments
 from ..training.arguments.device_defaults import default_num_workers, this_machine
-from ..training.first_process import on_first_process
+from ..training.first_process import leave_processes, on_first_process
 from ..training.trainer import MaskFormerTrainer
 
 logger = logging.get_logger(__name__)
@@ -143,6 +143,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             folder = path.with_name(f"{path.stem}_errors")
             lines = write_error_report(folder, analysis, trainer.eval_dataset.samples)
             print("", *lines, sep="\n")
+    leave_processes()
 
 
 def quality_text(report: dict[str, Any], metric: str) -> str:

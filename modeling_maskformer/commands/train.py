@@ -28,6 +28,7 @@ from ..training.arguments.data_arguments import DataArguments
 from ..training.arguments.model_arguments import ModelArguments
 from ..training.arguments.run_arguments import EVERYDAY_FIELDS, RunArguments
 from ..training.checkpointing import NotSavedError
+from ..training.first_process import leave_processes
 from ..training.run import prepare_training, run_training
 
 
@@ -42,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         run_training(trainer)
     except (FloatingPointError, NotSavedError) as error:
         parser.exit(1, f"{parser.prog}: {error}\n")
+    finally:
+        leave_processes()
 
 
 def make_parser() -> ScriptArgumentParser:

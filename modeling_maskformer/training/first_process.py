@@ -1,10 +1,11 @@
-"""What one process finds out for all of them."""
+"""What several processes do together: one finds out for all of them, and in the end they part."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TypeVar
 
+import torch
 from accelerate.utils import broadcast_object_list
 from transformers import TrainingArguments
 
@@ -33,3 +34,9 @@ def on_first_process(arguments: TrainingArguments, find: Callable[[], Result]) -
     if problem is not None:
         raise problem
     return result
+
+
+def leave_processes() -> None:
+    """Leaves the group of processes, if there is one: who ends inside of it may be aborted at the last moment."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()

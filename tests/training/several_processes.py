@@ -25,6 +25,7 @@ from modeling_maskformer.evaluation.evaluator import Evaluator
 from modeling_maskformer.losses import point_sampling
 from modeling_maskformer.targets import Segments
 from modeling_maskformer.training.arguments.arguments import MaskFormerTrainingArguments
+from modeling_maskformer.training.first_process import leave_processes
 from modeling_maskformer.training.trainer import MaskFormerTrainer
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
@@ -197,6 +198,7 @@ def main(folder, settings, model):
         (Path(folder) / "metrics.json").write_text(json.dumps(metrics))
         save_file(gradients, Path(folder) / "gradients.safetensors")
     diverge(folder)
+    leave_processes()
 
 
 if __name__ == "__main__":
