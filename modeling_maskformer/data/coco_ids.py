@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -27,7 +28,7 @@ class CocoIds:
 
     def __init__(self, file: str | Path) -> None:
         self.file = Path(file)
-        if not self.file.is_file():
+        if not os.path.isfile(self.file):
             raise DataError(f"There is no COCO file '{file}'.")
         content = read_json(self.file)
         images = dicts_in(content, "images", self.file) if isinstance(content, dict) else []

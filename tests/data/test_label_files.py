@@ -182,3 +182,9 @@ def test_without_network_or_file_nothing_is_said_but_in_the_debug_log(hub, caplo
     answer(file)
     file.write_text("<html>")
     assert open_dataset("someone/streets", "semantic").labels.names == ("class_0", "class_2")
+
+
+@pytest.mark.parametrize("name", ["nowhere.txt", "long" * 900, "a\0b"])
+def test_a_file_that_cannot_be_there_is_said_not_to_be(name):
+    with pytest.raises(DataError, match="There is no label file"):
+        read_named_ids(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -64,7 +65,7 @@ def _read(source: str | Path | Mapping | list) -> NamedIds:
 
 
 def _text_of(file: Path, where: str) -> str:
-    if not file.is_file():
+    if not os.path.isfile(file):  # Path.is_file raises an error where a name is too long
         raise DataError(f"There is no label file '{file}'.")
     try:
         return file.read_text(encoding="utf-8-sig")

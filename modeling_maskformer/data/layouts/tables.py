@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,17 +66,17 @@ def open_tables(
         return Tables(splits_of(dataset))
     path, search = Path(dataset).expanduser(), search or MaskSearch()
     images = _image_folder(image_folder)
-    if images is not None and (search.name is not None or not path.exists()):
+    if images is not None and (search.name is not None or not os.path.exists(path)):
         raise _no_use_of_image_folder(dataset)
     if search.name is not None:  # a mask for each image is asked for, whatever else is there
-        tables = _open_pictures(path, search) if path.is_dir() else None
+        tables = _open_pictures(path, search) if os.path.isdir(path) else None
         if tables is None:
             raise DataError(
                 f"mask_name is for a folder with images and a mask for each: in '{dataset}' are no folders of images "
                 f"and masks, and no image has a mask '{search.name}' beside it."
             )
         return tables
-    if not path.exists():
+    if not os.path.exists(path):
         return _load(dataset, config_name)
     coco_files = find_coco_files(path, coco_format)
     if coco_files:
@@ -87,7 +88,7 @@ def open_tables(
         splits, named = read_yolo_tables(yolo_file, images)
         check_links(splits, path, images)
         return Tables(splits, named, annotation_format="yolo")
-    if path.is_file():
+    if os.path.isfile(path):
         raise DataError(
             f"Dataset '{dataset}' is a file but no COCO JSON with images, annotations and categories, and no "
             "data.yaml of YOLO."
@@ -114,7 +115,7 @@ def open_tables(
 def _image_folder(image_folder: str | None) -> Path | None:
     if image_folder is None:
         return None
-    if not Path(image_folder).expanduser().is_dir():
+    if not os.path.isdir(Path(image_folder).expanduser()):
         raise DataError(f"There is no folder of images '{image_folder}' (image_folder).")
     return Path(image_folder).expanduser()
 
@@ -154,7 +155,7 @@ def _load(dataset: str, config_name: str | None) -> Tables:
             splits = datasets.load_dataset(dataset, config_name)
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        hint = "" if Path(dataset).exists() else " There is no such folder here, so it was looked up on the Hub."
+        hint = "" if os.path.exists(dataset) else " There is no such folder here, so it was looked up on the Hub."
         raise DataError(
             f"Dataset '{dataset}' cannot be opened: {reason.rstrip('.')}.{hint} Expected is 'shapes', a dataset of "
             "the Hub, a folder laid out for load_dataset, one with images/ and masks/, or COCO's official files."
@@ -162,5 +163,5 @@ def _load(dataset: str, config_name: str | None) -> Tables:
     splits = splits if isinstance(splits, DatasetDict) else {"train": splits}
     return Tables(
         {split: without_outside_files(rows, split, dataset) for split, rows in splits.items()},
-        hub_name=None if Path(dataset).exists() else dataset,
+        hub_name=None if os.path.exists(dataset) else dataset,
     )
