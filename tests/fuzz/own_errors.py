@@ -21,13 +21,13 @@ SPEAKING = (
 
 
 def is_own(error: BaseException) -> bool:
-    """Whether an error is a ValueError, a TypeError or a missing file, raised by a statement that says so.
+    """Whether an error is one of value, type, a missing file or a loss that is not finite, raised by a statement.
 
     What a library raises below such a statement, or Python itself (`int("x")`), is none: nobody wrote its sentence.
     """
     if isinstance(error, StrictDataclassError):  # the field of a config, what was found and what was expected
         return True
-    if not isinstance(error, (ValueError, TypeError, FileNotFoundError)):
+    if not isinstance(error, (ValueError, TypeError, FileNotFoundError, FloatingPointError)):
         return False
     last = traceback.extract_tb(error.__traceback__)[-1]
     is_speaking = any(Path(last.filename).is_relative_to(folder) for folder in SPEAKING)

@@ -227,6 +227,15 @@ def test_images_of_16_bits_are_scaled():
         torch.testing.assert_close(actual, expected, atol=0.02, rtol=0)  # resized uint8 is rounded
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e308, -1e31])
+@pytest.mark.parametrize("make", [np.asarray, torch.as_tensor], ids=["array", "tensor"])
+def test_pixels_that_are_no_numbers_or_beyond_float32_are_refused(make, value):
+    image = np.full((8, 9, 3), 128.0)
+    image[3, 4, 1] = value
+    with pytest.raises(ValueError, match="pixels that are NaN, infinite or beyond 1e"):
+        MaskFormerImageProcessor()(make(image), return_tensors="pt")
+
+
 def test_images_may_come_from_a_generator_and_be_extreme_strips():
     processor = MaskFormerImageProcessor(size=SMALL)
     images = (Image.new("RGB", size) for size in ((4000, 1), (3, 4000)))
