@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from huggingface_hub.dataclasses import strict
 from transformers import MaskFormerConfig as TransformersMaskFormerConfig
 from transformers import PreTrainedConfig
+from transformers.activations import ACT2CLS
 
 from .backbone import complete_timm_config, needs_pyramid
 
@@ -88,6 +89,10 @@ def check_decoder(config: PreTrainedConfig) -> None:
         value = getattr(config.decoder_config, name)
         if not is_count(value):
             raise ValueError(f"{name} must be at least 1, got {value!r}.")
+    activation = config.decoder_config.activation_function
+    if activation not in ACT2CLS:
+        known = ", ".join(sorted(ACT2CLS))
+        raise ValueError(f"activation_function must be one of {known}, got {activation!r}.")
     check_heads(config, "decoder", config.decoder_config.d_model)
 
 

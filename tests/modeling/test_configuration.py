@@ -76,3 +76,8 @@ def test_the_package_offers_trainer_and_image_processor_and_stays_light():
 def test_labels_may_stand_under_the_strings_of_json(config_class):
     config = config_class(id2label={"0": "road", "1": "sky"})
     assert config.id2label == {0: "road", 1: "sky"} and config.num_labels == 2
+
+
+def test_an_activation_that_does_not_exist_is_named_before_the_model_is_built():
+    with pytest.raises(ValueError, match="activation_function must be one of .*relu.*, got 'dense'"):
+        tiny_config(decoder_config={"activation_function": "dense"})
