@@ -18,6 +18,7 @@ from .backbone import complete_timm_config, needs_pyramid
 EXTENDED_MODEL_TYPE = "maskformer-extended"
 MASK_LOSSES = ("dense", "points")
 NON_FINITE_COSTS = ("raise", "ignore")
+MAX_LABELS = 1_000_000
 
 # keywords that transformers' configs take beside their fields
 OTHER_KEYWORDS = (
@@ -89,6 +90,10 @@ def check_decoder(config: PreTrainedConfig) -> None:
         value = getattr(config.decoder_config, name)
         if not is_count(value):
             raise ValueError(f"{name} must be at least 1, got {value!r}.")
+    for name in ("dropout", "attention_dropout", "activation_dropout"):
+        value = getattr(config.decoder_config, name)
+        if not isinstance(value, (int, float)) or not 0 <= value <= 1:
+            raise ValueError(f"{name} must lie in [0, 1], got {value!r}.")
     activation = config.decoder_config.activation_function
     if activation not in ACT2CLS:
         known = ", ".join(sorted(ACT2CLS))
@@ -117,9 +122,9 @@ def is_count(value: Any, least: int = 1) -> bool:
 
 
 def check_num_labels(keywords: dict[str, Any]) -> None:
-    """Raises a ValueError where `num_labels` is given and is no number of classes."""
-    if "num_labels" in keywords and not is_count(keywords["num_labels"]):
-        raise ValueError(f"num_labels must be a whole number, at least 1, got {keywords['num_labels']!r}.")
+    """Raises a ValueError where `num_labels` is given and is no number of classes, each of which gets a name."""
+    if "num_labels" in keywords and not (is_count(keywords["num_labels"]) and keywords["num_labels"] <= MAX_LABELS):
+        raise ValueError(f"num_labels must be a whole number, 1 to {MAX_LABELS:,}, got {keywords['num_labels']!r}.")
 
 
 @strict

@@ -79,5 +79,18 @@ def test_labels_may_stand_under_the_strings_of_json(config_class):
 
 
 def test_an_activation_that_does_not_exist_is_named_before_the_model_is_built():
-    with pytest.raises(ValueError, match="activation_function must be one of .*relu.*, got 'dense'"):
+    with pytest.raises(ValueError, match=r"activation_function must be one of .*relu.*, got 'dense'"):
         tiny_config(decoder_config={"activation_function": "dense"})
+
+
+@pytest.mark.parametrize("name", ["dropout", "attention_dropout", "activation_dropout"])
+@pytest.mark.parametrize("value", [-1.0, 1.5, float("nan")])
+def test_a_dropout_that_is_no_probability_is_named(name, value):
+    with pytest.raises(ValueError, match=rf"{name} must lie in \[0, 1\], got"):
+        tiny_config(decoder_config={name: value})
+
+
+@pytest.mark.parametrize("value", [0, -1, 2.5, True, 2**31])
+def test_what_is_no_number_of_classes_is_refused_before_their_names_are_made(value):
+    with pytest.raises(ValueError, match=r"num_labels must be a whole number, 1 to 1,000,000, got"):
+        tiny_config(num_labels=value)
