@@ -44,7 +44,10 @@ def check_counts(counts: Any, size: tuple[int, int]) -> None:
     if isinstance(counts, (str, bytes)):
         lengths = decompressed(counts)
     else:
-        lengths = np.asarray(counts)
+        try:
+            lengths = np.asarray(counts)
+        except ValueError:  # lists of several lengths in it
+            lengths = np.asarray(counts, dtype=object)
         if lengths.ndim != 1 or lengths.dtype.kind not in "iu":
             raise ValueError(
                 f"run lengths are {lengths.dtype} in {lengths.ndim} dimensions, expected a list of integers"

@@ -77,7 +77,7 @@ def check_pixel_level(config: PreTrainedConfig) -> None:
         value = getattr(config, name)
         if not is_count(value) or value % 32:
             raise ValueError(f"{name} must be a multiple of 32 (GroupNorm has 32 groups), got {value!r}.")
-    check_heads(config, "encoder", config.fpn_feature_size if config.pixel_decoder_layers else None)
+    check_layers(config, "encoder", config.fpn_feature_size if config.pixel_decoder_layers else None)
 
 
 def check_decoder(config: PreTrainedConfig) -> None:
@@ -90,6 +90,13 @@ def check_decoder(config: PreTrainedConfig) -> None:
         value = getattr(config.decoder_config, name)
         if not is_count(value):
             raise ValueError(f"{name} must be at least 1, got {value!r}.")
+    check_layers(config, "decoder", config.decoder_config.d_model)
+
+
+def check_layers(config: PreTrainedConfig, part: str, channels: int | None) -> None:
+    """Raises a ValueError unless this part's transformer layers can be built; channels None: there are none."""
+    if channels is None:
+        return
     for name in ("dropout", "attention_dropout", "activation_dropout"):
         value = getattr(config.decoder_config, name)
         if not isinstance(value, (int, float)) or not 0 <= value <= 1:
@@ -98,13 +105,6 @@ def check_decoder(config: PreTrainedConfig) -> None:
     if activation not in ACT2CLS:
         known = ", ".join(sorted(ACT2CLS))
         raise ValueError(f"activation_function must be one of {known}, got {activation!r}.")
-    check_heads(config, "decoder", config.decoder_config.d_model)
-
-
-def check_heads(config: PreTrainedConfig, part: str, channels: int | None) -> None:
-    """Raises a ValueError unless heads and feed-forward width suit the layers of this part; None: there are none."""
-    if channels is None:
-        return
     names = {name: getattr(config.decoder_config, f"{part}_{name}") for name in ("attention_heads", "ffn_dim")}
     for name, value in names.items():
         if not is_count(value):
