@@ -27,7 +27,7 @@ from transformers.processing_utils import ImagesKwargs
 from transformers.utils import TensorType, logging
 
 from .annotations import as_annotations, as_compact_targets, masks_and_classes, pad_segment_ids, resize_nearest
-from .images import as_list, has_gray_arrays, with_eight_bits, with_usual_channels
+from .images import as_list, check_kinds, has_gray_arrays, with_eight_bits, with_usual_channels
 from .post_processing import PostProcessingMixin, SemanticPostProcessingMixin
 
 logger = logging.get_logger(__name__)
@@ -233,7 +233,10 @@ class SegmentationImageProcessor(TorchvisionBackend):
 
     def _prepare_images_structure(self, images: ImageInput, expected_ndims: int = 3) -> ImageInput:
         """A list of images; the base class takes gray arrays for rows of an image."""
-        return list(images) if has_gray_arrays(images) else super()._prepare_images_structure(images, expected_ndims)
+        check_kinds(images)
+        images = list(images) if has_gray_arrays(images) else super()._prepare_images_structure(images, expected_ndims)
+        check_kinds(images, nested=False)
+        return images
 
     def process_image(
         self,

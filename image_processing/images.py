@@ -26,6 +26,16 @@ def has_gray_arrays(images: Any) -> bool:
     return isinstance(images, (list, tuple)) and any(_is_gray_array(image) for image in images)
 
 
+def check_kinds(images: Any, nested: bool = True) -> None:
+    """Raises a ValueError where one of several images is a single number or, unless they may be nested, a list."""
+    for index, image in enumerate(images if isinstance(images, (list, tuple)) else ()):
+        if getattr(image, "ndim", 1) == 0 or (not nested and isinstance(image, (list, tuple))):
+            found = "a single number" if hasattr(image, "ndim") else "a list"
+            raise ValueError(
+                f"Image {index} of the batch is {found}: a picture, or an array or tensor of its pixels, is expected."
+            )
+
+
 def _is_gray_array(image: Any) -> bool:
     return isinstance(image, (np.ndarray, Tensor)) and image.ndim == 2
 
