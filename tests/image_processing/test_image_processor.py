@@ -377,5 +377,5 @@ def test_an_unknown_key_of_a_file_is_ignored_with_a_warning(tmp_path):
 
 @pytest.mark.parametrize("odd", [np.int8(3), torch.tensor(3.0), [[1, 2], [3, 4]]], ids=["number", "tensor", "list"])
 def test_what_is_no_image_in_a_batch_is_named(odd):
-    with pytest.raises(ValueError, match="Image 1 of the batch is a (single number|list): a picture"):
+    with pytest.raises(ValueError, match=r"Image 1 of the batch is a (single number|list): a picture"):
         MaskFormerImageProcessor()([np.zeros((8, 8), np.uint8), odd], return_tensors="pt")

@@ -5,6 +5,7 @@ of four pictures, the second of them uneven. Two pictures have no segments.
 """
 
 import json
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -199,6 +200,8 @@ def main(folder, settings, model):
         save_file(gradients, Path(folder) / "gradients.safetensors")
     diverge(folder)
     leave_processes()
+    sys.stdout.flush()
+    os._exit(0)  # native threads of readers now and then abort an interpreter that ends, with all results written
 
 
 if __name__ == "__main__":
