@@ -24,6 +24,28 @@ def _fixed_seed():
     torch.manual_seed(0)
 
 
+@pytest.fixture(autouse=True)
+def _settings_of_torch_are_given_back():
+    """What a test leaves set would change the numbers of those after it, which compare to the last bit."""
+
+    def settings():
+        return {
+            "threads": torch.get_num_threads(),
+            "default dtype": torch.get_default_dtype(),
+            "gradients": torch.is_grad_enabled(),
+            "precision of matrix products": torch.get_float32_matmul_precision(),
+            "deterministic": torch.are_deterministic_algorithms_enabled(),
+        }
+
+    before = settings()
+    yield
+    after = settings()
+    torch.set_num_threads(before["threads"])
+    torch.set_default_dtype(before["default dtype"])
+    torch.set_grad_enabled(before["gradients"])
+    assert after == before
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real datasets beside the repository."""

@@ -1,7 +1,7 @@
 """Tiny models of all three architectures, and targets for them."""
 
 import torch
-from tiny import BACKBONES, tiny_model
+from tiny import ALL_BACKBONES, BACKBONES, tiny_model
 
 from modeling_maskformer import (
     PerPixelBaselineConfig,
@@ -20,7 +20,7 @@ def tiny(kind="maskformer", backbone="resnet", **fields):
     torch.manual_seed(0)
     decoder = {"model_type": "detr", "d_model": 32, "decoder_layers": 3, "decoder_attention_heads": 4, "dropout": 0.0}
     decoder |= {"encoder_attention_heads": 4, "decoder_ffn_dim": 64, "encoder_ffn_dim": 64}
-    backbone_config = BACKBONES[backbone] | ({"drop_path_rate": 0.0} if backbone == "swin" else {})
+    backbone_config = ALL_BACKBONES[backbone] | ({"drop_path_rate": 0.0} if backbone == "swin" else {})
     fields = {"fpn_feature_size": 32, "mask_feature_size": 32, "num_labels": 5} | fields
     if kind == "maskformer":
         return tiny_model(backbone, decoder_config=decoder, **fields | {"backbone_config": backbone_config}).train()

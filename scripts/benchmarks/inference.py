@@ -26,7 +26,7 @@ from .inference_programs import (
     post_process_alone,
     post_processing_program,
 )
-from .measuring import machine, peak_memory, summary, time_in_turn
+from .measuring import machine, peak_memory, summary, time_in_turn, torch_threads
 from .plot import Chart, save_charts
 from .taught_model import draw_segments, teach
 
@@ -58,8 +58,12 @@ class InferenceBenchmarkArguments:
 
 def run(arguments: InferenceBenchmarkArguments) -> dict[str, Any]:
     """All numbers of the benchmark; they are also printed, and written to `inference.json` and `inference.png`."""
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
+    with torch_threads(arguments.threads):
+        return measure(arguments)
+
+
+def measure(arguments: InferenceBenchmarkArguments) -> dict[str, Any]:
+    """What `run` does, with the number of threads that PyTorch has."""
     output_dir = Path(arguments.output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
     report = {

@@ -27,7 +27,7 @@ from modeling_maskformer.data.views.augmentation import Augmentation, Augmentati
 from modeling_maskformer.data.views.collate import SegmentationDataset, TrainingCollator
 from modeling_maskformer.data.views.stream_batches import StreamBatches, StreamPosition
 
-from .measuring import STATUS, machine, status_bytes
+from .measuring import STATUS, machine, status_bytes, torch_threads
 from .plot import Chart, save_charts
 
 NUM_DRAWN = 50  # pictures that are drawn; the others repeat them
@@ -49,9 +49,8 @@ def run(arguments: StreamingBenchmarkArguments) -> None:
     """Measures, prints and writes."""
     output = Path(arguments.output_dir)
     output.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(1)
     report: dict[str, Any] = {"machine": machine(), "samples": arguments.samples, "lines": {}}
-    with tempfile.TemporaryDirectory() as folder:
+    with torch_threads(1), tempfile.TemporaryDirectory() as folder:
         report["bytes_on_disk"] = write_files(Path(folder), arguments)
         for name, shuffle in (("in order", False), (f"shuffled among {arguments.shuffle_buffer}", True)):
             start = time.perf_counter()

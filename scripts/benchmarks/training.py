@@ -20,7 +20,7 @@ from modeling_maskformer.data.datasets import open_dataset
 from modeling_maskformer.data.views.augmentation import Augmentation, AugmentationConfig
 from modeling_maskformer.data.views.collate import PixelNormalization, SegmentationDataset, TrainingCollator
 
-from .measuring import machine, peak_memory, summary, time_in_turn
+from .measuring import machine, peak_memory, summary, time_in_turn, torch_threads
 from .plot import Chart, save_charts
 from .preparation import OURS, measure_preparation
 from .training_programs import (
@@ -77,8 +77,12 @@ class TrainingBenchmarkArguments:
 
 def run(arguments: TrainingBenchmarkArguments) -> dict[str, Any]:
     """All numbers of the benchmark; they are also printed, and written to `training.json` and `training.png`."""
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
+    with torch_threads(arguments.threads):
+        return measure(arguments)
+
+
+def measure(arguments: TrainingBenchmarkArguments) -> dict[str, Any]:
+    """What `run` does, with the number of threads that PyTorch has."""
     output_dir = Path(arguments.output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
     names = [name for name in PROGRAMS if name != TRANSFORMERS or not arguments.without_transformers]

@@ -5,11 +5,9 @@ import importlib.util
 import pytest
 import torch
 from models import logits_of, tiny
-from tiny import BACKBONES
 
 exporters = pytest.importorskip("transformers.exporters", reason="transformers has no exporters before 5.24")
 
-BACKBONES["timm, SAME"] = {"model_type": "timm_backbone", "backbone": "tf_mobilenetv3_small_minimal_100"}
 KINDS = [
     ("maskformer", "timm", {}),
     ("maskformer", "timm, SAME", {}),
