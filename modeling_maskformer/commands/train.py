@@ -43,8 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         run_training(trainer)
     except (FloatingPointError, NotSavedError) as error:
         parser.exit(1, f"{parser.prog}: {error}\n")
-    finally:
-        leave_processes()
+    leave_processes()
 
 
 def make_parser() -> ScriptArgumentParser:

@@ -6,6 +6,9 @@ of a DataLoader share the decoding, and skipping rows costs no more than reading
 
 from __future__ import annotations
 
+import atexit
+import gc
+import weakref
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any, NamedTuple
@@ -17,6 +20,16 @@ from .errors import DataError
 from .labels.label_matching import RelabelledSamples
 from .layouts.inside_dataset import is_own_file
 from .samples import RowReader, Sample, SampleSource, file_stem, with_encoded_images
+
+_being_read: weakref.WeakSet[Iterator[Any]] = weakref.WeakSet()
+
+
+@atexit.register
+def close_streams() -> None:
+    """Ends the reading of all streams while Python is whole: PyArrow, in the middle of a file, would abort its end."""
+    for rows in list(_being_read):
+        rows.close()
+    gc.collect()
 
 
 class StreamedRow(NamedTuple):
@@ -65,8 +78,9 @@ class StreamSamples(RowReader):
             stream.set_epoch(epoch)
         if num_processes > 1:
             stream = split_dataset_by_node(stream, process, num_processes)
-        for number, content in enumerate(stream):
-            yield StreamedRow(number * num_processes + process, content)
+        rows = (StreamedRow(number * num_processes + process, content) for number, content in enumerate(stream))
+        _being_read.add(rows)
+        return rows
 
     def __getitem__(self, row: StreamedRow) -> Sample:
         cells = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -37,6 +38,17 @@ def on_first_process(arguments: TrainingArguments, find: Callable[[], Result]) -
 
 
 def leave_processes() -> None:
-    """Leaves the group of processes, if there is one: who ends inside of it may be aborted at the last moment."""
+    """Leaves the group of processes, if there is one, at the end of a program that went well in all of them."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
+
+
+@atexit.register
+def leave_gloo() -> None:
+    """Leaves a group on CPUs however the program ends: beside its threads, half of all processes end in an abort.
+
+    A group of GPUs is left as it is: after an error in one process it would wait for the others.
+    """
+    distributed = torch.distributed
+    if distributed.is_available() and distributed.is_initialized() and distributed.get_backend() == "gloo":
+        leave_processes()

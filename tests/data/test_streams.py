@@ -2,6 +2,8 @@
 
 import io
 import json
+import subprocess
+import sys
 import tracemalloc
 
 import datasets
@@ -226,3 +228,21 @@ def test_reading_a_stream_keeps_no_more_than_its_buffer(tmp_path):
         peaks.append(tracemalloc.get_traced_memory()[1] - before)
     tracemalloc.stop()
     assert peaks[1] < 1.5 * peaks[0]
+
+
+@pytest.mark.parametrize("seed", [None, 3], ids=["in order", "shuffled"])
+def test_a_program_that_ends_in_the_middle_of_a_stream_ends_well(tmp_path, seed):
+    noise = np.random.default_rng(0)
+    pictures = [png(noise.integers(0, 256, (64, 64, 3), np.uint8)) for _ in range(20)]
+    features = Features({"image": Image(), "annotation": Image(), "classes": List(ClassLabel(names=NAMES))})
+    masks = [png(np.ones((64, 64), np.uint8))] * len(pictures)
+    table = Dataset.from_dict({"image": pictures, "annotation": masks, "classes": [[]] * len(pictures)}, features)
+    for number in range(2):  # with parts left to read, which PyArrow does ahead
+        datasets.concatenate_datasets([table] * 50).to_parquet(tmp_path / f"train-{number}.parquet", batch_size=20)
+    program = f"""
+from modeling_maskformer.data.datasets import open_dataset
+rows = open_dataset({str(tmp_path)!r}, "semantic", streaming=True).splits["train"].rows({seed}, buffer_size=3)
+next(rows)
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 0 and "Traceback" not in ended.stderr, ended.stderr

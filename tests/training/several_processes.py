@@ -5,7 +5,6 @@ of four pictures, the second of them uneven. Two pictures have no segments.
 """
 
 import json
-import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +25,6 @@ from modeling_maskformer.evaluation.evaluator import Evaluator
 from modeling_maskformer.losses import point_sampling
 from modeling_maskformer.targets import Segments
 from modeling_maskformer.training.arguments.arguments import MaskFormerTrainingArguments
-from modeling_maskformer.training.first_process import leave_processes
 from modeling_maskformer.training.trainer import MaskFormerTrainer
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
@@ -199,9 +197,6 @@ def main(folder, settings, model):
         (Path(folder) / "metrics.json").write_text(json.dumps(metrics))
         save_file(gradients, Path(folder) / "gradients.safetensors")
     diverge(folder)
-    leave_processes()
-    sys.stdout.flush()
-    os._exit(0)  # native threads of readers now and then abort an interpreter that ends, with all results written
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ from modeling_maskformer.data.shapes import ShapesDataset
 from modeling_maskformer.data.views.collate import EvaluationCollator, SegmentationDataset, TrainingCollator
 from modeling_maskformer.evaluation.evaluator import Evaluator
 from modeling_maskformer.training.arguments.arguments import MaskFormerTrainingArguments
-from modeling_maskformer.training.first_process import leave_processes
 from modeling_maskformer.training.trainer import MaskFormerTrainer
 
 
@@ -82,4 +81,3 @@ if __name__ == "__main__":
     if is_main:
         with open(f"{sys.argv[1]}/found.json", "w") as file:
             json.dump(found, file)
-    leave_processes()
