@@ -72,7 +72,7 @@ def show(arguments: SheetArguments, data_arguments: DataArguments, augmentation:
     (folder / "summary.txt").write_text(summary + "\n", encoding="utf-8")
     lines = [summary, ""]
     if arguments.num_pictures:
-        views, shown = Augmentation(augmentation.config()), data.labels.id2label
+        views, shown = Augmentation(augmentation.config(), found.shares()), data.labels.id2label
         sheet = draw_contact_sheet(train, arguments.num_pictures, views, shown, arguments.seed)
         sheet.save(folder / "contact_sheet.png")
         lines.append(f"{folder / 'contact_sheet.png'}: images with annotations, and below each a view as in training.")

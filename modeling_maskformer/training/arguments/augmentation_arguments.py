@@ -61,6 +61,13 @@ class AugmentationArguments:
     max_class_share: float = field(
         default=1.0, metadata={"help": "Crops in which one class covers more than this part are drawn again."}
     )
+    rare_class_crop_probability: float = field(
+        default=0.0,
+        metadata={
+            "help": "This part of the crops is placed so that each holds a class of its image that is drawn by its "
+            "rarity: with a probability proportional to 1 / the square root of its part of the pixels in training."
+        },
+    )
     colour_jitter: bool = field(default=True, metadata={"help": "Vary brightness, contrast, saturation and hue."})
     flip: bool = field(default=True, metadata={"help": "Mirror every second image."})
     shortest_edge: int | None = field(
@@ -120,6 +127,7 @@ class AugmentationArguments:
             early_crop_short_edges=tuple(self.early_crop_short_edges),
             early_crop_range=tuple(self.early_crop_range),
             single_category_max_area=self.max_class_share,
+            rare_class_crop_probability=self.rare_class_crop_probability,
             horizontal_flip=0.5 if self.flip else 0.0,
             **colours,
         )
