@@ -20,6 +20,7 @@ from ..data.statistics import DataStatistics, found_text
 from ..data.streams import some_of, stream_of
 from ..data.views.augmentation import Augmentation
 from ..data.views.collate import EvaluationCollator, SegmentationDataset, TrainingCollator
+from ..data.views.copy_paste import choose_copy_paste
 from ..evaluation.evaluator import Evaluator
 from ..evaluation.results import results_table, write_results
 from ..inference.loading import check_task, load_image_processor
@@ -70,6 +71,7 @@ def prepare_training(
     )
     if stream_of(train) is not None:
         check_steps(arguments)
+    copy_paste = choose_copy_paste(augmentation_arguments.copy_paste_probability, data, train)
     if isinstance(validation, Subset) and arguments.process_index == 0:
         HeldOut(data_arguments.train_split, data_arguments.validation_fraction, arguments.seed).save(
             Path(arguments.output_dir)
@@ -104,7 +106,9 @@ def prepare_training(
         model,
         arguments,
         image_processor=image_processor,
-        train_dataset=SegmentationDataset(train, Augmentation(augmentation_arguments.config(), found.shares())),
+        train_dataset=SegmentationDataset(
+            train, Augmentation(augmentation_arguments.config(), found.shares()), copy_paste
+        ),
         eval_dataset=SegmentationDataset(validation),
         data_collator=TrainingCollator(),
         eval_data_collator=EvaluationCollator(image_processor),
