@@ -28,8 +28,8 @@ class RankedImage:
 
     def caption(self, score_name: str) -> str:
         """A sentence: which of the images it is, and its score."""
-        which = "The one image" if self.count == 1 else f"The {self.name} of the {self.count:,} images"
-        return f"{which} that it was measured on: {score_name} {self.score:.2f}."
+        which = "The one image with a score" if self.count == 1 else f"The {self.name} of {self.count:,} images by their own score"
+        return f"{which}: {score_name} {self.score:.2f}."
 
 
 def spread_by_score(scores: Sequence[tuple[float, int]], count: int) -> list[RankedImage]:

@@ -45,7 +45,7 @@ def test_images_of_equal_score_come_in_their_order():
 
 def test_the_caption_says_which_image_it_is_and_its_score():
     image = RankedImage(index=3, score=0.926, rank=1, count=1200, name="best")
-    expected = "The best of the 1,200 images that it was measured on: mean IoU 0.93."
+    expected = "The best of 1,200 images by their own score: mean IoU 0.93."
     assert image.caption("mean IoU") == expected
     (only,) = spread_by_score([(0.5, 0)], 8)
-    assert only.caption("mean IoU") == "The one image that it was measured on: mean IoU 0.50."
+    assert only.caption("mean IoU") == "The one image with a score: mean IoU 0.50."

@@ -76,7 +76,7 @@ def test_the_best_and_the_worst_image_and_the_plot_of_the_training_are_there(tra
     for picture in (best, worst):
         assert Image.open(trained[task] / picture).width > 2 * 48
     assert plot == "training.png" and Image.open(trained[task] / plot).width > 400
-    captions = dict(re.findall(r"The (best|worst) of the 3 images that it was measured on: [\w ]+ ([\d.]+)\.", text))
+    captions = dict(re.findall(r"The (best|worst) of 3 images by their own score: [\w ]+ ([\d.]+)\.", text))
     assert 0 <= float(captions["worst"]) <= float(captions["best"]) <= 1
 
 
@@ -97,7 +97,7 @@ def test_pictures_are_ordered_by_the_score_of_each_image_measured_alone(street, 
     assert [file.stem for file in files] == [f"{place:02d}_{name}" for place, name in enumerate(best_first, 1)]
     text = card_in(tmp_path / "run").text
     for which, name, file in zip(("best", "median", "worst"), best_first, files, strict=True):
-        caption = f"The {which} of the 3 images that it was measured on: mean IoU {scores[name]:.2f}."
+        caption = f"The {which} of 3 images by their own score: mean IoU {scores[name]:.2f}."
         assert f"(pictures/{file.name})\n\n{caption}" in text
 
 
