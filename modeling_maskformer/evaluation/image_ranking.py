@@ -28,7 +28,11 @@ class RankedImage:
 
     def caption(self, score_name: str) -> str:
         """A sentence: which of the images it is, and its score."""
-        which = "The one image with a score" if self.count == 1 else f"The {self.name} of {self.count:,} images by their own score"
+        which = (
+            "The one image with a score"
+            if self.count == 1
+            else f"The {self.name} of {self.count:,} images by their own score"
+        )
         return f"{which}: {score_name} {self.score:.2f}."
 
 
