@@ -18,6 +18,7 @@ from modeling_maskformer.data.datasets import open_dataset
 from modeling_maskformer.data.statistics import percent
 from modeling_maskformer.evaluation.mean_iou import MeanIoU
 from modeling_maskformer.inference.predictor import Predictor
+from modeling_maskformer.training import run as training_run
 from modeling_maskformer.training.cards.card_text import is_signed
 from modeling_maskformer.training.trainer import MaskFormerTrainer
 
@@ -99,6 +100,16 @@ def test_pictures_are_ordered_by_the_score_of_each_image_measured_alone(street, 
     for which, name, file in zip(("best", "median", "worst"), best_first, files, strict=True):
         caption = f"The {which} of 3 images by their own score: mean IoU {scores[name]:.2f}."
         assert f"(pictures/{file.name})\n\n{caption}" in text
+
+
+@pytest.mark.parametrize(("task", "threshold"), [("panoptic", 0.7), ("instance", 0.5)])
+def test_pictures_show_the_segments_that_count_for_the_score(street_objects, tmp_path, monkeypatch, task, threshold):
+    """Average precision ranks all instances, but one of a score below 0.5 neither counts nor is drawn."""
+    drawn_with = []
+    monkeypatch.setattr(training_run, "draw_samples", lambda predictor, *_: drawn_with.append(predictor) or [])
+    flags = ["--dataset", street_objects, "--task", task, "--output_dir", tmp_path, "--panoptic_threshold", 0.7]
+    run(train.main, *flags, "--eval_strategy", "no", *SMALL, *BRIEF)
+    assert [predictor.threshold for predictor in drawn_with] == [threshold]
 
 
 def test_the_images_are_counted_by_class(trained, street):
