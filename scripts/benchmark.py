@@ -21,6 +21,10 @@ Each prints the rows of a GPU as they are measured and writes them as JSON; `--d
     python scripts/benchmark.py table --results outputs/training_cuda_bf16.json
 
 prints the tables of such files once more, or writes them into the README of the benchmarks (--readme).
+
+    python scripts/benchmark.py curves --runs outputs/points_seed0 outputs/dense_seed0
+
+compares trained runs: their metric against training time and steps, as a plot and a table.
 """
 
 from __future__ import annotations
@@ -29,6 +33,7 @@ import sys
 from collections.abc import Sequence
 
 from benchmarks import (
+    curves,
     deployment,
     device_inference,
     device_table,
@@ -48,6 +53,7 @@ BENCHMARKS = {
     "tiles": (tiles, tiles.TilesBenchmarkArguments),
     "streaming": (streaming, streaming.StreamingBenchmarkArguments),
     "deployment": (deployment, deployment.DeploymentBenchmarkArguments),
+    "curves": (curves, curves.CurvesArguments),
     "table": (device_table, device_table.TableArguments),
 }
 ON_A_DEVICE = {

@@ -20,6 +20,8 @@ from ..data.check_samples import check_classes, check_dataset
 from ..data.contact_sheet import draw_contact_sheet
 from ..data.statistics import DataStatistics, count_text, found_text, percent
 from ..data.views.augmentation import Augmentation
+from ..data.views.collate import SegmentationDataset
+from ..data.views.copy_paste import choose_copy_paste
 from ..evaluation.base import unique_labels
 from ..training.arguments.argument_parser import ScriptArgumentParser
 from ..training.arguments.augmentation_arguments import AugmentationArguments
@@ -63,6 +65,7 @@ def show(arguments: SheetArguments, data_arguments: DataArguments, augmentation:
         raise ValueError("--task is needed: semantic, instance or panoptic.")
     data = data_arguments.open(data_arguments.task)
     train = data.training(data_arguments.train_split)
+    copy_paste = choose_copy_paste(augmentation.copy_paste_probability, data, train)
     found = check_dataset(train, data_arguments.check_samples, "training images")
     check_classes(found.segments, data.labels, data.task)
     augmentation.choose_for(found.short_edge)
@@ -72,8 +75,8 @@ def show(arguments: SheetArguments, data_arguments: DataArguments, augmentation:
     (folder / "summary.txt").write_text(summary + "\n", encoding="utf-8")
     lines = [summary, ""]
     if arguments.num_pictures:
-        views, shown = Augmentation(augmentation.config()), data.labels.id2label
-        sheet = draw_contact_sheet(train, arguments.num_pictures, views, shown, arguments.seed)
+        views = SegmentationDataset(train, Augmentation(augmentation.config(), found.shares()), copy_paste)
+        sheet = draw_contact_sheet(views, arguments.num_pictures, data.labels.id2label, arguments.seed)
         sheet.save(folder / "contact_sheet.png")
         lines.append(f"{folder / 'contact_sheet.png'}: images with annotations, and below each a view as in training.")
     if not can_draw_charts():

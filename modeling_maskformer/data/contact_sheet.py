@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
-import torch
 from PIL import Image
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
@@ -15,9 +14,8 @@ from image_processing.drawing.sheets import Cell, draw_sheet
 from image_processing.drawing.visualization import draw_annotation
 
 from ..targets import Segments
-from .samples import SampleSource
-from .views.augmentation import Augmentation
-from .views.view_sampler import view_seed
+from .views.collate import SegmentationDataset
+from .views.view_sampler import View, view_seed
 
 SHORT_SIDE = 360  # of a picture on the sheet: names of segments are readable
 CELL = (640, 720)  # its most height and width
@@ -27,7 +25,7 @@ HATCH = 12  # pixels from one stripe on void to the next
 
 
 def draw_contact_sheet(
-    samples: SampleSource, count: int, augmentation: Augmentation, id2label: Mapping[int, str], seed: int = 0
+    dataset: SegmentationDataset, count: int, id2label: Mapping[int, str], seed: int = 0
 ) -> Image.Image:
     """Up to `count` samples, evenly spread: each image with its annotation, and below it a random view with its own.
 
@@ -35,12 +33,12 @@ def draw_contact_sheet(
     nothing is learnt, are dark and striped.
 
     Args:
-        samples: of a split.
+        dataset: of a split, with its augmentation.
         count: images to show.
-        augmentation: makes the views.
         id2label: names of the classes.
         seed: of the views.
     """
+    samples = dataset.samples
     count = min(count, len(samples))
     originals, views, labels = [], [], set()
     for number in range(count):
@@ -49,8 +47,8 @@ def draw_contact_sheet(
         sample = replace(sample, segments=sample.segments.without_crowd())
         labels |= set(sample.segments.class_ids.tolist())
         originals.append(Cell(_drawn(sample.image, sample.segments, id2label), sample.name))
-        generator = torch.Generator().manual_seed(view_seed(seed, 0, index))
-        image, segments = augmentation(sample, generator)
+        view = dataset[View(index, view_seed(seed, 0, index))]
+        image, segments = view["image"], view["segments"]
         title = f"view in training, {segments.size[0]}x{segments.size[1]}"
         views.append(Cell(_drawn(F.to_pil_image(image), segments, id2label), title))
     rows = []

@@ -78,13 +78,14 @@ def found_text(found: DataStatistics, names: Sequence[str], what: str = "trainin
     """
     if not found.sizes:
         return f"Found: {count_text(found.num_images, what)}, none of which was looked at; {len(names)} classes."
-    looked_at = "" if found.num_looked_at == found.num_images else f" (numbers are of {found.num_looked_at:,} of them)"
-    sentences = [
-        f"{count_text(found.num_images, what)}{looked_at}, {_sizes_text(found.sizes)}",
-        _classes_text(found, names),
-        _segments_text(found.num_segments),
-    ]
+    sentences = [images_text(found, what), _classes_text(found, names), segments_text(found.num_segments)]
     return "Found: " + ". ".join(sentences) + "."
+
+
+def images_text(found: DataStatistics, what: str = "training images") -> str:
+    """How many images there are, of which sizes: "400 training images, all of 360x480 pixels (height x width)"."""
+    looked_at = "" if found.num_looked_at == found.num_images else f" (numbers are of {found.num_looked_at:,} of them)"
+    return f"{count_text(found.num_images, what)}{looked_at}, {_sizes_text(found.sizes)}"
 
 
 def count_text(count: int, what: str) -> str:
@@ -134,7 +135,8 @@ def _classes_text(found: DataStatistics, names: Sequence[str]) -> str:
     return text
 
 
-def _segments_text(counts: Sequence[int]) -> str:
+def segments_text(counts: Sequence[int]) -> str:
+    """How many segments images have: "2 to 9 segments an image, 5.6 on average"."""
     if len(set(counts)) == 1:
         return "1 segment in each image" if counts[0] == 1 else f"{counts[0]} segments in each image"
     empty = sum(count == 0 for count in counts)

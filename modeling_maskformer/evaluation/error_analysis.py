@@ -14,7 +14,7 @@ from ..targets import Segments
 from .error_kinds import ErrorKinds
 from .mean_iou import MeanIoU
 
-THRESHOLD = 0.5  # least score of an instance that counts; average precision has no such bound
+SCORE_THRESHOLD = 0.5  # least score of an instance that counts; average precision has no such bound
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class MeasuredImage:
 
 
 class ErrorAnalysis:
-    """Takes in every image once. It keeps counts and the predictions of the worst images, no others.
+    """Takes in every image once. It keeps counts, scores and the predictions of the worst images, no others.
 
     The score of an image is, for semantic segmentation, its own mean IoU over the classes in its reference or
     prediction; else the panoptic quality of all its segments taken together (see `ErrorKinds`), where predicted
@@ -46,6 +46,7 @@ class ErrorAnalysis:
 
     Attributes:
         counts: `MeanIoU`, whose confusion matrix it is about, or `ErrorKinds`, over all images.
+        scores: (score, index) of each image that has something to find or something found.
         worst: the worst images, the very worst first.
         score_name: what the score of an image is, in words.
     """
@@ -54,12 +55,13 @@ class ErrorAnalysis:
         self.task = task
         self.id2label = id2label
         self.num_worst = num_worst
-        self.score_name = "mean IoU" if task == "semantic" else "quality"
+        self.score_name = "mean IoU" if task == "semantic" else "panoptic quality"
         self.reset()
 
     def reset(self) -> None:
         """Forget every image."""
         self.counts = self._new_counts()
+        self.scores: list[tuple[float, int]] = []
         self.worst: list[MeasuredImage] = []
 
     def update(self, prediction: Any, reference: Segments, index: int) -> None:
@@ -69,15 +71,17 @@ class ErrorAnalysis:
         score = counts.compute()["mean_iou" if self.task == "semantic" else "quality"]
         self.counts.merge(counts.state())
         if not math.isnan(score):  # nothing to find, and nothing found
+            self.scores.append((score, index))
             self._keep(MeasuredImage(score, index, prediction))
 
     def state(self) -> dict[str, Any]:
         """All that was taken in so far, picklable."""
-        return {"counts": self.counts.state(), "worst": list(self.worst)}
+        return {"counts": self.counts.state(), "scores": list(self.scores), "worst": list(self.worst)}
 
     def merge(self, other: Mapping[str, Any]) -> None:
         """Takes in the state of another analysis of the same kind, as if its images had been seen here."""
         self.counts.merge(other["counts"])
+        self.scores += other["scores"]
         for image in other["worst"]:
             self._keep(image)
 
@@ -88,7 +92,7 @@ class ErrorAnalysis:
     def _new_counts(self) -> MeanIoU | ErrorKinds:
         if self.task == "semantic":
             return MeanIoU(self.id2label)
-        return ErrorKinds(self.id2label, THRESHOLD if self.task == "instance" else 0.0)
+        return ErrorKinds(self.id2label, SCORE_THRESHOLD if self.task == "instance" else 0.0)
 
     def _keep(self, image: MeasuredImage) -> None:
         order = [(kept.score, kept.index) for kept in self.worst]
@@ -104,7 +108,7 @@ class ErrorAnalysis:
         segmentation, segments = prediction["segmentation"], prediction["segments_info"]
         if isinstance(segmentation, Tensor):
             return {"segmentation": segmentation.cpu(), "segments_info": segments}
-        kept = [place for place, segment in enumerate(segments) if segment["score"] >= THRESHOLD]
+        kept = [place for place, segment in enumerate(segments) if segment["score"] >= SCORE_THRESHOLD]
         return {
             "segmentation": [segmentation[place] for place in kept],
             "segments_info": [segments[place] for place in kept],

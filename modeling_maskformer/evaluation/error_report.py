@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 
 from image_processing.drawing.charts import MISSING, can_draw_charts, matrix_chart, stacked_bars
-from image_processing.drawing.visualization import draw_annotation, side_by_side
 
-from ..inference.draw_prediction import draw_prediction
+from ..inference.pictures import draw_sample
 from .base import unique_labels
 from .error_analysis import ErrorAnalysis
 from .error_kinds import INVENTED
@@ -74,15 +73,8 @@ def draw_worst(folder: Path, analysis: ErrorAnalysis, samples: Sequence[Any]) ->
         sample = samples[measured.index]
         name = Path(sample.name).name
         file = Path(WORST_NAME) / f"{number:02d}_{name}.png"
-        segments = sample.segments
-        row = side_by_side(
-            [
-                sample.image,
-                draw_annotation(sample.image, segments.ids, segments.class_ids, analysis.id2label),
-                draw_prediction(analysis.task, sample.image, measured.prediction, analysis.id2label),
-            ],
-            [f"{name}: {analysis.score_name} {measured.score:.2f}", "annotation", "prediction"],
-        )
+        title = f"{analysis.score_name} {measured.score:.2f}"
+        row = draw_sample(analysis.task, sample, measured.prediction, analysis.id2label, title)
         (folder / file).parent.mkdir(exist_ok=True)
         row.save(folder / file)
         drawn.append({"name": name, "index": measured.index, "score": measured.score, "file": file.as_posix()})

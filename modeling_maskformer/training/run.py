@@ -20,7 +20,11 @@ from ..data.statistics import DataStatistics, found_text
 from ..data.streams import some_of, stream_of
 from ..data.views.augmentation import Augmentation
 from ..data.views.collate import EvaluationCollator, SegmentationDataset, TrainingCollator
+from ..data.views.copy_paste import choose_copy_paste
+from ..evaluation.base import unique_labels
+from ..evaluation.error_analysis import SCORE_THRESHOLD, ErrorAnalysis
 from ..evaluation.evaluator import Evaluator
+from ..evaluation.image_ranking import spread_by_score
 from ..evaluation.results import results_table, write_results
 from ..inference.loading import check_task, load_image_processor
 from ..inference.pictures import draw_samples
@@ -30,6 +34,7 @@ from .arguments.data_arguments import DataArguments
 from .arguments.device_defaults import this_machine
 from .arguments.model_arguments import ModelArguments
 from .arguments.run_arguments import RunArguments
+from .cards.card_data import card_data
 from .cards.model_card import RunDescription
 from .cards.training_plot import draw_training
 from .checkpointing import EndOnSigterm
@@ -70,18 +75,18 @@ def prepare_training(
     )
     if stream_of(train) is not None:
         check_steps(arguments)
+    copy_paste = choose_copy_paste(augmentation_arguments.copy_paste_probability, data, train)
     if isinstance(validation, Subset) and arguments.process_index == 0:
         HeldOut(data_arguments.train_split, data_arguments.validation_fraction, arguments.seed).save(
             Path(arguments.output_dir)
         )
 
-    def check() -> DataStatistics:
+    def check() -> tuple[DataStatistics, DataStatistics]:
         found = check_dataset(train, data_arguments.check_samples, "training images")
         check_classes(found.segments, data.labels, task)
-        check_dataset(validation, data_arguments.check_samples, "validation images")
-        return found
+        return found, check_dataset(validation, data_arguments.check_samples, "validation images")
 
-    found = on_first_process(arguments, check)
+    found, found_in_validation = on_first_process(arguments, check)
     is_first = arguments.process_index == 0
     reason = model_arguments.choose_for(this_machine(arguments.use_cpu), max(found.num_segments, default=0))
     augmentation_arguments.choose_for(found.short_edge)
@@ -104,13 +109,21 @@ def prepare_training(
         model,
         arguments,
         image_processor=image_processor,
-        train_dataset=SegmentationDataset(train, Augmentation(augmentation_arguments.config())),
+        train_dataset=SegmentationDataset(
+            train, Augmentation(augmentation_arguments.config(), found.shares()), copy_paste
+        ),
         eval_dataset=SegmentationDataset(validation),
         data_collator=TrainingCollator(),
         eval_data_collator=EvaluationCollator(image_processor),
         evaluator=Evaluator(task, image_processor, data.labels.id2label, arguments.panoptic_threshold),
         callbacks=callbacks,
-        run_description=RunDescription(data_arguments, model_arguments, augmentation_arguments, tuple(command)),
+        run_description=RunDescription(
+            data_arguments,
+            model_arguments,
+            augmentation_arguments,
+            tuple(command),
+            card_data(found, found_in_validation, unique_labels(data.labels.id2label)),
+        ),
         shuffle_buffer=data_arguments.shuffle_buffer,
     )
 
@@ -135,7 +148,7 @@ def run_training(trainer: MaskFormerTrainer) -> None:
     """Trains, evaluates and leaves everything in the output folder.
 
     There lie afterwards: the model and its image processor, ready for `from_pretrained` and `pipeline`; checkpoints;
-    `train_results.json` and `eval_results.json`; the trainer's state; `pictures/` of evaluation images;
+    `train_results.json` and `eval_results.json`; the trainer's state; `pictures/` of evaluation images, best first;
     `training.png`, loss and metric over the steps; the model's card, `README.md`. How good the final model is stands
     in `trainer.evaluator.results`. `train_results.json` is written last: a run that is resumed and has it for its last
     step is finished, and nothing is changed.
@@ -149,22 +162,38 @@ def run_training(trainer: MaskFormerTrainer) -> None:
     result = trainer.train(resume_from_checkpoint=trainer.args.resume_from_checkpoint)
     trainer.save_model()
     trainer.save_state()
+    evaluator = trainer.evaluator
+    evaluator.analysis = ErrorAnalysis(evaluator.task, trainer.model.config.id2label, num_worst=0)  # scores of images
     trainer.evaluate()
     if trainer.is_world_process_zero():
-        write_results(output_dir / "eval_results.json", trainer.evaluator.results)
-        print(results_table(trainer.evaluator.results))
-        samples = trainer.eval_dataset.samples
-        trainer.pictures = draw_samples(
-            Predictor(trainer.model, trainer.processing_class, trainer.evaluator.task),
-            [samples[key] for key in some_of(samples, trainer.args.num_pictures)],
-            output_dir / "pictures",
-        )
+        write_results(output_dir / "eval_results.json", evaluator.results)
+        print(results_table(evaluator.results))
+        _draw_pictures(trainer, output_dir / "pictures")
         metric = trainer.args.metric_for_best_model
         trainer.plot = draw_training(output_dir, trainer.state.log_history, metric)
         trainer.create_model_card()
         write_results(output_dir / "train_results.json", {"global_step": result.global_step, **result.metrics})
     if trainer.args.push_to_hub:  # what was pushed with the checkpoints had neither results nor pictures yet
         trainer.push_to_hub()
+
+
+def _draw_pictures(trainer: MaskFormerTrainer, folder: Path) -> None:
+    """Draws evaluation images from the best to the worst, those of a stream, which come only once, in their order."""
+    evaluator, samples, count = trainer.evaluator, trainer.eval_dataset.samples, trainer.args.num_pictures
+    analysis = evaluator.analysis
+    predictor = Predictor(
+        trainer.model, trainer.processing_class, evaluator.task, evaluator.threshold or SCORE_THRESHOLD
+    )
+    if stream_of(samples) is None and analysis.scores:
+        ranked = spread_by_score(analysis.scores, count)
+        titles = [f"{analysis.score_name} {image.score:.2f}" for image in ranked]
+        trainer.pictures = draw_samples(predictor, [samples[image.index] for image in ranked], folder, titles)
+        captions = [image.caption(analysis.score_name) if image.name else None for image in ranked]
+    else:
+        trainer.pictures = draw_samples(predictor, [samples[key] for key in some_of(samples, count)], folder)
+        captions = ["An image that it was measured on: not a chosen one, the first that was drawn."]
+    pairs = zip(captions, trainer.pictures, strict=False)
+    trainer.examples = {caption: picture for caption, picture in pairs if caption is not None}
 
 
 def _is_finished(trainer: MaskFormerTrainer, results: Path) -> bool:

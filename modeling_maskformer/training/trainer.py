@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,8 @@ class MaskFormerTrainer(StreamingTrainer):
         shuffle_buffer: rows of a stream among which the next is drawn.
 
     Attributes:
-        pictures: files in the output folder that show predictions; the first of them is on the model's card.
+        pictures: files in the output folder that show predictions.
+        examples: caption -> picture, of those that the model's card shows.
         plot: file in the output folder that shows how the training went, for the card.
     """
 
@@ -99,6 +100,7 @@ class MaskFormerTrainer(StreamingTrainer):
         self.make_predictor = make_predictor
         self.run_description = run_description
         self.pictures: Sequence[Path] = ()
+        self.examples: Mapping[str, Path] = {}
         self.plot: Path | None = None
         self.loss_is_scaled_for_ga = False  # the model's loss is a mean over its batch
         self._normalize: PixelNormalization | None = None

@@ -53,6 +53,7 @@ def test_the_worst_images_are_those_of_the_lowest_score_however_they_are_spread(
     for analysis in (one, parts[0]):
         assert [image.index for image in analysis.worst] == expected
         assert [image.score for image in analysis.worst] == pytest.approx(sorted(scores)[:3])
+        assert {index: score for score, index in analysis.scores} == pytest.approx(dict(enumerate(scores)))
         assert all(torch.equal(image.prediction, predictions[image.index]) for image in analysis.worst)
     np.testing.assert_array_equal(one.confusion(), parts[0].confusion())
     assert analysis_of(samples, predictions, range(6), num_worst=0).worst == []
@@ -100,7 +101,7 @@ def test_an_image_with_nothing_to_find_and_nothing_found_is_not_among_the_worst(
     analysis = ErrorAnalysis("panoptic", ID2LABEL)
     empty = segments_from_class_map(np.full((4, 4), 255))
     analysis.update({"segmentation": torch.zeros(4, 4, dtype=torch.int32), "segments_info": []}, empty, 0)
-    assert analysis.worst == [] and analysis.counts.num_images == 1
+    assert analysis.worst == [] == analysis.scores and analysis.counts.num_images == 1
 
 
 def test_a_large_confusion_matrix_shows_the_classes_with_the_most_wrong_pixels():

@@ -15,6 +15,7 @@ from modeling_maskformer.commands import command_line, data
 from modeling_maskformer.data.contact_sheet import SHORT_SIDE, draw_contact_sheet
 from modeling_maskformer.data.datasets import open_dataset
 from modeling_maskformer.data.views.augmentation import Augmentation, AugmentationConfig
+from modeling_maskformer.data.views.collate import SegmentationDataset
 
 
 @pytest.mark.parametrize("task", ["semantic", "instance", "panoptic"])
@@ -49,7 +50,7 @@ def test_the_views_are_those_that_training_would_draw(street):
         )
     )
     names = {0: "sky", 1: "road", 2: "car"}
-    one, again, other = (draw_contact_sheet(samples, 2, still, names, seed) for seed in (0, 0, 1))
+    one, again, other = (draw_contact_sheet(SegmentationDataset(samples, still), 2, names, seed) for seed in (0, 0, 1))
     assert one.tobytes() == again.tobytes() != other.tobytes()
     sheet = np.asarray(one).astype(int)
     for label in names:  # in the legend; and mixed into the pictures
@@ -64,7 +65,7 @@ def test_void_is_dark_and_striped(street, tmp_path):
         Image.fromarray(mask).save(path)
     samples = open_dataset(str(folder), "semantic").splits["train"]
     augmentation = Augmentation(AugmentationConfig(crop_size=(40, 40)))
-    sheet = np.asarray(draw_contact_sheet(samples, 1, augmentation, {}).convert("L")).astype(int)
+    sheet = np.asarray(draw_contact_sheet(SegmentationDataset(samples, augmentation), 1, {}).convert("L")).astype(int)
     left, right = sheet[40:380, 20:210], sheet[40:380, 240:430]  # of the first picture, enlarged nine times
     assert np.median(right) < 0.6 * np.median(left)
     assert ((right == 200).mean() > 0.1) and not (left == 200).mean() > 0.05

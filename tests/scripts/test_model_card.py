@@ -5,6 +5,7 @@ import re
 import shlex
 import shutil
 
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -13,12 +14,18 @@ from PIL import Image
 from script_runs import BRIEF, SMALL, run
 
 from modeling_maskformer.commands import train
+from modeling_maskformer.data.datasets import open_dataset
+from modeling_maskformer.data.statistics import percent
+from modeling_maskformer.evaluation.mean_iou import MeanIoU
+from modeling_maskformer.inference.predictor import Predictor
+from modeling_maskformer.training import run as training_run
 from modeling_maskformer.training.cards.card_text import is_signed
 from modeling_maskformer.training.trainer import MaskFormerTrainer
 
 MAIN_METRIC = {"semantic": "mean_iou", "instance": "ap", "panoptic": "pq"}
 DATASET = {"semantic": "street", "instance": "street_objects", "panoptic": "street_objects"}
 TASKS = list(MAIN_METRIC)
+SPLITS = ("train", "val")
 
 
 def card_in(folder):
@@ -64,10 +71,55 @@ def test_results_are_those_of_the_evaluation_to_the_last_digit(trained, task):
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_a_picture_and_the_plot_of_the_training_are_there(trained, task):
-    picture, plot = re.findall(r"!\[.*\]\((.*)\)", card_in(trained[task]).text)
-    assert Image.open(trained[task] / picture).width > 2 * 48
+def test_the_best_and_the_worst_image_and_the_plot_of_the_training_are_there(trained, task):
+    text = card_in(trained[task]).text
+    best, worst, plot = re.findall(r"!\[.*\]\((.*)\)", text)
+    for picture in (best, worst):
+        assert Image.open(trained[task] / picture).width > 2 * 48
     assert plot == "training.png" and Image.open(trained[task] / plot).width > 400
+    captions = dict(re.findall(r"The (best|worst) of 3 images by their own score: [\w ]+ ([\d.]+)\.", text))
+    assert 0 <= float(captions["worst"]) <= float(captions["best"]) <= 1
+
+
+def test_pictures_are_ordered_by_the_score_of_each_image_measured_alone(street, tmp_path):
+    """Against the metric of each validation image by itself, with the model that was saved."""
+    flags = ["--max_steps", 20, "--learning_rate", 3e-3, "--num_pictures", 3]
+    out = ["--output_dir", tmp_path / "run", "--use_cpu", "--per_device_train_batch_size", 2, "--crop_size", 32]
+    run(train.main, "--dataset", street, "--task", "semantic", *out, *SMALL, *flags, "--eval_strategy", "no")
+    predictor = Predictor.from_pretrained(tmp_path / "run", device="cpu")
+    scores = {}
+    for sample in open_dataset(str(street), "semantic").splits["val"]:
+        metric = MeanIoU(predictor.model.config.id2label)
+        metric.update(predictor([sample.image])[0], sample.segments)
+        scores[sample.name] = metric.compute()["mean_iou"]
+    assert len(set(scores.values())) == 3
+    best_first = sorted(scores, key=lambda name: -scores[name])
+    files = sorted((tmp_path / "run" / "pictures").iterdir())
+    assert [file.stem for file in files] == [f"{place:02d}_{name}" for place, name in enumerate(best_first, 1)]
+    text = card_in(tmp_path / "run").text
+    for which, name, file in zip(("best", "median", "worst"), best_first, files, strict=True):
+        caption = f"The {which} of 3 images by their own score: mean IoU {scores[name]:.2f}."
+        assert f"(pictures/{file.name})\n\n{caption}" in text
+
+
+@pytest.mark.parametrize(("task", "threshold"), [("panoptic", 0.7), ("instance", 0.5)])
+def test_pictures_show_the_segments_that_count_for_the_score(street_objects, tmp_path, monkeypatch, task, threshold):
+    """Average precision ranks all instances, but one of a score below 0.5 neither counts nor is drawn."""
+    drawn_with = []
+    monkeypatch.setattr(training_run, "draw_samples", lambda predictor, *_: drawn_with.append(predictor) or [])
+    flags = ["--dataset", street_objects, "--task", task, "--output_dir", tmp_path, "--panoptic_threshold", 0.7]
+    run(train.main, *flags, "--eval_strategy", "no", *SMALL, *BRIEF)
+    assert [predictor.threshold for predictor in drawn_with] == [threshold]
+
+
+def test_the_images_are_counted_by_class(trained, street):
+    masks = {split: [np.asarray(Image.open(file)) for file in street.glob(f"{split}/masks/*.png")] for split in SPLITS}
+    text = card_in(trained["semantic"]).text
+    assert "- 6 training images, all of 40x48 pixels" in text and "- 3 evaluation images, all of 40x48" in text
+    for label, name in enumerate(("sky", "road", "car")):
+        in_images, in_evaluation = (sum((mask == label).any() for mask in masks[split]) for split in SPLITS)
+        share = np.mean([mask == label for mask in masks["train"]])
+        assert [name, str(in_images), str(in_images), percent(share), str(in_evaluation)] in rows_of_tables(text)
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -62,7 +62,9 @@ def whole(streamed, tmp_path_factory):
 def test_a_streamed_run_leaves_what_any_run_leaves(whole):
     for name in ("config.json", "model.safetensors", "train_results.json", "eval_results.json", "README.md"):
         assert (whole / name).is_file(), name
-    assert len(list((whole / "pictures").glob("*.png"))) == 1
+    (picture,) = (whole / "pictures").glob("*.png")
+    card = (whole / "README.md").read_text()
+    assert f"(pictures/{picture.name})\n\nAn image that it was measured on: not a chosen one" in card
     assert json.loads((whole / "train_results.json").read_text())["global_step"] == 9
 
 

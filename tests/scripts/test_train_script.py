@@ -151,6 +151,8 @@ def test_bad_arguments_are_refused_before_training(street, trained, tmp_path, re
         ([*data, *out, *SMALL, "--resume_from_checkpoint", "last"], "no checkpoint to resume from"),
         ([*data, *out, *SMALL, "--report_to", "no_such_logger"], "--report_to: there is no logger 'no_such_logger'"),
         ([*data, *out, *SMALL, "--optim", "adamw_bnb_8bit"], "need to install `bitsandbytes`"),
+        ([*data, *out, *SMALL, "--copy_paste_probability", 0.5], "--copy_paste_probability 0.5 pastes objects"),
+        ([*data, *out, *SMALL, "--copy_paste_probability", 2], "--copy_paste_probability must lie in [0, 1], got 2"),
         ([*data, *out, *SMALL, "--eval_strategy", "never"], "--eval_strategy: invalid choice: 'never'"),
         ([*data, *out, *SMALL, "--lr_milestones", 3], "--lr_milestones need --lr_scheduler_type constant_with_warmup"),
         (

@@ -6,16 +6,21 @@ import shlex
 from types import SimpleNamespace
 
 import jinja2
+import numpy as np
 import pytest
 from huggingface_hub import ModelCard, ModelCardData
 from tiny import tiny_model
 from transformers import TrainerState
 
+from modeling_maskformer.data.samples import Sample
+from modeling_maskformer.data.statistics import DataStatistics
 from modeling_maskformer.evaluation.results import results_table
+from modeling_maskformer.targets import segments_from_class_map
 from modeling_maskformer.training.arguments.arguments import MaskFormerTrainingArguments
 from modeling_maskformer.training.arguments.augmentation_arguments import AugmentationArguments
 from modeling_maskformer.training.arguments.data_arguments import DataArguments
 from modeling_maskformer.training.arguments.model_arguments import ModelArguments
+from modeling_maskformer.training.cards.card_data import card_data
 from modeling_maskformer.training.cards.card_text import (
     is_signed,
     render_card,
@@ -137,6 +142,44 @@ def test_a_command_has_a_line_for_each_setting():
     assert [line.split()[0] for line in text.splitlines()] == ["python", "--setting_0", "--setting_1", "--setting_2"]
 
 
+def found_of(*labels_of_images, num_images=None):
+    """Numbers of images of 4 x 6 pixels whose rows show these classes; the last row is void."""
+    found = DataStatistics(num_images or len(labels_of_images))
+    for labels in labels_of_images:
+        class_map = np.full((4, 6), 255)
+        for row, label in enumerate(labels):
+            class_map[row] = label
+        found.add(Sample(None, segments_from_class_map(class_map), "0"))
+    return found
+
+
+def test_the_images_are_told_by_class_and_what_they_lack():
+    training = found_of(*[[0, 1]] * 30, *[[0, 0, 3]] * 2)
+    data = card_data(training, found_of([0], [0, 3], num_images=50), ["road", "car", "boat", "bus"])
+    assert data.sentences == (
+        "32 training images, all of 4x6 pixels (height x width), 2 segments in each image.",
+        "50 evaluation images (numbers are of 2 of them), all of 4x6 pixels (height x width), 1 to 2 segments an "
+        "image, 1.5 on average.",
+    )
+    assert data.classes == {
+        "road": ("32", "32", "52 %", "2"),  # 34 of 66 rows
+        "car": ("30", "30", "45 %", "0"),
+        "boat": ("0", "0", "0 %", "0"),
+        "bus": ("2", "2", "3.0 %", "1"),
+    }
+    assert data.limits == (
+        "No training image has any of these classes, which it cannot know: boat.",
+        "Fewer than 10 training images have: bus (2).",
+        "No evaluation image of the 2 looked at has any of these classes, and how well it finds them was not "
+        "measured: car, boat.",
+    )
+    assert card_data(DataStatistics(7), DataStatistics(2), ["road"]) is None
+
+
+def test_of_few_images_it_is_not_said_which_classes_few_have():
+    assert card_data(found_of([0, 1], [0]), found_of([0, 1]), ["road", "car"]).limits == ()
+
+
 HOSTILE = "[x](https://a.org)<img src=x onerror=alert(1)> `c` **b** |\n# head\n---\nlicense: mit ``` {{ 7 * 7 }}"
 
 
@@ -153,9 +196,12 @@ def test_no_name_of_a_class_dataset_split_model_or_picture_makes_markup_in_a_car
             task="semantic", num_images=2, results={"mean_iou": 0.5, "per_class": {HOSTILE: {"iou": 0.5}}}
         ),
         run_description=RunDescription(
-            DataArguments(dataset=HOSTILE), ModelArguments(model=HOSTILE), AugmentationArguments()
+            DataArguments(dataset=HOSTILE),
+            ModelArguments(model=HOSTILE),
+            AugmentationArguments(),
+            found=card_data(found_of([0]), found_of([0]), ["road", HOSTILE]),
         ),
-        pictures=[tmp_path / "run" / "a b](x)<img>.png"],
+        examples={"The best one.": tmp_path / "run" / "a b](x)<img>.png"},
         plot=None,
     )
     card = ModelCard(trained_model_card(training))

@@ -7,21 +7,22 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as F
 
 from image_processing.annotations import pad_segment_ids
 
 from ...targets import Segments
-from ..samples import SampleSource
+from ..samples import Sample, SampleSource
 from ..streams import StreamedRow
 from .augmentation import Augmentation
+from .copy_paste import CopyPaste
 from .view_sampler import View
 
 
 class SegmentationDataset(Dataset):
-    """Image and segments of each sample, as a random view where there is an augmentation.
+    """Image and segments of each sample, as a random view where there is an augmentation, with things pasted on it.
 
     Items are dicts of `image` ((3, H, W) uint8), `segments`, `name`, `image_id` and `index`. For training, crowd
     regions are void; for evaluation (no augmentation) they keep their flag and everything its original size.
@@ -30,9 +31,15 @@ class SegmentationDataset(Dataset):
     have rows in the place of indices.
     """
 
-    def __init__(self, samples: SampleSource, augmentation: Augmentation | None = None) -> None:
+    def __init__(
+        self,
+        samples: SampleSource,
+        augmentation: Augmentation | None = None,
+        copy_paste: CopyPaste | None = None,
+    ) -> None:
         self.samples = samples
         self.augmentation = augmentation
+        self.copy_paste = copy_paste
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -46,10 +53,18 @@ class SegmentationDataset(Dataset):
         if self.augmentation is None:
             image, segments = F.pil_to_tensor(sample.image), sample.segments
         else:
-            sample = replace(sample, segments=sample.segments.without_crowd())
-            image, segments = self.augmentation(sample, generator)
+            image, segments = self._view(sample, generator)
+            partner = None
+            if self.copy_paste is not None:
+                partner = self.copy_paste.draw_partner(index, len(self), generator)
+            if partner is not None:
+                other = self._view(self.samples[partner], generator)
+                image, segments = self.copy_paste(image, segments, *other, generator)
         names = {"name": sample.name, "image_id": sample.image_id, "index": index}
         return {"image": image, "segments": segments, **names}
+
+    def _view(self, sample: Sample, generator: Generator | None) -> tuple[Tensor, Segments]:
+        return self.augmentation(replace(sample, segments=sample.segments.without_crowd()), generator)
 
 
 class TrainingCollator:

@@ -61,6 +61,20 @@ class AugmentationArguments:
     max_class_share: float = field(
         default=1.0, metadata={"help": "Crops in which one class covers more than this part are drawn again."}
     )
+    rare_class_crop_probability: float = field(
+        default=0.0,
+        metadata={
+            "help": "This part of the crops is placed so that each holds a class of its image that is drawn by its "
+            "rarity: with a probability proportional to 1 / the square root of its part of the pixels in training."
+        },
+    )
+    copy_paste_probability: float = field(
+        default=0.0,
+        metadata={
+            "help": "Onto this part of the training images, things of another one are pasted, after it was augmented "
+            "as all are; for instance and panoptic."
+        },
+    )
     colour_jitter: bool = field(default=True, metadata={"help": "Vary brightness, contrast, saturation and hue."})
     flip: bool = field(default=True, metadata={"help": "Mirror every second image."})
     shortest_edge: int | None = field(
@@ -84,6 +98,8 @@ class AugmentationArguments:
         for name in ("scale_range", "early_crop_range"):
             if len(getattr(self, name)) != 2:
                 raise ValueError(f"--{name} takes two numbers, got {getattr(self, name)}.")
+        if not 0 <= self.copy_paste_probability <= 1:
+            raise ValueError(f"--copy_paste_probability must lie in [0, 1], got {self.copy_paste_probability}.")
         self.config()
         self._settle_edges()
 
@@ -120,6 +136,7 @@ class AugmentationArguments:
             early_crop_short_edges=tuple(self.early_crop_short_edges),
             early_crop_range=tuple(self.early_crop_range),
             single_category_max_area=self.max_class_share,
+            rare_class_crop_probability=self.rare_class_crop_probability,
             horizontal_flip=0.5 if self.flip else 0.0,
             **colours,
         )

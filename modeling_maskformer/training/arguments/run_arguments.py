@@ -154,7 +154,11 @@ class RunArguments(MaskFormerTrainingArguments):
         metadata={"help": "Least class probability of a panoptic segment in evaluation (paper: 0.8; on ADE20K 0.7)."},
     )
     num_pictures: int = field(
-        default=8, metadata={"help": "Evaluation images to draw the final model's predictions of; 0 for none."}
+        default=8,
+        metadata={
+            "help": "Evaluation images to draw the final model's predictions of, from the best to the worst by their "
+            "own score; 0 for none."
+        },
     )
 
     def __post_init__(self) -> None:

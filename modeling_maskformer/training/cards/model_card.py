@@ -28,6 +28,7 @@ from ..arguments.data_arguments import DataArguments
 from ..arguments.model_arguments import ModelArguments
 from ..arguments.program_name import launched
 from ..hardware import duration, hardware, versions
+from .card_data import CardData
 from .card_text import CARD_NAME, is_signed, render_card, shown_command, sign, without_folders
 
 TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
@@ -45,12 +46,14 @@ class RunDescription:
         augmentation: how training images varied.
         command: the program as it was called, then its flags, settings of a file written as such; empty where there
             was none.
+        found: numbers of the images; None where none was looked at.
     """
 
     data: DataArguments
     model: ModelArguments
     augmentation: AugmentationArguments
     command: tuple[str, ...] = ()
+    found: CardData | None = None
 
     @property
     def dataset(self) -> str:
@@ -88,7 +91,7 @@ class FinishedTraining(Protocol):
         args, state, model, train_dataset, eval_dataset: as of `transformers.Trainer`.
         evaluator: with the results of the last evaluation; None if there was none.
         run_description: None where nothing more is known of the run.
-        pictures: files in the output folder that show predictions.
+        examples: caption -> file in the output folder that shows a prediction.
         plot: file in the output folder that shows how the training went; None where there is none.
     """
 
@@ -99,7 +102,7 @@ class FinishedTraining(Protocol):
     eval_dataset: Dataset | None
     evaluator: Evaluator | None
     run_description: RunDescription | None
-    pictures: Sequence[Path]
+    examples: Mapping[str, Path]
     plot: Path | None
 
 
@@ -128,7 +131,7 @@ def trained_model_card(
 ) -> str:
     """The card of the trained model: front matter for the Hub, and text.
 
-    Results are those of the last evaluation, the picture is the first of `training.pictures`.
+    Results are those of the last evaluation.
 
     Args:
         training: what has been trained. Without `run_description` the card lacks what only that knows.
@@ -138,7 +141,7 @@ def trained_model_card(
         model_name: default: the name of the output folder.
     """
     run, evaluator, folder = training.run_description, training.evaluator, Path(training.args.output_dir).resolve()
-    name, picture = model_name or folder.name, next(iter(training.pictures), None)
+    name = model_name or folder.name
     task, results = (evaluator.task, evaluator.results) if evaluator is not None else (None, {})
     tables = {title: value for title, value in results.items() if isinstance(value, Mapping)}
     totals = {metric: value for metric, value in results.items() if metric not in tables}
@@ -169,7 +172,7 @@ def trained_model_card(
         totals=totals,
         tables=tables,
         number_text=number_text,
-        picture=picture and _link(picture, folder),
+        examples={caption: _link(file, folder) for caption, file in training.examples.items()},
         plot=training.plot and _link(training.plot, folder),
         is_held_out=isinstance(getattr(training.eval_dataset, "samples", None), Subset),
         split=_evaluation_split(training),
@@ -247,6 +250,7 @@ def _settings(training: FinishedTraining) -> dict[str, Any]:
         "seed": args.seed,
     }
     if run is not None:
+        settings["copy paste probability"] = run.augmentation.copy_paste_probability
         settings |= {
             name.replace("_", " "): ", ".join(map(str, value)) if isinstance(value, tuple) else value
             for name, value in asdict(run.augmentation.config()).items()

@@ -1,0 +1,101 @@
+"""Things of another training image pasted onto a view: Simple Copy-Paste (Ghiasi et al. 2021), without blending."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from ...targets import NO_SEGMENT, VOID, Segments, smallest_id_dtype, void_value
+from ..datasets import SegmentationData
+from ..errors import DataError
+from ..streams import stream_of
+
+
+@dataclass(frozen=True)
+class CopyPaste:
+    """Onto such a part of the views, a random number of random things of another image's view are pasted.
+
+    What they cover is no longer seen: masks lose those pixels, segments without a pixel left are dropped. Views of
+    different sizes meet at a random place.
+
+    Args:
+        probability: of a view to get things pasted on.
+        is_thing: for each class, whether its segments are pasted.
+    """
+
+    probability: float
+    is_thing: Sequence[bool]
+
+    def draw_partner(self, index: int, length: int, generator: Generator | None) -> int | None:
+        """Index of another of `length` images whose things are pasted onto this one; None where none are."""
+        if length < 2 or torch.rand((), generator=generator) >= self.probability:
+            return None
+        return (index + 1 + int(torch.randint(length - 1, (), generator=generator))) % length
+
+    def __call__(
+        self, image: Tensor, segments: Segments, other: Tensor, other_segments: Segments, generator: Generator | None
+    ) -> tuple[Tensor, Segments]:
+        """`(3, H, W)` image and segments with things of the `(3, h, w)` other one; nothing is changed in place."""
+        things = torch.tensor(self.is_thing)[other_segments.class_ids].nonzero().flatten()  # (T,)
+        if len(things) == 0:
+            return image, segments
+        count = 1 + int(torch.randint(len(things), (), generator=generator))
+        keep = torch.zeros(len(other_segments), dtype=torch.bool)
+        keep[things[torch.randperm(len(things), generator=generator)[:count]]] = True
+        pasted = other_segments.select(keep)
+        rows, other_rows = _meet(segments.size[0], pasted.size[0], generator)
+        columns, other_columns = _meet(segments.size[1], pasted.size[1], generator)
+
+        layers = max(len(segments.ids), len(pasted.ids))
+        ids = _signed_ids(segments, layers)  # (L, H, W)
+        new = _signed_ids(pasted, layers)[:, other_rows, other_columns].clamp(min=NO_SEGMENT)  # (L, h', w')
+        covered = (new != NO_SEGMENT).any(0)
+        new = torch.where(new != NO_SEGMENT, new + len(segments), NO_SEGMENT)
+        ids[:, rows, columns] = torch.where(covered, new, ids[:, rows, columns])
+        image = image.clone()
+        image[:, rows, columns] = torch.where(covered, other[:, other_rows, other_columns], image[:, rows, columns])
+
+        dtype = smallest_id_dtype(len(segments) + count)
+        return image, Segments(
+            torch.where(ids == VOID, void_value(dtype), ids).to(dtype),
+            torch.cat((segments.class_ids, pasted.class_ids)),
+            torch.cat((segments.is_crowd, pasted.is_crowd)),
+        ).without_empty()
+
+
+def _meet(length: int, other: int, generator: Generator | None) -> tuple[slice, slice]:
+    """The part of each of two lengths that lies over the other one, the shorter anywhere within the longer."""
+    shared = min(length, other)
+    starts = (int(torch.randint(whole - shared + 1, (), generator=generator)) for whole in (length, other))
+    first, second = (slice(start, start + shared) for start in starts)
+    return first, second
+
+
+def _signed_ids(segments: Segments, layers: int) -> Tensor:
+    """`(layers, H, W)` int32 ids with void as -1, a copy; layers that are added have no segment."""
+    ids = torch.zeros(layers, *segments.size, dtype=torch.int32)
+    ids[: len(segments.ids)] = torch.where(segments.ids == void_value(segments.ids.dtype), VOID, segments.ids.int())
+    return ids
+
+
+def choose_copy_paste(probability: float, data: SegmentationData, samples: object) -> CopyPaste | None:
+    """What pastes things onto the training images of a dataset; None where the probability is 0.
+
+    Raises:
+        DataError: the task or the data have no things to paste.
+    """
+    if probability == 0:
+        return None
+    needs = f"copy_paste_probability {probability:g} pastes objects of one training image onto another"
+    if data.task == "semantic":
+        raise DataError(f"{needs}, but task semantic has no objects: it is for instance and panoptic.")
+    if stream_of(samples) is not None:
+        raise DataError(f"{needs}, but a stream has no other image at hand: leave --streaming out.")
+    if data.task == "instance":
+        return CopyPaste(probability, (True,) * len(data.labels))
+    if data.labels.is_thing is None or not any(data.labels.is_thing):
+        raise DataError(f"{needs}, but no class is known to be a thing: an id2label file can tell that (isthing).")
+    return CopyPaste(probability, data.labels.is_thing)
