@@ -213,6 +213,6 @@ def test_files_of_other_datasets_of_the_hub_are_not_a_datasets_own(tmp_path, mon
     monkeypatch.setattr(inside_dataset.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     folders = inside_dataset.own_folders(name)
     own = tmp_path / "hub" / f"datasets--{name.replace('/', '--')}"
-    assert inside_dataset._is_inside(str(own / "snapshots" / "0.png"), folders)
-    assert not inside_dataset._is_inside(str(tmp_path / "hub" / "datasets--someone--private" / "0.png"), folders)
-    assert not inside_dataset._is_inside(str(own) + "-more/0.png", folders)
+    assert inside_dataset.is_inside(str(own / "snapshots" / "0.png"), *folders)
+    assert not inside_dataset.is_inside(str(tmp_path / "hub" / "datasets--someone--private" / "0.png"), *folders)
+    assert not inside_dataset.is_inside(str(own) + "-more/0.png", *folders)

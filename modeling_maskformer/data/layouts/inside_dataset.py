@@ -34,9 +34,11 @@ def check_file_name(name: Any, what: str) -> None:
         )
 
 
-def is_inside(place: Path, folder: Path) -> bool:
-    """Whether a path, once .. are resolved, is below a folder."""
-    return Path(os.path.abspath(place)).is_relative_to(os.path.abspath(folder))
+def is_inside(path: str | Path, *folders: str | Path) -> bool:
+    """Whether a path, once .. are resolved, is one of the folders or below it; links are taken as they stand."""
+    path = os.path.abspath(path)
+    places = (os.path.abspath(folder) for folder in folders)
+    return any(path == place or path.startswith(os.path.join(place, "")) for place in places)
 
 
 def check_link(path: Path, dataset: Path) -> None:
@@ -47,8 +49,7 @@ def check_link(path: Path, dataset: Path) -> None:
     if not path.is_symlink() and not path.is_dir():
         return
     real = os.path.realpath(path)
-    folders = (os.path.realpath(folder) for folder in (dataset, constants.HF_HUB_CACHE))
-    if not any(real == folder or real.startswith(os.path.join(folder, "")) for folder in folders):
+    if not is_inside(real, os.path.realpath(dataset), os.path.realpath(constants.HF_HUB_CACHE)):
         raise DataError(
             f"'{path}' is a link to '{real}', which is not in the dataset's folder '{dataset}': a dataset with all "
             "its files in one folder is expected (which may be a link itself)."
@@ -65,7 +66,7 @@ def check_links(splits: Mapping[str, Dataset], dataset: Path, image_folder: Path
     """
     folder = dataset if dataset.is_dir() else dataset.parent
     folder = folder.absolute().parent if folder.name == "annotations" else folder  # COCO's, beside its images
-    allowed = [os.path.join(os.path.realpath(each), "") for each in (folder, image_folder) if each is not None]
+    allowed = [os.path.realpath(each) for each in (folder, image_folder) if each is not None]
     real_folders: dict[str, str] = {}
     for rows in splits.values():
         for column in (name for name, feature in rows.features.items() if isinstance(feature, Image)):
@@ -75,7 +76,7 @@ def check_links(splits: Mapping[str, Dataset], dataset: Path, image_folder: Path
                     real_folders[parent] = os.path.realpath(parent)
                 real = os.path.join(real_folders[parent], name)
                 real = os.path.realpath(real) if os.path.islink(real) else real
-                if not real.startswith(tuple(allowed)):
+                if not is_inside(real, *allowed):
                     raise DataError(
                         f"'{path}' is a link to '{real}', which is not in the dataset's folder '{folder}': a dataset "
                         "with all its files in one folder is expected, or the folder of its images (image_folder)."
@@ -118,7 +119,7 @@ def _hub_folder(dataset: str) -> str:
 
 def _check_paths(rows: Dataset, column: str, split: str, folders: list[str]) -> None:
     for index, path in _paths_without_picture(rows.data.column(column)):
-        if not _is_inside(path, folders):
+        if not _is_file_inside(path, folders):
             raise DataError(
                 f"Sample {index} of split '{split}': the picture in column '{column}' is the file {path!r}, which is "
                 "not the dataset's own: a picture in the table, or a file in the dataset's folder, is expected."
@@ -143,14 +144,12 @@ def is_own_file(path: str, folders: list[str]) -> bool:
     """Whether a picture of a stream is a file in one of the folders, or within an archive that lies there."""
     archive = path.rsplit("::", 1)[-1]
     hub = [folder for folder in folders if folder.startswith("hf://")]
-    return any(archive.startswith(prefix) for prefix in hub) or _is_inside(archive, folders)
+    return any(archive.startswith(prefix) for prefix in hub) or _is_file_inside(archive, folders)
 
 
-def _is_inside(path: str, folders: list[str]) -> bool:
-    if "://" in path or "::" in path:  # URLs, and files within archives as `datasets` writes them
-        return False
-    path = os.path.abspath(path)
-    return any(path.startswith(os.path.join(folder, "")) for folder in folders)
+def _is_file_inside(path: str, folders: list[str]) -> bool:
+    """`is_inside` of a file; URLs, and files within archives as `datasets` writes them, are none."""
+    return "://" not in path and "::" not in path and is_inside(path, *folders)
 
 
 def _opens_files(feature: Any) -> bool:
