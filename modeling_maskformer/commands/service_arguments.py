@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from ..inference.checkpoint import Checkpoint
+from ..inference.uploads import UploadLimits
 from ..training.arguments.command_parser import CommandParser
 from ..training.arguments.device_defaults import this_machine
 
@@ -19,10 +20,16 @@ def service_parser(command: str, description: str, port: int) -> CommandParser:
     )
     parser.add_argument("--port", type=int, default=port, help="port to listen on (default: %(default)s)")
     parser.add_argument(
-        "--max_upload_mb", type=at_least(0.001, float), default=20.0, help="largest upload (default: %(default)s)"
+        "--max_upload_mb",
+        type=at_least(0.001, float),
+        default=UploadLimits.max_upload_mb,
+        help="largest upload (default: %(default)s)",
     )
     parser.add_argument(
-        "--max_pixels", type=at_least(1), default=25_000_000, help="most pixels of a picture (default: %(default)s)"
+        "--max_pixels",
+        type=at_least(1),
+        default=UploadLimits.max_pixels,
+        help="most pixels of a picture (default: %(default)s)",
     )
     parser.add_argument(
         "--dtype",
@@ -43,6 +50,11 @@ def load_checkpoint(name: str, arguments: argparse.Namespace) -> Checkpoint:
     """
     device = "cuda" if this_machine(arguments.use_cpu).has_gpu else "cpu"
     return Checkpoint.load(name, device, arguments.dtype, arguments.compile)
+
+
+def upload_limits(arguments: argparse.Namespace) -> UploadLimits:
+    """What the flags say of uploads."""
+    return UploadLimits(arguments.max_upload_mb, arguments.max_pixels)
 
 
 def at_least(least: float, kind: Callable[[str], float] = int) -> Callable[[str], float]:
