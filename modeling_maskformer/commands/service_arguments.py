@@ -39,6 +39,11 @@ def service_parser(command: str, description: str, port: int) -> CommandParser:
     )
     parser.add_argument("--compile", action="store_true", help="compile the model (torch.compile)")
     parser.add_argument("--use_cpu", action="store_true", help="do not use a GPU that is there")
+    parser.add_argument(
+        "--trust_remote_code",
+        action="store_true",
+        help="open an exported folder of format torch, which holds pickled code",
+    )
     return parser
 
 
@@ -46,10 +51,10 @@ def load_checkpoint(name: str, arguments: argparse.Namespace) -> Checkpoint:
     """The checkpoint of a folder or Hub name, as the flags say.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is none, or a flag has no meaning for it.
     """
     device = "cuda" if this_machine(arguments.use_cpu).has_gpu else "cpu"
-    return Checkpoint.load(name, device, arguments.dtype, arguments.compile)
+    return Checkpoint.load(name, device, arguments.dtype, arguments.compile, arguments.trust_remote_code)
 
 
 def upload_limits(arguments: argparse.Namespace) -> UploadLimits:
