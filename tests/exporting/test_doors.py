@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from exports import picture, trust
+from exports import export, picture, trust
+from models import tiny
 from PIL import Image
 from transformers import AutoImageProcessor, AutoModelForUniversalSegmentation, pipeline
 
@@ -119,6 +120,18 @@ def test_several_threads_call_it_at_once(exported, opened):
         together = list(threads.map(lambda image: predictor([image])[0], images))
     for found, expected in zip(together, [predictor([image])[0] for image in images], strict=True):
         assert torch.equal(found, expected)
+
+
+def test_a_first_image_of_a_single_position_leaves_later_ones_right(tmp_path):
+    model = tiny("maskformer", "swin").eval()
+    model.save_pretrained(tmp_path / "swin")
+    MaskFormerImageProcessor().save_pretrained(tmp_path / "swin")
+    opened = load_model(export(tmp_path / "swin", tmp_path / "openvino", "openvino"))
+    for side in (32, 160):
+        pixels = torch.randn(1, 3, side, side)
+        with torch.no_grad():
+            expected = model(pixels).masks_queries_logits
+        torch.testing.assert_close(opened(pixels).masks_queries_logits, expected, rtol=0, atol=1e-3)
 
 
 def test_what_is_saved_of_it_opens_again(exported, opened, tmp_path):
