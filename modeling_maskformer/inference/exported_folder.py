@@ -18,7 +18,8 @@ from .exported_model import ExportedSegmentationModel
 MANIFEST = "export.json"  # transformers' exporters write it
 # what `from_pretrained` and pipelines say of where to load from, and say always: nothing of it changes a graph
 PLACES = ("adapter_kwargs", "cache_dir", "force_download", "local_files_only", "proxies", "revision", "token")
-RUNTIMES = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("openvino",)}  # of a format, its packages
+# format, as transformers calls it -> the packages that run it
+RUNTIMES = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("openvino",), "dynamo": ()}
 FLOATS = (None, "auto", "float32", torch.float32)
 
 
@@ -43,27 +44,32 @@ def load_exported_model(
     """
     check_settings(folder, settings)
     manifest = json.loads((Path(folder) / MANIFEST).read_text(encoding="utf-8"))
-    (entry,) = manifest["components"].values()
-    made = entry["metadata"]["export_config"]
+    form, graphs = manifest["export_format"], list(manifest["components"].values())
+    if form not in RUNTIMES or len(graphs) != 1:
+        raise ValueError(
+            f"{folder} holds {len(graphs)} graphs of format {form}, expected one of {', '.join(RUNTIMES)}, as "
+            "`maskformer export` writes it."
+        )
+    made = graphs[0]["metadata"]["export_config"]
     if made.get("result", "logits") != "logits":
         raise ValueError(
             f"The graph in {folder} gives the finished {made['result']} result, not the logits that are read here: "
             "the lines in README.md there run it. What opens checkpoints opens exports that were made without --with."
         )
-    if manifest["export_format"] == "dynamo" and not trust_remote_code:
+    if form == "dynamo" and not trust_remote_code:
         raise ValueError(
             f"{folder} is of format torch, which holds pickled code: pass trust_remote_code=True (in commands "
             "--trust_remote_code) if you trust who made it."
         )
-    check_packages(manifest["export_format"], RUNTIMES.get(manifest["export_format"], ()))
+    check_packages(form, RUNTIMES[form])
     from transformers.exporters import ExportedModel  # slow to import
 
     runtime: dict[str, Any] = {}
-    if manifest["export_format"] == "openvino":
+    if form == "openvino":
         # untold, OpenVINO chooses the device, and computes in bfloat16 on a CPU that can, whatever the graph says
         runtime = {"device": "cpu", "config": {"INFERENCE_PRECISION_HINT": made.get("dtype", "f32")}}
     exported = ExportedModel.from_pretrained(folder, trust_remote_code=bool(trust_remote_code), **runtime)
-    if manifest["export_format"] == "openvino" and made.get("image_size") is None:
+    if form == "openvino" and made.get("image_size") is None:
         # OpenVINO keeps what it learns of its first images: after one of 32x32, a single position of Swin's last
         # stage, all larger ones would come out wrong
         exported(pixel_values=torch.zeros(2, 3, 97, 61))

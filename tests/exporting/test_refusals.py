@@ -129,6 +129,16 @@ def test_loading_by_an_auto_class_changes_nothing(torch_folder):
         AutoModelForUniversalSegmentation.from_pretrained(torch_folder, trust_remote_code=True, dtype=torch.float16)
 
 
+def test_a_graph_of_another_kind_is_refused(torch_folder, tmp_path):
+    folder = shutil.copytree(torch_folder, tmp_path / "other")
+    manifest = folder / "export.json"
+    manifest.write_text(manifest.read_text().replace('"export_format": "dynamo"', '"export_format": "executorch"'))
+    with pytest.raises(
+        ValueError, match="holds 1 graphs of format executorch, expected one of onnx, openvino, dynamo"
+    ):
+        load_model(folder)
+
+
 def test_a_runtime_that_is_missing_is_named(torch_folder, tmp_path, monkeypatch):
     folder = shutil.copytree(torch_folder, tmp_path / "onnx")
     manifest = folder / "export.json"
