@@ -30,6 +30,8 @@ def checkpoint(tmp_path_factory):
 @pytest.fixture(scope="session", params=PACKAGES)
 def exported(request, checkpoint, tmp_path_factory):
     """A folder of each format, called as its format."""
+    if request.param == "torch":
+        return request.getfixturevalue("torch_folder")
     return export(checkpoint, tmp_path_factory.mktemp("exported") / request.param, request.param)
 
 
@@ -41,4 +43,4 @@ def opened(exported):
 @pytest.fixture(scope="session")
 def torch_folder(checkpoint, tmp_path_factory):
     """A folder that needs no package of the extra."""
-    return export(checkpoint, tmp_path_factory.mktemp("refused") / "torch", "torch")
+    return export(checkpoint, tmp_path_factory.mktemp("exported") / "torch", "torch")
