@@ -122,6 +122,19 @@ class MaskFormerPreTrainedModel(PreTrainedModel):
     _supports_sdpa = True
     _no_split_modules = ("AnySizeTimmBackbone", "FPNLayer", "TransformerEncoderLayer", "TransformerDecoderLayer")
 
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
+        """The model of a checkpoint; of a folder that `maskformer export` wrote what runs its graph.
+
+        So a pipeline and the Auto classes open either by its name. Arguments are transformers'; of an exported folder
+        also those that load and change nothing.
+        """
+        from .inference.exported_folder import is_exported, open_exported  # which import this file
+
+        if pretrained_model_name_or_path is not None and is_exported(pretrained_model_name_or_path):
+            return open_exported(cls, pretrained_model_name_or_path, **kwargs)
+        return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         # every layer knows how it starts; transformers makes the nn.init functions spare loaded weights here

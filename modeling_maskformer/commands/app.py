@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..inference.inputs import SUFFIXES
 from ..training.arguments.command_parser import CommandParser
-from .service_arguments import at_least, check_installed, load_checkpoint, service_parser
+from .service_arguments import at_least, check_installed, load_checkpoint, service_parser, upload_limits
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -26,8 +26,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         from ..page.page import PageSettings, launch, make_page
 
         settings = PageSettings(
-            max_upload_mb=arguments.max_upload_mb,
-            max_pixels=arguments.max_pixels,
+            upload=upload_limits(arguments),
             concurrency=arguments.concurrency,
             max_waiting=arguments.max_waiting,
             examples=pictures_in(arguments.examples),

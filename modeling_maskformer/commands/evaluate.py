@@ -35,7 +35,7 @@ from ..evaluation.evaluator import Evaluator
 from ..evaluation.image_size import resize_to_shortest_edge, sizes_to_try
 from ..evaluation.results import nan_last, number_text, results_table, sweep_table, totals_of, unused, write_results
 from ..exporting.card import record_quality
-from ..inference.exported_model import is_exported
+from ..inference.exported_folder import check_flags, is_exported
 from ..inference.loading import choose_task, load_image_processor, load_model
 from ..inference.multi_scale import TtaArguments
 from ..inference.predictor import Predictor
@@ -189,6 +189,8 @@ def prepare_evaluation(
     image_processor = load_image_processor(arguments.model)
     task = choose_task(model.config, data_arguments.task)
     tta.check_task(task)
+    resizing = {"--tta": tta.tta, "--sweep": arguments.sweep, "--shortest_edge": arguments.shortest_edge}
+    check_flags(model, arguments.dtype, arguments.compile, [flag for flag, given in resizing.items() if given])
     in_parts = tta.tta or tiles.tile is not None
     if arguments.mask_resize == "scores" and (task != "semantic" or in_parts):
         raise ValueError("--mask_resize scores is for semantic segmentation without --tta and --tile: leave it out.")

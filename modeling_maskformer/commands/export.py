@@ -19,6 +19,7 @@ from ..exporting import FORMATS, ExportSettings, export_model
 from ..exporting.export import DTYPES, check_output, fix_size
 from ..exporting.graphs import RESULTS
 from ..exporting.quantization import calibration_batches
+from ..inference.exported_folder import check_not_exported
 from ..inference.inputs import find_pictures
 from ..inference.loading import load_image_processor, load_model
 from ..training.arguments.command_parser import CommandParser
@@ -42,6 +43,7 @@ def export(args: argparse.Namespace) -> None:
         raise ValueError("--int8 is calibrated on training images: pass --dataset and --split, or --calibration.")
     size = None if args.height is None else (args.height, args.width)
     settings = ExportSettings(args.format, args.dtype, args.int8, args.result, size)
+    check_not_exported(args.checkpoint, "exported once more")
     model = load_model(args.checkpoint)
     image_processor = load_image_processor(args.checkpoint)
     batches = []

@@ -29,6 +29,7 @@ from accelerate import PartialState
 
 from ..data.coco_ids import CocoIds
 from ..data.dataset_pictures import dataset_pictures
+from ..inference.exported_folder import check_flags
 from ..inference.inputs import MAX_PIXELS, MAX_TILED_PIXELS, Picture, find_pictures
 from ..inference.loading import category_ids_of, choose_task, load_image_processor, load_model
 from ..inference.multi_scale import TtaArguments
@@ -211,6 +212,7 @@ def prepare_prediction(arguments: PredictionArguments, tta: TtaArguments, tiles:
     image_processor = load_image_processor(arguments.model)
     task = choose_task(model.config, arguments.task)
     tta.check_task(task)
+    check_flags(model, arguments.dtype, arguments.compile, ["--tta"] if tta.tta else [])
     if task == "semantic" and arguments.threshold is not None:
         raise ValueError("--threshold has no meaning for semantic segmentation: every pixel gets its best class.")
     threshold = DEFAULT_THRESHOLDS[task] if arguments.threshold is None else arguments.threshold

@@ -16,7 +16,7 @@ from importlib import import_module
 from typing import Any
 
 from ..training.arguments.command_parser import CommandParser
-from .service_arguments import at_least, check_installed, load_checkpoint, service_parser
+from .service_arguments import at_least, check_installed, load_checkpoint, service_parser, upload_limits
 
 NEEDED = ("fastapi", "fastapi_offline", "uvicorn", "prometheus_client", "python_multipart")
 
@@ -66,14 +66,13 @@ def make_parser() -> CommandParser:
 def prepare_service(arguments: argparse.Namespace) -> Any:
     """The application with its checkpoint loaded."""
     check_installed(NEEDED, "serve")
-    from ..serving.application import MEGABYTE, Limits, make_application
+    from ..serving.application import Limits, make_application
 
     limits = Limits(
         max_batch_size=arguments.max_batch_size,
         max_wait=arguments.max_wait_ms / 1000,
         max_requests=arguments.max_requests,
-        max_bytes=round(arguments.max_upload_mb * MEGABYTE),
-        max_pixels=arguments.max_pixels,
+        upload=upload_limits(arguments),
     )
     return make_application(load_checkpoint(arguments.checkpoint, arguments), limits)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from ..inference.checkpoint import Checkpoint
+from ..inference.uploads import UploadLimits
 from ..training.arguments.command_parser import CommandParser
 from ..training.arguments.device_defaults import this_machine
 
@@ -19,10 +20,16 @@ def service_parser(command: str, description: str, port: int) -> CommandParser:
     )
     parser.add_argument("--port", type=int, default=port, help="port to listen on (default: %(default)s)")
     parser.add_argument(
-        "--max_upload_mb", type=at_least(0.001, float), default=20.0, help="largest upload (default: %(default)s)"
+        "--max_upload_mb",
+        type=at_least(0.001, float),
+        default=UploadLimits.max_upload_mb,
+        help="largest upload (default: %(default)s)",
     )
     parser.add_argument(
-        "--max_pixels", type=at_least(1), default=25_000_000, help="most pixels of a picture (default: %(default)s)"
+        "--max_pixels",
+        type=at_least(1),
+        default=UploadLimits.max_pixels,
+        help="most pixels of a picture (default: %(default)s)",
     )
     parser.add_argument(
         "--dtype",
@@ -32,6 +39,11 @@ def service_parser(command: str, description: str, port: int) -> CommandParser:
     )
     parser.add_argument("--compile", action="store_true", help="compile the model (torch.compile)")
     parser.add_argument("--use_cpu", action="store_true", help="do not use a GPU that is there")
+    parser.add_argument(
+        "--trust_remote_code",
+        action="store_true",
+        help="open an exported folder of format torch, which holds pickled code",
+    )
     return parser
 
 
@@ -39,10 +51,15 @@ def load_checkpoint(name: str, arguments: argparse.Namespace) -> Checkpoint:
     """The checkpoint of a folder or Hub name, as the flags say.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is none, or a flag has no meaning for it.
     """
     device = "cuda" if this_machine(arguments.use_cpu).has_gpu else "cpu"
-    return Checkpoint.load(name, device, arguments.dtype, arguments.compile)
+    return Checkpoint.load(name, device, arguments.dtype, arguments.compile, arguments.trust_remote_code)
+
+
+def upload_limits(arguments: argparse.Namespace) -> UploadLimits:
+    """What the flags say of uploads."""
+    return UploadLimits(arguments.max_upload_mb, arguments.max_pixels)
 
 
 def at_least(least: float, kind: Callable[[str], float] = int) -> Callable[[str], float]:

@@ -34,6 +34,7 @@ def write_export_card(folder: Path, model: PreTrainedModel, settings: Any, origi
         settings=settings,
         versions=found,
         quality_row=QUALITY_ROW,
+        trust=" --trust_remote_code" if settings.format == "torch" else "",
     )
     (folder / CARD_NAME).write_text(sign(text), encoding="utf-8")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from image_processing.image_processing_maskformer import SegmentationImageProcessor
 
 from ..batching import padded_size
+from ..inference.exported_folder import RUNTIMES, check_packages
 from .card import write_export_card
 from .graphs import RESULTS, LogitsGraph, PanopticGraph, SemanticGraph
 from .quantization import quantizer_for
@@ -21,20 +22,19 @@ from .quantization import quantizer_for
 
 @dataclass(frozen=True)
 class Format:
-    """A format of exported graphs: transformers' classes for it, the packages they need, the precisions it runs in."""
+    """A format of exported graphs: transformers' classes for it, and the precisions it runs in."""
 
     exporter: str
     config: str
-    packages: tuple[str, ...]
     dtypes: tuple[str, ...]
     has_int8: bool
 
 
 FORMATS = {
     # ONNX Runtime has no bfloat16 convolution on a CPU
-    "onnx": Format("OnnxExporter", "OnnxConfig", ("onnx", "onnxscript", "onnxruntime"), ("f32",), True),
-    "openvino": Format("OpenVINOExporter", "OpenVINOConfig", ("openvino",), ("f32", "bf16"), True),
-    "torch": Format("DynamoExporter", "DynamoConfig", (), ("f32", "bf16"), False),
+    "onnx": Format("OnnxExporter", "OnnxConfig", ("f32",), True),
+    "openvino": Format("OpenVINOExporter", "OpenVINOConfig", ("f32", "bf16"), True),
+    "torch": Format("DynamoExporter", "DynamoConfig", ("f32", "bf16"), False),
 }
 DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
 
@@ -48,7 +48,8 @@ class ExportSettings:
         dtype: "f32" or "bf16", what the graph computes in.
         int8: convolutions and products of matrices in int8, what is left in `dtype`. Needs calibration images.
         result: "logits", or a finished result of `RESULTS` in the graph.
-        size: (height, width) of all images; None: any. Images of a graph of one size may be smaller: they are padded.
+        size: (height, width) of all images; None: any. Of a graph that gives logits they may be smaller: who runs it
+            pads them.
 
     Raises:
         ValueError: the format has no such precision, or a package it needs is not installed.
@@ -75,13 +76,7 @@ class ExportSettings:
             raise ValueError(f"int8 graphs are of format {quantized}, not {self.format}.")
         if self.size is not None and min(self.size) < 1:
             raise ValueError(f"Height and width must be at least 1, got {self.size[0]} and {self.size[1]}.")
-        packages = [*known.packages, *(["nncf"] if self.int8 else [])]
-        missing = [name for name in packages if importlib.util.find_spec(name) is None]
-        if missing:
-            raise ValueError(
-                f"Format {self.format} needs {', '.join(missing)}, which is not installed: "
-                "pip install modeling-maskformer[export]"
-            )
+        check_packages(self.format, (*RUNTIMES.get(self.format, ()), *(("nncf",) if self.int8 else ())))
 
     @property
     def precision(self) -> str:
@@ -118,20 +113,22 @@ def export_model(
     if settings.format == "torch":
         model.to(DTYPES[settings.dtype])  # OpenVINO rounds as it computes: rounded weights would only cost quality
     graph = build_graph(model.eval(), image_processor, settings.result)
-    sample, dynamic = sample_and_axes(settings.size)
+    size = settings.size
+    if size is not None and settings.result == "logits":
+        size = padded_size(size)  # as the model pads it: the same is computed, and smaller images can be padded
+    sample, dynamic = sample_and_axes(size)
     config = getattr(exporters, known.config)(
         dynamic=True,
         dynamic_shapes={"pixel_values": dynamic},
         **({"quantizer": quantizer_for(settings.format, calibration)} if settings.int8 else {}),
     )
     exported = getattr(exporters, known.exporter)().export(graph, {"pixel_values": sample}, config)
-    size = None if settings.size is None else list(sample.shape[-2:])
     for component in exported.components.values():
         component.metadata.export_config |= {
             "dtype": settings.dtype,
             "precision": settings.precision,
             "result": settings.result,
-            "image_size": size,
+            "image_size": None if size is None else list(size),
         }
     if settings.size is not None:
         fix_size(image_processor, settings.size)
@@ -168,15 +165,8 @@ def build_graph(model: PreTrainedModel, image_processor: SegmentationImageProces
 
 
 def sample_and_axes(size: tuple[int, int] | None) -> tuple[Tensor, dict]:
-    """Example pixels, and which of their axes vary.
-
-    A graph of one size takes that size as the model pads it: it computes the same, and smaller images can be padded.
-    """
+    """Example pixels, and which of their axes vary."""
     free = torch.export.Dim.DYNAMIC
-    if size is None:
-        return torch.randn(2, 3, 97, 61), {
-            0: free,
-            2: free,
-            3: free,
-        }  # multiples of nothing, so nothing is taken for one
-    return torch.randn(2, 3, *padded_size(size)), {0: free}
+    if size is None:  # the example's are multiples of nothing, so that nothing is taken for one
+        return torch.randn(2, 3, 97, 61), {0: free, 2: free, 3: free}
+    return torch.randn(2, 3, *size), {0: free}

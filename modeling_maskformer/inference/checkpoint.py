@@ -44,14 +44,20 @@ class Checkpoint:
 
     @classmethod
     def load(
-        cls, name: str | PathLike, device: str = "cpu", dtype: str = "float32", compiled: bool = False
+        cls,
+        name: str | PathLike,
+        device: str = "cpu",
+        dtype: str = "float32",
+        compiled: bool = False,
+        trust_remote_code: bool = False,
     ) -> Checkpoint:
-        """The checkpoint of a folder or Hub name, ready to compute; arguments as for `prepare_model`.
+        """The checkpoint of a folder or Hub name, ready to compute; arguments as for `prepare_model`, `load_model`.
 
         Raises:
-            ValueError: there is none.
+            ValueError: there is none, or it is an exported folder that is to compute otherwise.
         """
-        return cls(str(name), prepare_model(load_model(name), device, dtype, compiled), load_image_processor(name))
+        model = prepare_model(load_model(name, trust_remote_code), device, dtype, compiled)
+        return cls(str(name), model, load_image_processor(name))
 
     @property
     def tasks(self) -> tuple[str, ...]:

@@ -2,36 +2,33 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
-from transformers.utils import ModelOutput
+from transformers.utils import ModelOutput, logging
 
-from ..batching import pad_to, run_at_any_size
+from ..batching import SIZE_DIVISOR, pad_to, run_at_any_size
 from ..configuration_per_pixel import PerPixelBaselineConfig
 from ..modeling_maskformer import MaskFormerForInstanceSegmentationOutput, check_pixels
 from ..modeling_per_pixel import PerPixelSegmentationOutput
 
-MANIFEST = "export.json"  # transformers' exporters write it
-
-
-def is_exported(folder: str | os.PathLike) -> bool:
-    """Whether a local folder holds an exported graph."""
-    return (Path(folder) / MANIFEST).is_file()
+logger = logging.get_logger(__name__)
 
 
 class ExportedSegmentationModel(PreTrainedModel):
     """Callable like the model that was exported, on its runtime: ONNX Runtime (on CUDA where it can), OpenVINO, torch.
 
-    Images of several sizes in a batch run apart, as in the model itself, so that none feels the others' padding.
+    Images of several sizes in a batch run apart, as in the model itself, so that none feels the others' padding. Calls
+    of several threads run one after another.
 
     Args:
         exported: transformers' `ExportedModel` of a graph that gives logits.
+        folder: that it was loaded from.
 
     Attributes:
         precision: what the graph computes in.
@@ -41,9 +38,11 @@ class ExportedSegmentationModel(PreTrainedModel):
     main_input_name = "pixel_values"
     input_modalities = ("image",)
 
-    def __init__(self, exported: Any):
+    def __init__(self, exported: Any, folder: str | os.PathLike):
         super().__init__(exported.config)
         self.exported = exported
+        self.folder = Path(folder)
+        self._running = Lock()  # OpenVINO refuses a call during another
         (component,) = exported.components.values()
         made = component.metadata.export_config
         self.precision = made.get("precision", component.metadata.export_dtype)
@@ -62,15 +61,37 @@ class ExportedSegmentationModel(PreTrainedModel):
         """Of what goes in and comes out; see `precision` for what is in between."""
         return torch.float32
 
-    def to(self, device: torch.device | str | int | None = None, *_: Any, **__: Any) -> ExportedSegmentationModel:
-        """Moves the graph to a device where its runtime can; OpenVINO and an ONNX Runtime of CPUs stay on the CPU."""
-        if isinstance(device, int):
-            device = torch.device("cuda", device)
-        if device is None or isinstance(device, torch.dtype) or torch.device(device).type == self.device.type:
+    def to(
+        self, device: torch.device | torch.dtype | str | int | None = None, dtype: torch.dtype | None = None
+    ) -> ExportedSegmentationModel:
+        """Moves the graph to a device where its runtime can; OpenVINO and an ONNX Runtime of CPUs stay on the CPU.
+
+        Raises:
+            ValueError: it is to compute in another dtype.
+        """
+        if isinstance(device, torch.dtype):
+            device, dtype = None, device
+        if dtype not in (None, self.dtype):
+            raise ValueError(f"The exported graph in {self.folder} computes in {self.precision}, not in {dtype}.")
+        if device is None:
             return self
-        if can_run_on(self.exported.export_format, torch.device(device)):
+        device = torch.device("cuda", device) if isinstance(device, int) else torch.device(device)
+        if device.type == self.device.type:
+            return self
+        if can_run_on(self.exported.export_format, device):
             self.exported.to(device)
+        else:  # no error: pipelines and trainers take every model to a GPU that is there
+            logger.warning_once(f"The graph in {self.folder} stays on the {self.device}: it cannot run on {device}.")
         return self
+
+    def graph_files(self) -> list[Path]:
+        """The files that hold the graph and its weights."""
+        texts = (".json", ".md")
+        return sorted(path for path in self.folder.iterdir() if path.is_file() and path.suffix not in texts)
+
+    def save_pretrained(self, save_directory: str | os.PathLike, *_: Any, **settings: Any) -> None:
+        """Writes graph and config into a folder; arguments as for transformers' `ExportedModel`."""
+        self.exported.save_pretrained(save_directory, **settings)
 
     def forward(self, pixel_values: Tensor, pixel_mask: Tensor | None = None) -> ModelOutput:
         """Logits of each query or pixel, on the CPU or GPU where the graph runs.
@@ -91,43 +112,15 @@ class ExportedSegmentationModel(PreTrainedModel):
                     f"exported for images of at most {self.image_size}."
                 )
             pixels = pad_to(pixels, self.image_size)
-        return self.output_class(**self.exported(pixel_values=pixels.contiguous()))
-
-
-def load_exported_model(folder: str | os.PathLike, trust_remote_code: bool = False) -> ExportedSegmentationModel:
-    """The model of an exported folder, on its runtime.
-
-    Args:
-        folder: what `maskformer export` wrote.
-        trust_remote_code: folders of format torch hold pickled code: whether to open them.
-
-    Raises:
-        ValueError: the graph gives a finished result, which no post-processing reads; its runtime is not installed; or
-            it is of format torch and not trusted.
-    """
-    from transformers.exporters import ExportedModel  # since 5.24, and slow to import
-
-    settings: dict[str, Any] = {"trust_remote_code": trust_remote_code}
-    manifest = json.loads((Path(folder) / MANIFEST).read_text(encoding="utf-8"))
-    if manifest["export_format"] == "openvino":
-        # untold, OpenVINO chooses the device, and computes in bfloat16 on a CPU that can, whatever the graph says
-        (entry,) = manifest["components"].values()
-        dtype = entry["metadata"]["export_config"].get("dtype", "f32")
-        settings |= {"device": "cpu", "config": {"INFERENCE_PRECISION_HINT": dtype}}
-    try:
-        exported = ExportedModel.from_pretrained(folder, **settings)
-    except ImportError as error:
-        raise ValueError(
-            f"{folder} needs what is not installed, pip install modeling-maskformer[export]: {error}"
-        ) from error
-    (component,) = exported.components.values()
-    result = component.metadata.export_config.get("result", "logits")
-    if result != "logits":
-        raise ValueError(
-            f"The graph in {folder} gives the finished {result} result: run it by "
-            "transformers.exporters.ExportedModel.from_pretrained(folder)(pixel_values=...), or export without --with."
-        )
-    return ExportedSegmentationModel(exported)
+        try:
+            with self._running:
+                return self.output_class(**self.exported(pixel_values=pixels.contiguous()))
+        except AssertionError as error:  # torch's graphs check that an axis is none that they were captured without
+            height, width = pixels.shape[-2:]
+            raise ValueError(
+                f"The graph in {self.folder} takes no images of {height}x{width} pixels, their padding included: "
+                f"{error}. Graphs of format torch take sides of more than {SIZE_DIVISOR} pixels."
+            ) from error
 
 
 def can_run_on(export_format: str, device: torch.device) -> bool:

@@ -14,7 +14,7 @@ from image_processing.image_processing_maskformer import SegmentationImageProces
 
 from ..architectures import ARCHITECTURES, architecture_of
 from ..configuration_per_pixel import PerPixelBaselineConfig
-from .exported_model import is_exported, load_exported_model
+from .exported_folder import is_exported, load_exported_model
 
 
 def load_config(checkpoint: str | os.PathLike) -> PreTrainedConfig:

@@ -15,6 +15,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 from transformers.utils import ModelOutput
 
 from .draw_prediction import draw_prediction
+from .exported_folder import check_flags
 from .loading import choose_task, load_image_processor, load_model
 
 Picture = Image.Image | Tensor
@@ -59,7 +60,11 @@ def prepare_model(
         device: where to.
         dtype: "float32", or "bfloat16" or "float16": mixed precision, whose outputs are float32 again.
         compiled: let `torch.compile` make its forward faster; the first pictures of each size take long then.
+
+    Raises:
+        ValueError: the model is an exported graph, whose precision is fixed, and which is compiled.
     """
+    check_flags(model, dtype, compiled)
     device = torch.device(device)
     model.to(device).eval()
     if dtype != "float32":
@@ -127,6 +132,7 @@ class Predictor:
         task: str | None = None,
         threshold: float | None = None,
         device: torch.device | str | None = None,
+        trust_remote_code: bool = False,
     ) -> Predictor:
         """The predictor of a folder or Hub name, of this package or of transformers' MaskFormer.
 
@@ -135,15 +141,19 @@ class Predictor:
             task: None takes what the checkpoint was trained for.
             threshold: least score of a segment; None takes that of `DEFAULT_THRESHOLDS`.
             device: None takes a GPU where there is one.
+            trust_remote_code: open an exported folder of format torch, which holds pickled code.
 
         Raises:
-            ValueError: there is no such checkpoint, or it cannot do the task; says what was found and expected.
+            ValueError: there is no such checkpoint, or it cannot do the task or run on the device; says what was found
+                and expected.
         """
-        model = load_model(checkpoint)
+        model = load_model(checkpoint, trust_remote_code)
         task = choose_task(model.config, task)
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         threshold = DEFAULT_THRESHOLDS[task] if threshold is None else threshold
-        return cls(prepare_model(model, device), load_image_processor(checkpoint), task, threshold)
+        model = prepare_model(model, device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        if device is not None and model.device.type != torch.device(device).type:
+            raise ValueError(f"{checkpoint} runs on {model.device} alone, not on {device}: leave the device out.")
+        return cls(model, load_image_processor(checkpoint), task, threshold)
 
     def draw(self, image: Image.Image, prediction: Any) -> Image.Image:
         """The picture with its prediction over it: classes or segments in colour, with names and scores."""

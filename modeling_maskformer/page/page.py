@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from shutil import make_archive, rmtree
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import gradio as gr
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from ..inference.checkpoint import Checkpoint
-from ..inference.inputs import Picture, read_picture
+from ..inference.inputs import Picture
 from ..inference.prediction_run.records import RecordFile
 from ..inference.prediction_run.run import RECORDS, join_results
 from ..inference.prediction_run.writer import ResultWriter
 from ..inference.predictor import DEFAULT_THRESHOLDS
+from ..inference.uploads import UploadLimits
 from .overlay import overlay_of
 
 HERE = Path(__file__).parent
@@ -31,15 +32,13 @@ class PageSettings:
     """What a page takes.
 
     Attributes:
-        max_upload_mb: of a picture's file.
-        max_pixels: of a picture.
+        upload: of a picture.
         concurrency: pictures that are segmented at once; others wait in turn.
         max_waiting: pictures that may wait.
         examples: files of pictures to try.
     """
 
-    max_upload_mb: float = 20
-    max_pixels: int = 25_000_000
+    upload: UploadLimits = field(default_factory=UploadLimits)
     concurrency: int = 1
     max_waiting: int = 32
     examples: Sequence[Path] = ()
@@ -57,7 +56,7 @@ def make_page(checkpoints: Sequence[Checkpoint], settings: PageSettings) -> gr.B
             return
         checkpoint = by_name[name]
         try:
-            image = read(file, settings.max_pixels)
+            image = settings.upload.decode(Path(file))
             wish = checkpoint.request(image, task, None if task == "semantic" else threshold)
             (prediction,) = checkpoint.segment([wish])
         except (ValueError, RuntimeError) as error:  # also where the memory ends
@@ -118,7 +117,7 @@ def launch(page: gr.Blocks, host: str, port: int, settings: PageSettings, **opti
         server_name=host,
         server_port=port,
         share=False,
-        max_file_size=round(settings.max_upload_mb * 1_000_000),
+        max_file_size=settings.upload.max_bytes,
         allowed_paths=[str(path) for path in settings.examples],
         theme=gr.themes.Default(primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["monospace"]),
         css=CSS,
@@ -134,7 +133,7 @@ def launch(page: gr.Blocks, host: str, port: int, settings: PageSettings, **opti
 
 
 def uploaded_file(payload: Any) -> str | None:
-    """The file as it was uploaded; gradio's own way would fail, in its words, at what `read` has words for."""
+    """The file as it was uploaded; gradio's own way would fail, in its words, at what `UploadLimits` word better."""
     return None if payload is None else payload.path
 
 
@@ -155,20 +154,6 @@ def threshold_of(task: str) -> gr.Slider:
     return gr.Slider(
         0, 1, DEFAULT_THRESHOLDS[task], step=0.05, label="Least score", visible=task != "semantic", elem_id="threshold"
     )
-
-
-def read(file: str, max_pixels: int) -> Image.Image:
-    """The uploaded picture.
-
-    Raises:
-        ValueError: a sentence for the page, where it cannot be read.
-    """
-    try:
-        return read_picture(Path(file), max_pixels)
-    except UnidentifiedImageError:
-        raise ValueError("This file is of no known kind of picture, such as JPEG or PNG.") from None
-    except Exception as error:  # decoders fail in many ways
-        raise ValueError(f"This picture cannot be read: {error}.") from error
 
 
 def write_archive(

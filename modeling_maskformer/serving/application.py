@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, HTTPException, Query, Request
@@ -18,17 +18,16 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 from fastapi_offline import FastAPIOffline
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.datastructures import UploadFile
 
 from ..inference.checkpoint import Checkpoint
-from ..inference.inputs import read_picture
+from ..inference.uploads import MEGABYTE, UploadLimits
 from .batch_queue import BatchQueue, QueueFull
 from .metrics import ServiceMetrics
 from .responses import check_format, coco_of, png_of, segments_of
 
-MEGABYTE = 1_000_000
 BODY = {
     "required": True,
     "description": "The picture itself, or a form with one file.",
@@ -47,15 +46,13 @@ class Limits:
 
     Attributes:
         max_batch_size, max_wait, max_requests: those of `BatchQueue`.
-        max_bytes: of an upload.
-        max_pixels: of a picture.
+        upload: of a picture.
     """
 
     max_batch_size: int = 8
     max_wait: float = 0.005
     max_requests: int = 64
-    max_bytes: int = 20 * MEGABYTE
-    max_pixels: int = 25_000_000
+    upload: UploadLimits = field(default_factory=UploadLimits)
 
 
 def make_application(checkpoint: Checkpoint, limits: Limits) -> FastAPI:
@@ -162,8 +159,8 @@ def make_application(checkpoint: Checkpoint, limits: Limits) -> FastAPI:
             with queue.place():
                 try:
                     check_format(task or checkpoint.task, format)
-                    data = await read_upload(request, limits.max_bytes)
-                    image = await run_in_threadpool(decode, data, limits.max_pixels)
+                    data = await read_upload(request, limits.upload.max_bytes)
+                    image = await run_in_threadpool(limits.upload.decode, data)
                     wish = checkpoint.request(image, task, threshold)
                 except ValueError as error:
                     raise HTTPException(422, str(error)) from error
@@ -181,7 +178,7 @@ async def read_upload(request: Request, max_bytes: int) -> bytes:
 
     Raises:
         HTTPException: 413, there are more than allowed; read no further than that.
-        ValueError: there is no file in the form, or several.
+        ValueError: there is no file in the form, or several, or it is empty.
     """
     too_many = HTTPException(413, f"The upload has more than {max_bytes / MEGABYTE:g} MB, which is all that is taken.")
     if (
@@ -209,23 +206,9 @@ async def read_upload(request: Request, max_bytes: int) -> bytes:
             data = await files[0].read()
     if len(data) > max_bytes:
         raise too_many
-    return data
-
-
-def decode(data: bytes, max_pixels: int) -> Image.Image:
-    """The picture as RGB.
-
-    Raises:
-        ValueError: it cannot be read, or has too many pixels.
-    """
     if not data:
         raise ValueError("The request has no picture: send one as its body, or as the file of a form.")
-    try:
-        return read_picture(data, max_pixels)
-    except UnidentifiedImageError:
-        raise ValueError("The picture cannot be read: it is of no known kind, such as JPEG or PNG.") from None
-    except Exception as error:  # decoders fail in many ways
-        raise ValueError(f"The picture cannot be read: {error}.".replace("..", ".")) from error
+    return data
 
 
 def answer(checkpoint: Checkpoint, task: str, image: Image.Image, prediction: Any, form: str) -> Response:

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from ..architectures import ARCHITECTURES
 from ..backbone import create_timm_model, load_backbone_weights
 from ..backbone.swin import SWINS, Swin, load_swin_weights, timm_name_of
+from ..inference.exported_folder import check_not_exported
 from ..inference.loading import check_task, load_model
 from .arguments.model_arguments import MASK_LOSS, ModelArguments
 
@@ -47,6 +48,7 @@ def build_model(
     if architecture != "per_pixel":
         settings["use_auxiliary_loss"] = True
     if arguments.model is not None:
+        check_not_exported(arguments.model, "trained")
         model = load_model(arguments.model, ignore_mismatched_sizes=True, **settings)
         model.config.segmentation_task = task
         return model

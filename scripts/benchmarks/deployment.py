@@ -29,6 +29,7 @@ from .taught_model import draw_segments, teach
 
 PROGRAMS = {
     "ONNX Runtime, f32": {"format": "onnx"},
+    "ONNX Runtime, int8": {"format": "onnx", "int8": True},
     "OpenVINO, f32": {"format": "openvino"},
     "OpenVINO, bf16": {"format": "openvino", "dtype": "bf16"},
     "OpenVINO, int8 and bf16": {"format": "openvino", "dtype": "bf16", "int8": True},

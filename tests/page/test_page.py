@@ -13,6 +13,7 @@ from PIL import Image
 from served import small_checkpoint
 
 from modeling_maskformer.commands import app
+from modeling_maskformer.inference.uploads import UploadLimits
 
 NEEDED = "the page needs gradio: pip install -e '.[app]'"
 pytest.importorskip("gradio", reason=NEEDED)
@@ -38,9 +39,7 @@ def photos(tmp_path_factory):
 def url(photos):
     """A page of two checkpoints."""
     checkpoints = [small_checkpoint(), page.Checkpoint("baseline", *vars_of(small_checkpoint("per_pixel")))]
-    settings = page.PageSettings(
-        max_upload_mb=0.1, max_pixels=100_000, concurrency=2, examples=[photos / "example.png"]
-    )
+    settings = page.PageSettings(upload=UploadLimits(0.1, 100_000), concurrency=2, examples=[photos / "example.png"])
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -129,7 +128,7 @@ def test_what_cannot_be_read_gives_a_message_and_the_page_lives_on(url, photos, 
     browser.open(url)
     browser.find("#task label")[0].click()
     for name, sentence in (
-        ("broken.jpg", "of no known kind of picture"),
+        ("broken.jpg", "of no known kind"),
         ("huge.png", "it is 400 x 300 pixels (width x height), expected at most 100000"),
         ("heavy.png", "exceed the maximum allowed size"),
     ):

@@ -9,12 +9,15 @@ from scripts import benchmark
 
 
 def test_exported_graphs_are_measured_beside_transformers(tmp_path, capsys):
-    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
+    packages = ("onnx", "onnxscript", "onnxruntime", "nncf")
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:
         pytest.skip(f"{', '.join(missing)} is not installed (extra `export`)")
-    flags = ["--quick", "--programs", "ONNX Runtime, f32", "--output_dir", str(tmp_path)]
+    programs = ["ONNX Runtime, f32", "ONNX Runtime, int8"]
+    flags = ["--quick", "--programs", *programs, "--output_dir", str(tmp_path)]
     benchmark.main(["deployment", *flags])
     rows = json.loads((tmp_path / "deployment.json").read_text())["rows"]
-    assert [row["program"] for row in rows] == ["transformers", "this package", "ONNX Runtime, f32"]
+    assert [row["program"] for row in rows] == ["transformers", "this package", *programs]
     assert rows[0]["times_faster"]["median"] == 1
-    assert "| forward, tiny | ONNX Runtime, f32 |" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert all(f"| forward, tiny | {program} |" in printed for program in programs)

@@ -18,6 +18,7 @@ from served import small_checkpoint
 
 from image_processing.results import decode_mask, rgb_to_ids
 from modeling_maskformer.commands import serve
+from modeling_maskformer.inference.uploads import UploadLimits
 
 NEEDED = "the service needs FastAPI and uvicorn, its tests httpx: pip install -e '.[test]'"
 httpx = pytest.importorskip("httpx", reason=NEEDED)
@@ -26,7 +27,7 @@ pytest.importorskip("uvicorn", reason=NEEDED)
 application = pytest.importorskip("modeling_maskformer.serving.application", reason=NEEDED)
 make_application = application.make_application
 
-LIMITS = application.Limits(max_batch_size=4, max_requests=6, max_bytes=30_000, max_pixels=10_000)
+LIMITS = application.Limits(max_batch_size=4, max_requests=6, upload=UploadLimits(0.03, 10_000))
 
 
 def encoded(size=(60, 40), kind="png", mode="RGB"):

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 
 from ...whole_file import whole_file
+from ..exported_model import ExportedSegmentationModel
 from ..inputs import Picture
 from .joining import FAILURES, Totals, write_coco, write_failures
 from .records import Records, name_key
@@ -113,6 +114,9 @@ def digest_of(model: PreTrainedModel, image_processor: BaseImageProcessor) -> st
     config = {name: value for name, value in model.config.to_dict().items() if name not in UNRELATED}
     described = json.dumps([config, image_processor.to_dict()], sort_keys=True, default=str)
     digest = hashlib.sha256(described.encode())
+    if isinstance(model, ExportedSegmentationModel):
+        for file in model.graph_files():
+            digest.update(file.read_bytes())
     for name, value in model.state_dict().items():
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
