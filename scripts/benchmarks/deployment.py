@@ -1,7 +1,8 @@
 """What exported graphs gain on a CPU, beside transformers' eager float32 forward with the same weights.
 
 Each backbone is exported for images of --image_size with random weights, and quantized on random pixels: that says
-what a precision takes in time. What it costs in quality says `maskformer evaluate` of an exported checkpoint.
+what a precision takes in time. What it costs in quality says `maskformer evaluate` of an exported checkpoint. The
+whole pipeline is measured with a trained --checkpoint on --pictures: only such a model finds its segments in int8 too.
 """
 
 from __future__ import annotations
@@ -11,21 +12,25 @@ import gc
 import json
 import tempfile
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
+from PIL import Image
 from tqdm.auto import tqdm
+from transformers.models.maskformer.image_processing_maskformer import MaskFormerImageProcessor as TheirProcessor
 
 from image_processing import MaskFormerImageProcessor
 from modeling_maskformer.exporting import ExportSettings, export_model
+from modeling_maskformer.inference.inputs import find_pictures
 from modeling_maskformer.inference.loading import load_model
 
 from .backbones import BACKBONES, MINIATURE
 from .device_measuring import Meter, timed
-from .inference_programs import OURS, TRANSFORMERS, build_models, build_pipelines
+from .inference_programs import OURS, TRANSFORMERS, build_models
 from .measuring import machine, summary, time_in_turn
-from .taught_model import draw_segments, teach
 
 PROGRAMS = {
     "ONNX Runtime, f32": {"format": "onnx"},
@@ -34,7 +39,6 @@ PROGRAMS = {
     "OpenVINO, bf16": {"format": "openvino", "dtype": "bf16"},
     "OpenVINO, int8 and bf16": {"format": "openvino", "dtype": "bf16", "int8": True},
 }
-FASTEST = "OpenVINO, int8 and bf16"
 CALIBRATION_IMAGES = 4
 CPU_FLAGS = ("avx512_bf16", "avx512_vnni", "avx_vnni", "amx_bf16", "amx_int8")
 
@@ -49,12 +53,18 @@ class DeploymentBenchmarkArguments:
     backbones: list[str] = field(default_factory=lambda: list(BACKBONES), metadata={"help": "Which of them."})
     programs: list[str] = field(default_factory=lambda: list(PROGRAMS), metadata={"help": "Which of them."})
     rounds: int = field(default=7, metadata={"help": "How often each program runs; the median is reported."})
+    checkpoint: str | None = field(
+        default=None, metadata={"help": "A trained MaskFormer of this package: its pipeline is measured too."}
+    )
+    pictures: str | None = field(default=None, metadata={"help": "Folder of pictures for --checkpoint."})
     output_dir: str = field(
         default="outputs/benchmark_deployment", metadata={"help": "Folder for deployment.json and deployment.md."}
     )
     quick: bool = field(default=False, metadata={"help": "Tiny sizes and one round, to see that all works."})
 
     def __post_init__(self) -> None:
+        if (self.checkpoint is None) != (self.pictures is None):
+            raise ValueError("--checkpoint and --pictures belong together: give both or none.")
         if self.quick:
             self.image_size, self.num_queries, self.num_classes, self.rounds = 64, 10, 5, 1
             self.backbones = ["tiny"]
@@ -68,40 +78,62 @@ def run(arguments: DeploymentBenchmarkArguments) -> dict[str, Any]:
     for name in tqdm(arguments.backbones, desc="backbones"):
         report["rows"] += measure_backbone(arguments, name)
         (output_dir / "deployment.json").write_text(json.dumps(report, indent=2) + "\n")
+    if arguments.checkpoint is not None:
+        report["rows"] += measure_pipeline(arguments)
+        (output_dir / "deployment.json").write_text(json.dumps(report, indent=2) + "\n")
     (output_dir / "deployment.md").write_text(table(report) + "\n")
     print(table(report))
     return report
 
 
 def measure_backbone(arguments: DeploymentBenchmarkArguments, name: str) -> list[dict[str, Any]]:
-    """Rows of the forward of each program and of the whole pipeline in the fastest, with this backbone."""
+    """Rows of the forward of each program with this backbone."""
     side = arguments.image_size
-    picture, regions = draw_segments(side, side, min(20, arguments.num_queries // 2))
     backbone = MINIATURE if name == "tiny" else BACKBONES[name]
-    models = build_models(
-        backbone, arguments.num_queries, arguments.num_classes, lambda model: teach(model, picture, regions)
-    )
-    graphs = {program: exported(models[OURS], PROGRAMS[program], side) for program in arguments.programs}
+    models = build_models(backbone, arguments.num_queries, arguments.num_classes)
+    random = [torch.randn(1, 3, side, side) for _ in range(CALIBRATION_IMAGES)]
+    graphs = {program: exported(models[OURS], PROGRAMS[program], random) for program in arguments.programs}
     pixels = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0))
     forwards = {TRANSFORMERS: models[TRANSFORMERS], OURS: models[OURS], **graphs}
     rows = compare(f"forward, {name}", {key: (model, pixels) for key, model in forwards.items()}, arguments.rounds)
-    if FASTEST in graphs:
-        pipelines = build_pipelines({TRANSFORMERS: models[TRANSFORMERS], OURS: graphs[FASTEST]}, shortest_edge=side)
-        programs = {TRANSFORMERS: (pipelines[TRANSFORMERS], picture), FASTEST: (pipelines[OURS], picture)}
-        found = compare(f"pipeline, {name}", programs, arguments.rounds)
-        for row in found:  # drawing and encoding cost by the segment, and a graph that finds none has none of it
-            pipeline, argument = programs[row["program"]]
-            row["work"] += f" ({len(pipeline(argument))} segments)"
-        rows += found
-    del graphs, models
+    del forwards, graphs, models
     gc.collect()
     return rows
 
 
-def exported(model: torch.nn.Module, settings: dict[str, Any], side: int) -> torch.nn.Module:
-    """The exported model, for images of one size, ready to run."""
-    calibration = [{"pixel_values": torch.randn(1, 3, side, side)} for _ in range(CALIBRATION_IMAGES)]
-    settings = ExportSettings(**settings, size=(side, side))
+def measure_pipeline(arguments: DeploymentBenchmarkArguments) -> list[dict[str, Any]]:
+    """Rows of the pipeline with a trained checkpoint: transformers' own, ours eager, and of each program's graph.
+
+    Pictures are resized to squares of --image_size, and quantization is calibrated on the first of them.
+    """
+    side = arguments.image_size
+    pictures = [picture.load() for picture in find_pictures([arguments.pictures])]
+    processor = MaskFormerImageProcessor.from_pretrained(arguments.checkpoint, size={"height": side, "width": side})
+    ours = load_model(arguments.checkpoint).eval()
+    theirs = transformers.MaskFormerForInstanceSegmentation.from_pretrained(arguments.checkpoint).eval()
+    examples = [processor(picture)["pixel_values"] for picture in pictures[:CALIBRATION_IMAGES]]
+    graphs = {program: exported(ours, PROGRAMS[program], examples) for program in arguments.programs}
+    task = ours.config.segmentation_task or "panoptic"
+    programs, found = {}, {}
+    for name, model in {TRANSFORMERS: theirs, OURS: ours, **graphs}.items():
+        own = TheirProcessor(size=processor.size) if name == TRANSFORMERS else processor
+        pipeline = transformers.pipeline("image-segmentation", model=model, image_processor=own)
+        call = partial(segment, pipeline, subtask=task)
+        found[name] = sum(map(len, call(pictures)))
+        programs[name] = (call, pictures)
+    rows = compare(f"{task} pipeline, {len(pictures)} pictures", programs, arguments.rounds)
+    # drawing and encoding cost by the segment
+    return [row | {"program": f"{row['program']} ({found[row['program']]} segments)"} for row in rows]
+
+
+def segment(pipeline: Any, pictures: list[Image.Image], subtask: str) -> list[list[dict[str, Any]]]:
+    return [pipeline(picture, subtask=subtask) for picture in pictures]
+
+
+def exported(model: torch.nn.Module, settings: dict[str, Any], examples: list[torch.Tensor]) -> torch.nn.Module:
+    """The exported model, for images of the size of these `(1, 3, H, W)`, on which it is calibrated, ready to run."""
+    calibration = [{"pixel_values": pixels} for pixels in examples]
+    settings = ExportSettings(**settings, size=tuple(examples[0].shape[-2:]))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "exported"
         processor = MaskFormerImageProcessor()
