@@ -75,7 +75,7 @@ def show(arguments: SheetArguments, data_arguments: DataArguments, augmentation:
     (folder / "summary.txt").write_text(summary + "\n", encoding="utf-8")
     lines = [summary, ""]
     if arguments.num_pictures:
-        views = SegmentationDataset(train, Augmentation(augmentation.config(), found.shares()), copy_paste)
+        views = SegmentationDataset(train, Augmentation(augmentation.config()), copy_paste)
         sheet = draw_contact_sheet(views, arguments.num_pictures, data.labels.id2label, arguments.seed)
         sheet.save(folder / "contact_sheet.png")
         lines.append(f"{folder / 'contact_sheet.png'}: images with annotations, and below each a view as in training.")

@@ -109,9 +109,7 @@ def prepare_training(
         model,
         arguments,
         image_processor=image_processor,
-        train_dataset=SegmentationDataset(
-            train, Augmentation(augmentation_arguments.config(), found.shares()), copy_paste
-        ),
+        train_dataset=SegmentationDataset(train, Augmentation(augmentation_arguments.config()), copy_paste),
         eval_dataset=SegmentationDataset(validation),
         data_collator=TrainingCollator(),
         eval_data_collator=EvaluationCollator(image_processor),

@@ -56,13 +56,6 @@ def trainer_on(dataset, output_dir, **settings):
     )
 
 
-def test_the_rarity_of_classes_is_counted_in_the_training_images(tables, tmp_path):
-    trainer = trainer_on(tables, tmp_path)
-    masks = np.stack([np.asarray(mask) for mask in tables["train"]["annotation"]])
-    expected = {label: float((masks == label).mean()) for label in range(3)}
-    assert trainer.train_dataset.augmentation.rare_classes.class_shares == pytest.approx(expected)
-
-
 def test_a_loaded_dataset_trains_as_its_folder_does(tables, street, tmp_path):
     trainer = trainer_on(tables, tmp_path / "python", seed=3)
     run_training(trainer)

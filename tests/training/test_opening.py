@@ -43,11 +43,9 @@ def test_the_paragraph_says_what_was_asked_for_besides():
     assert "averaged over steps (decay 0.99)" in text
 
 
-def test_the_paragraph_says_which_part_of_the_crops_is_placed_by_class():
-    text = text_for(augmentation={"rare_class_crop_probability": 0.5})
+def test_the_paragraph_says_onto_which_part_of_the_images_things_are_pasted():
     pasting = text_for(augmentation={"copy_paste_probability": 0.25})
     assert "at short edges of 176 to 704 (things of others pasted onto 25 % of them) in training" in pasting
-    assert "Crops of 352x352 (50 % of them around a class drawn by its rarity) at short edges" in text
 
 
 def test_more_segments_than_queries_are_pointed_out():

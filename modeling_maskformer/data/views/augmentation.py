@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +12,6 @@ from torchvision.transforms.v2 import functional as F
 from ...targets import Segments, void_value
 from ..samples import Sample
 from .color_jitter import ColorJitter
-from .rare_classes import RareClassPixels
 
 CROP_ATTEMPTS = 10  # tries to find a crop in which no class is too dominant
 
@@ -33,8 +31,6 @@ class AugmentationConfig:
         short_edges: lengths of the short edge, instead of scales.
         max_long_edge: the long edge is never resized beyond that.
         single_category_max_area: part of the crop's labelled pixels that one class may cover; 1.0 allows all.
-        rare_class_crop_probability: such a part of the crops is placed around a pixel of a class that is drawn by its
-            rarity, see `RareClassPixels`.
         early_crop_probability: DETR's recipe resizes and crops such a part of the images before all this.
         early_crop_short_edges: lengths of the short edge before the early crop.
         early_crop_range: smallest and largest side of the early crop.
@@ -48,7 +44,6 @@ class AugmentationConfig:
     short_edges: tuple[int, ...] = ()
     max_long_edge: int = 2048
     single_category_max_area: float = 1.0
-    rare_class_crop_probability: float = 0.0
     early_crop_probability: float = 0.0
     early_crop_short_edges: tuple[int, ...] = (400, 500, 600)
     early_crop_range: tuple[int, int] = (384, 600)
@@ -70,12 +65,9 @@ class AugmentationConfig:
             raise ValueError(f"scale_range must be two rising positive scales, got {self.scale_range}.")
         if not 0 < self.early_crop_range[0] <= self.early_crop_range[1]:
             raise ValueError(f"early_crop_range must be two rising positive sides, got {self.early_crop_range}.")
-        probabilities = ("rare_class_crop_probability", "early_crop_probability", "horizontal_flip")
-        for name in ("single_category_max_area", *probabilities):
+        for name in ("single_category_max_area", "early_crop_probability", "horizontal_flip"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}.")
-        if self.crop_size is None and self.rare_class_crop_probability > 0:
-            raise ValueError("Without crop_size, rare_class_crop_probability must be 0: there is no crop to place.")
 
 
 @dataclass(frozen=True)
@@ -96,15 +88,10 @@ class Augmentation:
     the view are dropped, void stays void.
 
     All random numbers come from `generator`, torch's default one if there is none: one seed, one view.
-
-    Args:
-        config: the recipe.
-        class_shares: label -> part of the training images' pixels, for crops of rare classes.
     """
 
-    def __init__(self, config: AugmentationConfig, class_shares: Mapping[int, float] | None = None) -> None:
+    def __init__(self, config: AugmentationConfig) -> None:
         self.config = config
-        self.rare_classes = RareClassPixels(class_shares or {})
         jitter = ColorJitter(config.brightness, config.contrast, config.saturation, config.hue)
         self.color_jitter = jitter if jitter != ColorJitter(0.0, 0.0, 0.0, 0.0) else None
 
@@ -113,7 +100,8 @@ class Augmentation:
         box, size = self._draw_view(segments, generator)
         region = sample.image.crop((box.left, box.top, box.left + box.width, box.top + box.height))
         image = F.resize(F.pil_to_tensor(region), list(size), InterpolationMode.BILINEAR, antialias=True)  # (3, H, W)
-        ids = F.resize(crop_ids(segments, box), list(size), InterpolationMode.NEAREST_EXACT)  # (L, H, W)
+        ids = F.crop(segments.ids, box.top, box.left, box.height, box.width)
+        ids = F.resize(ids, list(size), InterpolationMode.NEAREST_EXACT)  # (L, H, W)
         if torch.rand((), generator=generator) < self.config.horizontal_flip:
             image, ids = F.horizontal_flip(image), F.horizontal_flip(ids)
         image = image.contiguous() if self.color_jitter is None else self.color_jitter(image, generator)
@@ -129,13 +117,8 @@ class Augmentation:
         if config.crop_size is None:
             return source, scaled
         size = min(config.crop_size[0], scaled[0]), min(config.crop_size[1], scaled[1])
-        pixel = None
-        if config.rare_class_crop_probability > 0 and (
-            torch.rand((), generator=generator) < config.rare_class_crop_probability
-        ):
-            pixel = self.rare_classes.draw(Segments(crop_ids(segments, source), segments.class_ids), generator)
         for _ in range(CROP_ATTEMPTS):
-            box = draw_crop(source, scaled, size, generator, pixel)
+            box = draw_crop(source, scaled, size, generator)
             if config.single_category_max_area >= 1 or largest_class_share(segments, box) <= (
                 config.single_category_max_area
             ):
@@ -179,35 +162,18 @@ def resized(box: Box, short_edge: int, max_long_edge: int | None) -> tuple[int, 
     return max(1, round(box.height * scale)), max(1, round(box.width * scale))
 
 
-def draw_crop(
-    source: Box,
-    scaled: tuple[int, int],
-    size: tuple[int, int],
-    generator: Generator | None,
-    pixel: tuple[int, int] | None = None,
-) -> Box:
-    """The region of `source` that a random crop of `size` shows once `source` has been resized to `scaled`.
-
-    With a `pixel`, (row, column) in `source`, it is drawn from those regions that hold it.
-    """
+def draw_crop(source: Box, scaled: tuple[int, int], size: tuple[int, int], generator: Generator | None) -> Box:
+    """The region of `source` that a random crop of `size` shows once `source` has been resized to `scaled`."""
     height = max(1, round(size[0] * source.height / scaled[0]))
     width = max(1, round(size[1] * source.width / scaled[1]))
-    lowest, highest = (0, 0), (source.height - height, source.width - width)  # (top, left)
-    if pixel is not None:
-        lowest = max(0, pixel[0] - height + 1), max(0, pixel[1] - width + 1)
-        highest = min(highest[0], pixel[0]), min(highest[1], pixel[1])
-    top, left = (low + draw_below(high - low + 1, generator) for low, high in zip(lowest, highest, strict=True))
+    top = draw_below(source.height - height + 1, generator)
+    left = draw_below(source.width - width + 1, generator)
     return Box(source.top + top, source.left + left, height, width)
-
-
-def crop_ids(segments: Segments, box: Box) -> Tensor:
-    """`(L, h, w)` ids of a region."""
-    return F.crop(segments.ids, box.top, box.left, box.height, box.width)
 
 
 def largest_class_share(segments: Segments, box: Box) -> float:
     """Share of the largest class among a region's pixels that belong to segments; 0 where there are none."""
-    ids = crop_ids(segments, box).flatten()  # (L * h * w,)
+    ids = F.crop(segments.ids, box.top, box.left, box.height, box.width).flatten()  # (L * h * w,)
     ids = ids[(ids != 0) & (ids != void_value(ids.dtype))].to(torch.int64)
     if ids.numel() == 0:
         return 0.0

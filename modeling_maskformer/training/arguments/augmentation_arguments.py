@@ -61,13 +61,6 @@ class AugmentationArguments:
     max_class_share: float = field(
         default=1.0, metadata={"help": "Crops in which one class covers more than this part are drawn again."}
     )
-    rare_class_crop_probability: float = field(
-        default=0.0,
-        metadata={
-            "help": "This part of the crops is placed so that each holds a class of its image that is drawn by its "
-            "rarity: with a probability proportional to 1 / the square root of its part of the pixels in training."
-        },
-    )
     copy_paste_probability: float = field(
         default=0.0,
         metadata={
@@ -136,7 +129,6 @@ class AugmentationArguments:
             early_crop_short_edges=tuple(self.early_crop_short_edges),
             early_crop_range=tuple(self.early_crop_range),
             single_category_max_area=self.max_class_share,
-            rare_class_crop_probability=self.rare_class_crop_probability,
             horizontal_flip=0.5 if self.flip else 0.0,
             **colours,
         )
