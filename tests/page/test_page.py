@@ -146,9 +146,13 @@ def test_checkpoints_and_examples_are_chosen(url, browser):
     browser.find(".gallery img, .gallery button, .gallery-item, .thumbnail-item")[0].click()
     browser.until(browser.rows)
     browser.find("#checkpoint input")[0].click()
-    next(
-        option for option in browser.until(lambda: browser.find("ul[role=listbox] li")) if "baseline" in option.text
-    ).click()
+
+    def choose():
+        [option] = [option for option in browser.find("ul[role=listbox] li") if "baseline" in option.text]
+        option.click()
+        return True
+
+    browser.until(choose)  # the list may be drawn anew between finding and clicking
     browser.until(lambda: browser.texts("#task label") == ["Semantic"])
     browser.until(browser.rows)
 
