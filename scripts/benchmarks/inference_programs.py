@@ -123,11 +123,9 @@ def largest_difference(models: dict[str, torch.nn.Module], pixels: Tensor) -> fl
     )
 
 
-def build_pipelines(
-    models: dict[str, torch.nn.Module], device: str = "cpu", shortest_edge: int = 800
-) -> dict[str, Any]:
+def build_pipelines(models: dict[str, torch.nn.Module], device: str = "cpu") -> dict[str, Any]:
     """Both image-segmentation pipelines, each with its own library's model and image processor."""
-    size = {"shortest_edge": shortest_edge, "longest_edge": round(shortest_edge * 5 / 3)}
+    size = {"shortest_edge": 800, "longest_edge": 1333}
     processors = {
         OURS: MaskFormerImageProcessor(size=size, label_ids_to_fuse=[]),
         TRANSFORMERS: TheirProcessor(size=size),
