@@ -25,6 +25,10 @@ prints the tables of such files once more, or writes them into the README of the
     python scripts/benchmark.py curves --runs outputs/points_seed0 outputs/dense_seed0
 
 compares trained runs: their metric against training time and steps, as a plot and a table.
+
+    python scripts/benchmark.py accuracy --recipe scripts/recipes/finetune_small.yaml --dataset data/street
+
+trains MaskFormer, the per-pixel baselines and transformers' MaskFormer for an equal time, and compares them so.
 """
 
 from __future__ import annotations
@@ -33,6 +37,7 @@ import sys
 from collections.abc import Sequence
 
 from benchmarks import (
+    accuracy,
     curves,
     deployment,
     device_inference,
@@ -53,6 +58,7 @@ BENCHMARKS = {
     "tiles": (tiles, tiles.TilesBenchmarkArguments),
     "streaming": (streaming, streaming.StreamingBenchmarkArguments),
     "deployment": (deployment, deployment.DeploymentBenchmarkArguments),
+    "accuracy": (accuracy, accuracy.AccuracyArguments),
     "curves": (curves, curves.CurvesArguments),
     "table": (device_table, device_table.TableArguments),
 }

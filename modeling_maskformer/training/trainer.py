@@ -261,10 +261,10 @@ class MaskFormerTrainer(StreamingTrainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Logs `logs` and, beside a training loss, the mean of each loss part and the speed since the last one."""
         if "loss" in logs and self._num_loss_parts:
-            names = sorted(self._loss_parts)
-            means = torch.stack([self._loss_parts[name] for name in names]) / self._num_loss_parts
-            means = self.accelerator.reduce(means, reduction="mean")
-            logs.update(zip(names, means.tolist(), strict=True))
+            if names := sorted(self._loss_parts):  # a loss may have none
+                means = torch.stack([self._loss_parts[name] for name in names]) / self._num_loss_parts
+                means = self.accelerator.reduce(means, reduction="mean")
+                logs.update(zip(names, means.tolist(), strict=True))
             logs.update(self._throughput.report())
             self._loss_parts, self._num_loss_parts = {}, 0
         super().log(logs, start_time)
