@@ -7,6 +7,7 @@ from torch import Tensor
 from transformers import TimmBackbone, TimmBackboneConfig
 from transformers.modeling_outputs import BackboneOutput
 
+from .depthwise import speed_up_depthwise
 from .pyramid import crop
 from .same_padding import pad_in_whole_numbers
 from .timm_models import channels_first, map_size, nominal_stride, size_settings, timm_size_rule
@@ -31,6 +32,7 @@ class AnySizeTimmBackbone(TimmBackbone):
     def __init__(self, config: TimmBackboneConfig):
         super().__init__(config, **size_settings(config.backbone, config.output_stride))
         pad_in_whole_numbers(self._backbone)
+        speed_up_depthwise(self._backbone)
         self.size_rule = timm_size_rule(config.backbone, config.output_stride)
         self.cells = self._backbone.feature_info.reduction()
         self.strides = [nominal_stride(cell) for cell in self.cells]
