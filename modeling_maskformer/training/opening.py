@@ -59,7 +59,7 @@ def _sizes_text(augmentation: AugmentationArguments) -> str:
         low, high = (round(scale * min(config.crop_size)) for scale in config.scale_range)
         edges = f"short edges of {low} to {high}"
     views = "Whole images" if config.crop_size is None else f"Crops of {config.crop_size[0]}x{config.crop_size[1]}"
-    if augmentation.copy_paste_probability > 0:
+    if augmentation.copy_paste_probability:
         edges += f" (things of others pasted onto {percent(augmentation.copy_paste_probability)} of them)"
     return f"{views} at {edges} in training, whole images at {augmentation.shortest_edge} in evaluation"
 

@@ -76,6 +76,7 @@ def prepare_training(
     if stream_of(train) is not None:
         check_steps(arguments)
     copy_paste = choose_copy_paste(augmentation_arguments.copy_paste_probability, data, train)
+    augmentation_arguments.copy_paste_probability = 0.0 if copy_paste is None else copy_paste.probability
     if isinstance(validation, Subset) and arguments.process_index == 0:
         HeldOut(data_arguments.train_split, data_arguments.validation_fraction, arguments.seed).save(
             Path(arguments.output_dir)
@@ -90,7 +91,8 @@ def prepare_training(
     is_first = arguments.process_index == 0
     reason = model_arguments.choose_for(this_machine(arguments.use_cpu), max(found.num_segments, default=0))
     augmentation_arguments.choose_for(found.short_edge)
-    arguments.choose_for(len(train) if has_length(train) else sys.maxsize)
+    num_images = len(train) if has_length(train) else sys.maxsize
+    arguments.choose_for(num_images, from_checkpoint=model_arguments.model is not None)
     if is_first:
         measured = f"Measured on {len(validation):,} more." if has_length(validation) else "Both are streams."
         print(found_text(found, data.labels.names), measured)

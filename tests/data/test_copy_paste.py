@@ -174,17 +174,22 @@ def test_crowds_of_the_other_image_are_not_pasted():
 
 
 def test_only_things_are_pasted_on_and_tasks_without_them_are_refused():
-    assert choose_copy_paste(0.0, open_dataset("shapes", "semantic"), None) is None
+    semantic = open_dataset("shapes", "semantic")
+    assert choose_copy_paste(0.0, semantic, None) is None and choose_copy_paste(None, semantic, None) is None
     data = open_dataset("shapes", "panoptic")
     assert choose_copy_paste(0.5, data, data.training()).is_thing == (True,) * 5 + (False,) * 3
     data = open_dataset("shapes", "instance")
-    assert choose_copy_paste(0.5, data, data.training()).is_thing == (True,) * 5
+    assert choose_copy_paste(0.25, data, data.training()) == CopyPaste(0.25, (True,) * 5)
+    assert choose_copy_paste(None, data, data.training()) == CopyPaste(0.5, (True,) * 5)
+    assert choose_copy_paste(0.0, data, data.training()) is None
     with pytest.raises(DataError, match="task semantic has no objects: it is for instance and panoptic"):
-        choose_copy_paste(0.5, open_dataset("shapes", "semantic"), None)
+        choose_copy_paste(0.5, semantic, None)
     stream = StreamSamples.__new__(StreamSamples)  # one that nothing is read from
     with pytest.raises(DataError, match="a stream has no other image at hand: leave --streaming out"):
         choose_copy_paste(0.5, data, stream)
+    assert choose_copy_paste(None, data, stream) is None
     for is_thing in (None, (False, False)):
         unknown = SegmentationData({}, LabelSet(("sky", "road"), (0, 1), is_thing), "panoptic")
         with pytest.raises(DataError, match="no class is known to be a thing"):
             choose_copy_paste(0.5, unknown, [])
+        assert choose_copy_paste(None, unknown, []) is None

@@ -1,14 +1,17 @@
 """scripts/recipes/*.yaml are the paper's recipes: each file against a table of its numbers, as train.py reads it.
 
+finetune_small.yaml is train.py's own.
+
 The numbers are those of the paper's appendix and of the original's configurations (facebookresearch/MaskFormer).
 """
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from script_runs import SMALL, run
 
 from modeling_maskformer import (
@@ -18,6 +21,7 @@ from modeling_maskformer import (
 )
 from modeling_maskformer.commands import train
 from modeling_maskformer.data.views.augmentation import AugmentationConfig
+from modeling_maskformer.training.arguments.model_arguments import ARCHITECTURE, MASK_LOSS
 from modeling_maskformer.training.model_building import build_model, normalization_of
 from modeling_maskformer.training.trainer import MaskFormerTrainer
 
@@ -154,7 +158,7 @@ def load(parser, tmp_path):
 
 
 def test_there_is_a_file_for_each_row_and_backbone_and_no_other():
-    assert {file.stem for file in FOLDER.iterdir()} == set(RECIPES)
+    assert {file.stem for file in FOLDER.iterdir()} == {*RECIPES, "finetune_small"}
     assert all(file.suffix == ".yaml" for file in FOLDER.iterdir())
 
 
@@ -310,3 +314,14 @@ def test_swin_pixels_are_normalised_as_its_weights_expect(load):
         assert [255 * value for value in (*mean, *std)] == pytest.approx(
             [123.675, 116.28, 103.53, 58.395, 57.12, 57.375]
         )
+
+
+def test_the_recipe_for_few_images_is_what_train_py_does_by_default(parser, tmp_path):
+    needed = ["--dataset", "data/street", "--task", "semantic", "--output_dir", str(tmp_path), "--use_cpu"]
+    path = FOLDER / "finetune_small.yaml"
+    for by_recipe, by_default in zip(parser.parse([str(path), *needed]), parser.parse(needed), strict=True):
+        for setting in fields(by_default):
+            expected = getattr(by_default, setting.name)
+            expected = MASK_LOSS.get(setting.name) if expected is None else expected
+            assert getattr(by_recipe, setting.name) == expected, setting.name
+    assert yaml.safe_load(path.read_text()).keys() >= {*ARCHITECTURE, *MASK_LOSS} - {"num_queries"}

@@ -46,7 +46,7 @@ def test_every_loss_part_is_logged(trained):
 def test_the_logged_learning_rate_is_that_of_the_head(trained):
     history = json.loads((trained["semantic"] / "trainer_state.json").read_text())["log_history"]
     rates = [entry["learning_rate"] for entry in history if "loss" in entry]
-    assert rates == pytest.approx([2e-4 * (1 - step / 3) ** 0.9 for step in range(3)])  # the backbone's is half of it
+    assert rates == pytest.approx([5e-4 * (1 - step / 3) ** 0.9 for step in range(3)])  # the backbone's is half of it
 
 
 def test_a_run_need_not_evaluate_to_save(street, tmp_path):

@@ -11,9 +11,9 @@ from modeling_maskformer.training.arguments.run_arguments import RunArguments
 CPU, GPU = Machine(has_gpu=False), Machine(has_gpu=True, has_bf16=True)
 
 
-def run_for(num_images, machine=CPU, **settings):
+def run_for(num_images, machine=CPU, from_checkpoint=False, **settings):
     arguments = RunArguments(output_dir="unused", use_cpu=True, **settings)
-    arguments.choose_for(num_images, machine)
+    arguments.choose_for(num_images, machine, from_checkpoint)
     return arguments
 
 
@@ -58,6 +58,11 @@ def test_what_was_passed_stays_and_the_rest_follows_from_it():
     assert run_for(18, save_strategy="no", load_best_model_at_end=False).eval_strategy == "epoch"
     run = run_for(18, total_batch_size=8)
     assert (run.per_device_train_batch_size, run.gradient_accumulation_steps, run.total_steps(18)) == (4, 2, 1002)
+
+
+def test_a_checkpoint_learns_more_slowly_than_a_new_model():
+    assert (run_for(400).learning_rate, run_for(400, from_checkpoint=True).learning_rate) == (5e-4, 2e-4)
+    assert run_for(400, from_checkpoint=True, learning_rate=1e-3).learning_rate == 1e-3
 
 
 def test_a_gpu_takes_more_images_at_once_but_not_more_than_there_are():

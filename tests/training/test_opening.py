@@ -30,7 +30,7 @@ def test_the_paragraph_says_what_will_be_trained_and_how_long():
     text = text_for()
     assert "a new model on the backbone resnet10t with random weights" in text
     assert "Crops of 352x352 at short edges of 176 to 704 in training, whole images at 440 in evaluation." in text
-    assert "2,400 steps of 4 images, 24 epochs, learning rate 0.0002 after 120 steps of warm-up" in text
+    assert "2,400 steps of 4 images, 24 epochs, learning rate 0.0005 after 120 steps of warm-up" in text
     assert "measured after each epoch. float32 on CPU" in text and "queries" not in text
 
 

@@ -159,6 +159,10 @@ def test_impossible_augmentation_is_refused(settings, message):
         ({"model": "a", "architecture": "per_pixel"}, "--architecture goes with --backbone"),
         ({"backbone": "a", "architecture": "per_pixel", "ffn_dim": 9}, "--ffn_dim has no effect on a per_pixel model"),
         ({"backbone": "a", "architecture": "per_pixel_plus", "num_queries": 9}, "it has one query for each class"),
+        (
+            {"backbone": "a", "architecture": "per_pixel_plus", "dice_weight": 5.0},
+            "--dice_weight has no effect on a per",
+        ),
         ({"backbone": "a", "encoder_layers": -1}, "--encoder_layers must be at least 0"),
         ({"backbone": "a", "drop_path": 0.1}, "--drop_path goes with --backbone swin-tiny, .*, got a"),
         ({"backbone": "swin-tiny", "drop_path": 1.0}, r"--drop_path must lie in \[0, 1\)"),
@@ -175,6 +179,7 @@ def test_the_default_is_maskformer_with_the_point_loss():
     assert type(model) is MaskFormerForInstanceSegmentation
     assert (model.criterion.mask_loss, model.criterion.num_points) == ("points", 12544)
     assert model.criterion.importance_sample_ratio == 0.75
+    assert (model.criterion.weights["loss_mask"], model.criterion.weights["loss_dice"]) == (20, 1)
 
 
 def test_an_architecture_gets_the_flags_that_it_has():
@@ -205,6 +210,17 @@ def test_normalisation_is_that_of_the_backbones_weights():
 def test_the_part_of_important_points_reaches_the_model():
     arguments = ModelArguments(backbone="resnet10t", backbone_weights="random", importance_sample_ratio=0.25)
     assert build_model(arguments, {0: "sky"}, "semantic").criterion.importance_sample_ratio == 0.25
+
+
+def test_the_weights_of_the_mask_losses_reach_loss_and_matching():
+    arguments = ModelArguments(backbone="resnet10t", backbone_weights="random", mask_weight=5.0, dice_weight=2.0)
+    model = build_model(arguments, {0: "sky"}, "semantic")
+    for config in (model.config, model.criterion.matcher):
+        assert (config.mask_weight, config.dice_weight) == (5, 2)
+    assert model.criterion.weights == {"loss_cross_entropy": 1, "loss_mask": 5, "loss_dice": 2}
+    arguments = ModelArguments(backbone="resnet10t", backbone_weights="random", dice_weight=-1.0)
+    with pytest.raises(ValueError, match="dice_weight must not be negative, got -1"):
+        build_model(arguments, {0: "sky"}, "semantic")
 
 
 def test_whole_images_at_given_short_edges_need_no_crop():

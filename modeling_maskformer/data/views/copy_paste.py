@@ -13,6 +13,8 @@ from ..datasets import SegmentationData
 from ..errors import DataError
 from ..streams import stream_of
 
+DEFAULT_PROBABILITY = 0.5
+
 
 @dataclass(frozen=True)
 class CopyPaste:
@@ -81,21 +83,35 @@ def _signed_ids(segments: Segments, layers: int) -> Tensor:
     return ids
 
 
-def choose_copy_paste(probability: float, data: SegmentationData, samples: object) -> CopyPaste | None:
+def choose_copy_paste(probability: float | None, data: SegmentationData, samples: object) -> CopyPaste | None:
     """What pastes things onto the training images of a dataset; None where the probability is 0.
 
+    Args:
+        probability: of a view to get things pasted on; None for 0.5 wherever there are things to paste.
+        data: says what is a thing.
+        samples: the training images.
+
     Raises:
-        DataError: the task or the data have no things to paste.
+        DataError: a probability was asked for, and the task or the data have no things to paste.
     """
     if probability == 0:
         return None
-    needs = f"copy_paste_probability {probability:g} pastes objects of one training image onto another"
+    problem = _nothing_to_paste(data, samples)
+    if problem is not None:
+        if probability is None:
+            return None
+        needs = f"copy_paste_probability {probability:g} pastes objects of one training image onto another"
+        raise DataError(f"{needs}, but {problem}.")
+    is_thing = (True,) * len(data.labels) if data.task == "instance" else data.labels.is_thing
+    return CopyPaste(DEFAULT_PROBABILITY if probability is None else probability, is_thing)
+
+
+def _nothing_to_paste(data: SegmentationData, samples: object) -> str | None:
+    """Why there is nothing to paste; None where there is something."""
     if data.task == "semantic":
-        raise DataError(f"{needs}, but task semantic has no objects: it is for instance and panoptic.")
+        return "task semantic has no objects: it is for instance and panoptic"
     if stream_of(samples) is not None:
-        raise DataError(f"{needs}, but a stream has no other image at hand: leave --streaming out.")
-    if data.task == "instance":
-        return CopyPaste(probability, (True,) * len(data.labels))
-    if data.labels.is_thing is None or not any(data.labels.is_thing):
-        raise DataError(f"{needs}, but no class is known to be a thing: an id2label file can tell that (isthing).")
-    return CopyPaste(probability, data.labels.is_thing)
+        return "a stream has no other image at hand: leave --streaming out"
+    if data.task == "panoptic" and not any(data.labels.is_thing or ()):
+        return "no class is known to be a thing: an id2label file can tell that (isthing)"
+    return None

@@ -61,11 +61,11 @@ class AugmentationArguments:
     max_class_share: float = field(
         default=1.0, metadata={"help": "Crops in which one class covers more than this part are drawn again."}
     )
-    copy_paste_probability: float = field(
-        default=0.0,
+    copy_paste_probability: float | None = field(
+        default=None,
         metadata={
             "help": "Onto this part of the training images, things of another one are pasted, after it was augmented "
-            "as all are; for instance and panoptic."
+            "as all are; 0 for none. Default: 0.5 for instance and panoptic, but of a stream none."
         },
     )
     colour_jitter: bool = field(default=True, metadata={"help": "Vary brightness, contrast, saturation and hue."})
@@ -91,7 +91,7 @@ class AugmentationArguments:
         for name in ("scale_range", "early_crop_range"):
             if len(getattr(self, name)) != 2:
                 raise ValueError(f"--{name} takes two numbers, got {getattr(self, name)}.")
-        if not 0 <= self.copy_paste_probability <= 1:
+        if self.copy_paste_probability is not None and not 0 <= self.copy_paste_probability <= 1:
             raise ValueError(f"--copy_paste_probability must lie in [0, 1], got {self.copy_paste_probability}.")
         self.config()
         self._settle_edges()

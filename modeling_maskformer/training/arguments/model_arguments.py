@@ -23,8 +23,14 @@ ARCHITECTURE = {
     "num_queries": 100,
 }
 
-# flag -> default; how the mask losses of matched queries are computed
-MASK_LOSS = {"mask_loss": "points", "num_points": 12544, "importance_sample_ratio": 0.75}
+# flag -> default; how the mask losses of matched queries are computed, and their weights
+MASK_LOSS = {
+    "mask_loss": "points",
+    "num_points": 12544,
+    "importance_sample_ratio": 0.75,
+    "mask_weight": 20.0,
+    "dice_weight": 1.0,
+}
 
 # flags of MaskFormer -> why the baselines do not have them
 _NO_DECODER = "it has no transformer decoder"
@@ -147,6 +153,20 @@ class ModelArguments:
         metadata={
             "help": "Part of these points, in [0, 1], that is drawn where the mask is uncertain, as in Mask2Former; "
             "the rest is uniform. Default 0.75. 0: all uniform, which estimates the paper's loss."
+        },
+    )
+
+    mask_weight: float | None = field(
+        default=None,
+        metadata={
+            "help": "Weight of the focal loss of masks, where that of the classes' cross-entropy is 1. Default 20."
+        },
+    )
+    dice_weight: float | None = field(
+        default=None,
+        metadata={
+            "help": "Weight of the dice loss of masks, which counts thin and small segments as much as large ones. "
+            "Default 1; more may help semantic segmentation, and harms the ranking of instances."
         },
     )
 

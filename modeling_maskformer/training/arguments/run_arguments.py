@@ -10,7 +10,14 @@ from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 from transformers.utils import logging
 
 from .arguments import MaskFormerTrainingArguments
-from .data_defaults import EPOCHS, default_epochs, default_eval_steps, default_warmup_steps
+from .data_defaults import (
+    EPOCHS,
+    LEARNING_RATE,
+    LEARNING_RATE_FROM_CHECKPOINT,
+    default_epochs,
+    default_eval_steps,
+    default_warmup_steps,
+)
 from .device_defaults import MAX_WORKERS, Machine, default_batch_size, default_num_workers, this_machine
 from .loggers import default_loggers
 
@@ -32,7 +39,12 @@ EVERYDAY_FIELDS = (
 
 
 # what is decided once the data are known, and what holds until then
-_UNTIL_DATA_ARE_KNOWN = {"num_train_epochs": float(EPOCHS), "warmup_steps": 100, "eval_strategy": "epoch"}
+_UNTIL_DATA_ARE_KNOWN = {
+    "num_train_epochs": float(EPOCHS),
+    "learning_rate": LEARNING_RATE,
+    "warmup_steps": 100,
+    "eval_strategy": "epoch",
+}
 
 
 @dataclass
@@ -69,7 +81,13 @@ class RunArguments(MaskFormerTrainingArguments):
             "it. Default: as many as the devices take at once, times --gradient_accumulation_steps."
         },
     )
-    learning_rate: float = field(default=2e-4, metadata={"help": "Highest learning rate, of all but the backbone."})
+    learning_rate: float | None = field(
+        default=None,
+        metadata={
+            "help": "Highest learning rate, of all but the backbone. Default: 5e-4 for a new model, 2e-4 for a "
+            "checkpoint, all of which is trained already."
+        },
+    )
     backbone_lr_factor: float = field(
         default=0.5, metadata={"help": "The backbone's learning rate is --learning_rate times this."}
     )
@@ -222,8 +240,10 @@ class RunArguments(MaskFormerTrainingArguments):
             if self.save_strategy == "steps" and self.eval_steps:
                 self.save_steps = self.eval_steps
 
-    def choose_for(self, num_images: int, machine: Machine | None = None) -> None:
-        """Decides what was left open, for a training on so many images: batch, epochs, warm-up, evaluations."""
+    def choose_for(self, num_images: int, machine: Machine | None = None, from_checkpoint: bool = False) -> None:
+        """Decides what was left open, for a training on so many images: batch, epochs, learning rate, evaluations."""
+        if "learning_rate" in self._open and from_checkpoint:
+            self.learning_rate = LEARNING_RATE_FROM_CHECKPOINT
         if "per_device_train_batch_size" in self._open:
             default = default_batch_size(machine or this_machine(self.use_cpu))
             self.per_device_train_batch_size = max(1, min(default, num_images // self.world_size))

@@ -14,7 +14,7 @@ from urllib.parse import quote
 import timm
 from huggingface_hub import EvalResult, ModelCardData
 from torch.utils.data import Dataset, Subset
-from transformers import PreTrainedModel, TrainerState
+from transformers import PreTrainedConfig, PreTrainedModel, TrainerState
 from transformers.trainer_utils import has_length
 
 from ...backbone.swin import timm_name_of
@@ -226,6 +226,11 @@ def _command(training: FinishedTraining) -> str | None:
     return shown_command([*launched(program, training.args.world_size).split(" "), *flags])
 
 
+def _loss_weights(config: PreTrainedConfig) -> str | None:
+    weights = [getattr(config, f"{part}_weight", None) for part in ("cross_entropy", "mask", "dice")]
+    return None if None in weights else ", ".join(f"{weight:g}" for weight in weights)
+
+
 def _settings(training: FinishedTraining) -> dict[str, Any]:
     """What was trained with, by name; None is not shown."""
     args, state, config, run = training.args, training.state, training.model.config, training.run_description
@@ -246,6 +251,7 @@ def _settings(training: FinishedTraining) -> dict[str, Any]:
         "evaluations without a better one, at which it ends": getattr(args, "early_stopping_patience", None),
         "largest gradient norm": args.max_grad_norm or None,
         "mask loss": f"at {config.num_points} points per mask" if mask_loss == "points" else mask_loss,
+        "weights of cross-entropy, focal and dice loss": _loss_weights(config),
         "precision": "bfloat16, mixed" if args.bf16 else "float16, mixed" if args.fp16 else "float32",
         "seed": args.seed,
     }
