@@ -34,7 +34,6 @@ from modeling_maskformer import MaskFormerForInstanceSegmentation
 from modeling_maskformer.backbone.build import freeze_batch_norm
 from modeling_maskformer.commands.train import make_parser
 from modeling_maskformer.modeling_maskformer import MaskFormerForInstanceSegmentationOutput
-from modeling_maskformer.targets import void_value
 from modeling_maskformer.training.arguments.model_arguments import LACKING
 from modeling_maskformer.training.run import prepare_training
 from modeling_maskformer.training.trainer import MaskFormerTrainer
@@ -202,11 +201,10 @@ def training_output(
     pixel_mask: Tensor | None = None,  # (B, H, W)
 ) -> MaskFormerForInstanceSegmentationOutput:
     """Their loss of a batch; the masks are theirs, in which void is outside all segments."""
-    void = void_value(segment_ids.dtype)
     masks = []
     for ids, labels in zip(segment_ids, class_labels, strict=True):
         numbers = torch.arange(1, len(labels) + 1, device=ids.device)
-        inside = (ids[None] == numbers[:, None, None, None]) & (ids != void)[None]  # (S_b, L, H, W)
+        inside = ids == numbers[:, None, None, None]  # (S_b, L, H, W)
         masks.append(inside.any(1).float())
     output = theirs(
         pixel_values, masks, list(class_labels), pixel_mask, output_hidden_states=True, output_auxiliary_logits=True
