@@ -14,7 +14,7 @@ from ..backbone import create_timm_model, load_backbone_weights
 from ..backbone.swin import SWINS, Swin, load_swin_weights, timm_name_of
 from ..inference.exported_folder import check_not_exported
 from ..inference.loading import check_task, load_model
-from .arguments.model_arguments import MASK_LOSS, ModelArguments
+from .arguments.model_arguments import LOSS_WEIGHTS, MASK_LOSS, ModelArguments
 
 
 def build_model(
@@ -41,7 +41,7 @@ def build_model(
         "freeze_backbone_batch_norm": not arguments.train_batch_norm,
     }
     if architecture == "maskformer":
-        given = {name: getattr(arguments, name) for name in MASK_LOSS}
+        given = {name: getattr(arguments, name) for name in (*MASK_LOSS, *LOSS_WEIGHTS)}
         is_plain = category_ids is None or list(category_ids) == list(range(len(id2label)))
         settings["category_ids"] = None if is_plain else list(category_ids)
         settings |= MASK_LOSS | {name: value for name, value in given.items() if value is not None}

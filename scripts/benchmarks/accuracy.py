@@ -7,8 +7,9 @@ steps fit is measured first. The model of transformers starts with the very weig
 does, has deep supervision (which needs output_hidden_states=True), and learns from its own loss;
 transformers_equal_steps is the same for as many steps as maskformer took. All are measured alike, by this package.
 
-Each run leaves its history in OUTPUT_DIR/<model>_seed<seed>; one that is there already is not trained again, so that
-several processes may share the work. At the end come the table and the plot of `curves` over all that are there.
+Each run leaves its history in OUTPUT_DIR/<model>_seed<seed>; one that is there already is not trained again. Several
+processes may share the work, each with seeds or models of its own. At the end come the table and the plot of `curves`
+over all that are there.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ import statistics
 import tempfile
 import time
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -97,14 +97,8 @@ def run(arguments: AccuracyArguments) -> None:
             trainer = make_trainer(arguments, model, seed, folder, max_steps=steps, **measured)
             trainer.train()
             trainer.save_state()
-    runs = sorted((str(path.parent) for path in output.glob(f"*_seed*/{STATE_NAME}")), key=place_of)
+    runs = [str(path.parent) for model in MODELS for path in sorted(output.glob(f"{model}_seed*/{STATE_NAME}"))]
     draw_curves(CurvesArguments(runs=runs, output_dir=arguments.output_dir))
-
-
-def place_of(folder: str) -> tuple[int, str]:
-    """Where a run stands in table and plot: its model's place in `MODELS`, then its seed."""
-    model, seed = Path(folder).name.rsplit("_seed", 1)
-    return MODELS.index(model), seed
 
 
 def steps_of(folder: Path) -> int:
@@ -176,7 +170,9 @@ def learn_as_transformers(
     ours = model.forward
 
     def forward(*pixel_values: Tensor, **inputs: Any) -> Any:
-        return (partial(training_output, theirs) if model.training else ours)(*pixel_values, **inputs)
+        if model.training:
+            return training_output(theirs, *pixel_values, **inputs)
+        return ours(*pixel_values, **inputs)
 
     model.forward = forward
     return theirs
@@ -206,7 +202,5 @@ def training_output(
         numbers = torch.arange(1, len(labels) + 1, device=ids.device)
         inside = ids == numbers[:, None, None, None]  # (S_b, L, H, W)
         masks.append(inside.any(1).float())
-    output = theirs(
-        pixel_values, masks, list(class_labels), pixel_mask, output_hidden_states=True, output_auxiliary_logits=True
-    )
+    output = theirs(pixel_values, masks, list(class_labels), pixel_mask, output_hidden_states=True)
     return MaskFormerForInstanceSegmentationOutput(loss=output.loss.squeeze(), loss_dict={})

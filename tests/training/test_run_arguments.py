@@ -212,12 +212,16 @@ def test_the_part_of_important_points_reaches_the_model():
     assert build_model(arguments, {0: "sky"}, "semantic").criterion.importance_sample_ratio == 0.25
 
 
-def test_the_weights_of_the_mask_losses_reach_loss_and_matching():
+def test_the_weights_of_the_mask_losses_reach_loss_and_matching(tmp_path):
     arguments = ModelArguments(backbone="resnet10t", backbone_weights="random", mask_weight=5.0, dice_weight=2.0)
     model = build_model(arguments, {0: "sky"}, "semantic")
     for config in (model.config, model.criterion.matcher):
         assert (config.mask_weight, config.dice_weight) == (5, 2)
     assert model.criterion.weights == {"loss_cross_entropy": 1, "loss_mask": 5, "loss_dice": 2}
+    model.save_pretrained(tmp_path)  # a checkpoint keeps what it was trained with
+    for flags, dice_weight in (({}, 2), ({"dice_weight": 3.0}, 3)):
+        config = build_model(ModelArguments(model=str(tmp_path), **flags), {0: "sky"}, "semantic").config
+        assert (config.mask_weight, config.dice_weight) == (5, dice_weight)
     arguments = ModelArguments(backbone="resnet10t", backbone_weights="random", dice_weight=-1.0)
     with pytest.raises(ValueError, match="dice_weight must not be negative, got -1"):
         build_model(arguments, {0: "sky"}, "semantic")

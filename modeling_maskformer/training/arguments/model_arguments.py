@@ -23,24 +23,24 @@ ARCHITECTURE = {
     "num_queries": 100,
 }
 
-# flag -> default; how the mask losses of matched queries are computed, and their weights
-MASK_LOSS = {
-    "mask_loss": "points",
-    "num_points": 12544,
-    "importance_sample_ratio": 0.75,
-    "mask_weight": 20.0,
-    "dice_weight": 1.0,
-}
+# flag -> default; how the mask losses of matched queries are computed
+MASK_LOSS = {"mask_loss": "points", "num_points": 12544, "importance_sample_ratio": 0.75}
+
+# flags of their weights, which stay those of the config or the checkpoint where they are not passed
+LOSS_WEIGHTS = ("mask_weight", "dice_weight")
 
 # flags of MaskFormer -> why the baselines do not have them
 _NO_DECODER = "it has no transformer decoder"
 _NO_MATCHING = "it has no queries to match with masks, its loss is the cross-entropy of each pixel"
-_LACKING_PLUS = {"num_queries": "it has one query for each class", **dict.fromkeys(MASK_LOSS, _NO_MATCHING)}
+_LACKING_PLUS = {
+    "num_queries": "it has one query for each class",
+    **dict.fromkeys((*MASK_LOSS, *LOSS_WEIGHTS), _NO_MATCHING),
+}
 LACKING: dict[str, dict[str, str]] = {
     "maskformer": {},
     "per_pixel": {
         **dict.fromkeys(("hidden_dim", "decoder_layers", "attention_heads", "ffn_dim", "num_queries"), _NO_DECODER),
-        **dict.fromkeys(MASK_LOSS, _NO_MATCHING),
+        **dict.fromkeys((*MASK_LOSS, *LOSS_WEIGHTS), _NO_MATCHING),
     },
     "per_pixel_plus": _LACKING_PLUS,
 }
@@ -159,14 +159,15 @@ class ModelArguments:
     mask_weight: float | None = field(
         default=None,
         metadata={
-            "help": "Weight of the focal loss of masks, where that of the classes' cross-entropy is 1. Default 20."
+            "help": "Weight of the focal loss of masks, where that of the classes' cross-entropy is 1. Default 20, or "
+            "the checkpoint's."
         },
     )
     dice_weight: float | None = field(
         default=None,
         metadata={
-            "help": "Weight of the dice loss of masks, which counts thin and small segments as much as large ones. "
-            "Default 1; more may help semantic segmentation, and harms the ranking of instances."
+            "help": "Weight of the dice loss of masks, which counts thin and small segments as much as large ones; "
+            "more may help semantic segmentation, and harms the ranking of instances. Default 1, or the checkpoint's."
         },
     )
 
