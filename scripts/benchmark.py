@@ -40,15 +40,15 @@ from benchmarks import (
     accuracy,
     curves,
     deployment,
-    device_inference,
-    device_table,
-    device_training,
     inference,
     serving,
     streaming,
     tiles,
     training,
 )
+from benchmarks.device import inference as device_inference
+from benchmarks.device import table as device_table
+from benchmarks.device import training as device_training
 from modeling_maskformer.training.arguments.argument_parser import ScriptArgumentParser
 
 BENCHMARKS = {

@@ -27,9 +27,9 @@ from ..training.arguments.augmentation_arguments import AugmentationArguments
 from ..training.arguments.data_arguments import DataArguments
 from ..training.arguments.model_arguments import ModelArguments
 from ..training.arguments.run_arguments import EVERYDAY_FIELDS, RunArguments
-from ..training.checkpointing import NotSavedError
 from ..training.first_process import leave_processes
 from ..training.run import prepare_training, run_training
+from ..training.saving.checkpointing import NotSavedError
 
 
 def main(argv: Sequence[str] | None = None) -> None:

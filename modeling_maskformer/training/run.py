@@ -37,12 +37,12 @@ from .arguments.run_arguments import RunArguments
 from .cards.card_data import card_data
 from .cards.model_card import RunDescription
 from .cards.training_plot import draw_training
-from .checkpointing import EndOnSigterm
 from .early_stopping import EarlyStopping, was_ended_early
 from .first_process import on_first_process
 from .model_building import build_model, normalization_of
 from .opening import TimeEstimate, chosen_text
-from .output_folder import prepare_output_dir
+from .saving.checkpointing import EndOnSigterm
+from .saving.output_folder import prepare_output_dir
 from .trainer import MaskFormerTrainer
 
 

@@ -14,8 +14,8 @@ from transformers.trainer_utils import TrainOutput
 from ..data.streams import StreamSamples, stream_of
 from ..data.views.collate import SegmentationDataset
 from ..data.views.stream_batches import StreamBatches, StreamPosition
-from .averaging import AveragingTrainer
-from .checkpoint_folders import last_checkpoint
+from .saving.averaging import AveragingTrainer
+from .saving.checkpoint_folders import last_checkpoint
 
 
 class StreamingTrainer(AveragingTrainer):

@@ -28,7 +28,7 @@ from modeling_maskformer.inference.inputs import find_pictures
 from modeling_maskformer.inference.loading import load_model
 
 from .backbones import BACKBONES, MINIATURE
-from .device_measuring import Meter, timed
+from .device.measuring import Meter, timed
 from .inference_programs import OURS, TRANSFORMERS, build_models
 from .measuring import machine, summary, time_in_turn
 

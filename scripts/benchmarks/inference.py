@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from modeling_maskformer.targets import TASKS
 
 from .backbones import BACKBONES, MINIATURE
-from .device_measuring import Meter, timed
+from .device.measuring import Meter, timed
 from .inference_programs import (
     OURS,
     TRANSFORMERS,

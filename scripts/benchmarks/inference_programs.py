@@ -16,7 +16,7 @@ from transformers.models.maskformer.image_processing_maskformer import MaskForme
 from image_processing import MaskFormerImageProcessor
 from modeling_maskformer import MaskFormerConfig, MaskFormerForInstanceSegmentation
 
-from .device_measuring import Meter, timed
+from .device.measuring import Meter, timed
 
 OURS, TRANSFORMERS = "this package", "transformers"
 

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from modeling_maskformer import MaskFormerConfig, MaskFormerForInstanceSegmentation
 
 from .backbones import BACKBONES, MINIATURE
-from .device_measuring import Meter, autocast
-from .rivals import RIVALS
+from .device.measuring import Meter, autocast
+from .device.rivals import RIVALS
 
 NUM_LABELS = 150
 LEARNING_RATE = 1e-6  # the steps are real, but the model stays what it is

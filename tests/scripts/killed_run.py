@@ -18,7 +18,7 @@ import safetensors.torch
 import torch
 from transformers import TrainerState
 
-from modeling_maskformer.training.checkpointing import CheckpointingTrainer
+from modeling_maskformer.training.saving.checkpointing import CheckpointingTrainer
 
 die_at = 0
 steps = 0

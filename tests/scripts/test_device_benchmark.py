@@ -5,10 +5,10 @@ import json
 import pytest
 import torch
 
-from benchmarks.device_measuring import Meter, count_calls, timed
-from benchmarks.device_rows import DeviceArguments, Rows
-from benchmarks.device_table import BEGIN, END, table
-from benchmarks.rivals import RIVALS
+from benchmarks.device.measuring import Meter, count_calls, timed
+from benchmarks.device.rivals import RIVALS
+from benchmarks.device.rows import DeviceArguments, Rows
+from benchmarks.device.table import BEGIN, END, table
 from benchmarks.training_programs import Setting, build_ours, make_batch, program
 from scripts import benchmark
 

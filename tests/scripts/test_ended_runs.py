@@ -19,7 +19,7 @@ from transformers import TrainerCallback, modeling_utils
 
 from modeling_maskformer.commands import train
 from modeling_maskformer.training import run as run_module
-from modeling_maskformer.training.checkpointing import TERMINATED, EndOnSigterm
+from modeling_maskformer.training.saving.checkpointing import TERMINATED, EndOnSigterm
 
 KILLED_RUN = Path(__file__).with_name("killed_run.py")
 

@@ -7,7 +7,7 @@ import torch
 from test_trainer import make_trainer
 from torch import nn
 
-from modeling_maskformer.training.weight_average import WeightAverage
+from modeling_maskformer.training.saving.weight_average import WeightAverage
 
 
 def train(folder, batch_size):

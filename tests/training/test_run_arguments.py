@@ -14,9 +14,9 @@ from modeling_maskformer.training.arguments.augmentation_arguments import Augmen
 from modeling_maskformer.training.arguments.model_arguments import ModelArguments
 from modeling_maskformer.training.arguments.run_arguments import RunArguments
 from modeling_maskformer.training.cards.card_text import sign
-from modeling_maskformer.training.checkpoint_folders import checkpoints_in, remove_old_checkpoints
 from modeling_maskformer.training.model_building import build_model, normalization_of
-from modeling_maskformer.training.output_folder import prepare_output_dir
+from modeling_maskformer.training.saving.checkpoint_folders import checkpoints_in, remove_old_checkpoints
+from modeling_maskformer.training.saving.output_folder import prepare_output_dir
 
 
 def run_arguments(output_dir, **settings):

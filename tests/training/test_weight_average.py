@@ -10,8 +10,8 @@ from torch import nn
 from transformers import TrainerCallback
 
 from modeling_maskformer.evaluation.evaluator import Evaluator
-from modeling_maskformer.training.checkpoint_folders import problem_of
-from modeling_maskformer.training.weight_average import IN_TRAINING_NAME, WeightAverage
+from modeling_maskformer.training.saving.checkpoint_folders import problem_of
+from modeling_maskformer.training.saving.weight_average import IN_TRAINING_NAME, WeightAverage
 
 
 class Weights(TrainerCallback):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerState
 from transformers.trainer_utils import TrainOutput
 
-from .arguments.arguments import MaskFormerTrainingArguments
+from ..arguments.arguments import MaskFormerTrainingArguments
 from .checkpointing import CheckpointingTrainer
 from .weight_average import WeightAverage, check_average_in, save_weights_in_training
 

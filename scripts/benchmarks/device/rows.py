@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from .device_measuring import Meter, check_device, describe_device, set_precision
-from .device_table import header, line
-from .measuring import machine, summary, time_in_turn
+from ..measuring import machine, summary, time_in_turn
+from .measuring import Meter, check_device, describe_device, set_precision
+from .table import header, line
 
 WARM_UPS = 2  # a compiled program compiles in the first and records its graph in the second
 

@@ -14,10 +14,8 @@ from torch import Tensor, nn
 
 from modeling_maskformer.targets import TASKS
 
-from .backbones import BACKBONES, MINIATURE
-from .device_measuring import autocast, timed
-from .device_rows import DeviceArguments, Program, Rows
-from .inference_programs import (
+from ..backbones import BACKBONES, MINIATURE
+from ..inference_programs import (
     OURS,
     TRANSFORMERS,
     build_models,
@@ -26,8 +24,10 @@ from .inference_programs import (
     make_outputs,
     post_processing_program,
 )
+from ..taught_model import draw_segments, teach
+from .measuring import autocast, timed
 from .rivals import RIVALS, build_rival
-from .taught_model import draw_segments, teach
+from .rows import DeviceArguments, Program, Rows
 
 FORWARD, INSTEAD, PIPELINE = "forward", "instead", "pipeline"
 ROWS = (FORWARD, INSTEAD, *TASKS, PIPELINE)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME
 
-from ..data.held_out import HELD_OUT_NAME
-from .arguments.run_arguments import RunArguments
-from .cards.card_text import CARD_NAME, is_signed
+from ...data.held_out import HELD_OUT_NAME
+from ..arguments.run_arguments import RunArguments
+from ..cards.card_text import CARD_NAME, is_signed
+from ..divergence import DIVERGED
+from ..first_process import on_first_process
 from .checkpoint_folders import UNFINISHED, checkpoints_in, last_checkpoint, problem_of, remove_unfinished
-from .divergence import DIVERGED
-from .first_process import on_first_process
 from .weight_average import check_average_in
 
 

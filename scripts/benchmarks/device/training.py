@@ -8,9 +8,7 @@ from typing import Any, Literal
 
 import transformers
 
-from .device_rows import DeviceArguments, Program, Rows
-from .rivals import RIVALS, build_rival
-from .training_programs import (
+from ..training_programs import (
     ALONE,
     COMPILED_ALONE,
     COMPILED_POINTS,
@@ -26,6 +24,8 @@ from .training_programs import (
     make_batch,
     program,
 )
+from .rivals import RIVALS, build_rival
+from .rows import DeviceArguments, Program, Rows
 
 INSTEAD = "instead"
 ROWS = ("alone", POINTS, DENSE, TRANSFORMERS, INSTEAD)

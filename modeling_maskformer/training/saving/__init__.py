@@ -1,0 +1,1 @@
+"""What a run keeps in its output folder: checkpoints, whole however it ends, and the average of its weights."""
