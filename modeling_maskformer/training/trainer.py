@@ -4,35 +4,31 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset, Sampler
 from transformers import PreTrainedModel, TrainerCallback
 from transformers.image_processing_utils import BaseImageProcessor
-from transformers.trainer_utils import EvalLoopOutput, SchedulerType
+from transformers.trainer_utils import SchedulerType
 
 from ..data.views.collate import PixelNormalization, SegmentationDataset
-from ..data.views.stream_batches import StreamBatches
 from ..data.views.view_sampler import ViewSampler
 from ..evaluation.evaluator import Evaluator
-from ..evaluation.in_turn import InTurn
 from .arguments.arguments import MaskFormerTrainingArguments
+from .batches import NUM_IMAGES, cut, targets_of
 from .cards.model_card import RunDescription, trained_model_card, write_card
 from .divergence import DivergenceWatch
+from .evaluating import EvaluatingTrainer
 from .optimizer import parameter_groups, poly_schedule, step_schedule
-from .streaming import StreamingTrainer
 from .throughput import Throughput
 
 _AUXILIARY_LOSS = re.compile(r"_\d+$")  # the loss parts of intermediate decoder layers end in the layer's number
-_INPUTS, _TARGETS = ("pixel_values", "pixel_mask"), ("segment_ids", "mask_labels", "class_labels")
-_COUNT = "num_images"  # of a batch, without those that fill it up
 
 
-class MaskFormerTrainer(StreamingTrainer):
+class MaskFormerTrainer(EvaluatingTrainer):
     """Trains and evaluates a MaskFormer for any of the three tasks: only the evaluator knows which one it is.
 
     Training batches hold what `model.forward` takes, and may hold the samples' `names`. Evaluation batches hold
@@ -177,8 +173,8 @@ class MaskFormerTrainer(StreamingTrainer):
             batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         sizes = [len(batch["pixel_values"]) for batch in batches]
         counts = [*sizes[:-1], self._num_unseen(sizes[-1])] if batches else []
-        batches = [_cut(*batch) for batch in zip(batches, sizes, counts, strict=True)]
-        self._throughput.count(self.args.world_size * sum(batch[_COUNT] for batch in batches))
+        batches = [cut(*batch) for batch in zip(batches, sizes, counts, strict=True)]
+        self._throughput.count(self.args.world_size * sum(batch[NUM_IMAGES] for batch in batches))
         return batches, self._loss_normalizers(batches)
 
     def _loss_normalizers(self, batches: Sequence[dict[str, Any]]) -> Tensor | None:
@@ -187,7 +183,7 @@ class MaskFormerTrainer(StreamingTrainer):
         num_parts = self.args.world_size * len(batches)
         if num_parts <= 1 or count is None:
             return None
-        totals = [count(**_targets_of(batch)) * min(batch[_COUNT], 1) for batch in batches]
+        totals = [count(**targets_of(batch)) * min(batch[NUM_IMAGES], 1) for batch in batches]
         return self.accelerator.reduce(sum(totals), reduction="sum") / num_parts
 
     def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
@@ -218,7 +214,7 @@ class MaskFormerTrainer(StreamingTrainer):
         """
         batch = {name: value for name, value in inputs.items() if name != "names"}
         step, number = self.state.global_step, self._batch[1] + 1 if self._batch[0] == self.state.global_step else 1
-        content = {name: value for name, value in batch.items() if name != _COUNT}
+        content = {name: value for name, value in batch.items() if name != NUM_IMAGES}
         self._batch = (step, number, content, inputs.get("names", ()))
         try:
             loss = super().training_step(model, batch, num_items_in_batch)
@@ -242,7 +238,7 @@ class MaskFormerTrainer(StreamingTrainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor | tuple[Tensor, Any]:
         """The model's own loss; its parts are kept, summed, for the next log."""
-        counts = min(inputs.pop(_COUNT, 1), 1)  # 0: the images only fill up, as others wait for a loss
+        counts = min(inputs.pop(NUM_IMAGES, 1), 1)  # 0: the images only fill up, as others wait for a loss
         normalizers = {} if num_items_in_batch is None else {"loss_normalizers": num_items_in_batch}
         outputs = model(**inputs, **normalizers)
         loss = outputs["loss"]
@@ -269,114 +265,6 @@ class MaskFormerTrainer(StreamingTrainer):
             self._loss_parts, self._num_loss_parts = {}, 0
         super().log(logs, start_time)
 
-    # Evaluation
-
-    def get_eval_dataloader(self, eval_dataset: str | Dataset | None = None) -> DataLoader:
-        """Batches of the whole evaluation set, made by `eval_data_collator`; none is dropped for being small."""
-        with self._evaluation_batches():
-            return super().get_eval_dataloader(eval_dataset)
-
-    @contextmanager
-    def _evaluation_batches(self) -> Iterator[None]:
-        kept = self.data_collator, self.args.dataloader_drop_last
-        self.data_collator, self.args.dataloader_drop_last = self.eval_data_collator, False
-        try:
-            yield
-        finally:
-            self.data_collator, self.args.dataloader_drop_last = kept
-
-    def evaluation_loop(
-        self,
-        dataloader: DataLoader,
-        description: str,
-        prediction_loss_only: bool | None = None,
-        ignore_keys: list[str] | None = None,
-        metric_key_prefix: str = "eval",
-    ) -> EvalLoopOutput:
-        """Metrics of the whole dataset, in memory that does not grow with it.
-
-        Each batch is predicted, measured against its references and dropped. At the end the metrics' states, not the
-        predictions, are gathered over processes. With `args.eval_loss` the mean loss is among the metrics.
-        """
-        if self.evaluator is None:
-            raise ValueError("MaskFormerTrainer needs an `evaluator` to evaluate.")
-        model = self._model_for_evaluation()
-        self.callback_handler.eval_dataloader = dataloader
-        self.evaluator.reset()
-        predictor = None if self.make_predictor is None else self.make_predictor(model)
-        losses = torch.zeros(2)  # sum over images, number of images
-        with InTurn(in_background=self.args.device.type != "cpu") as measuring:
-            for batch in self._in_step(dataloader):
-                references, count = batch["references"], batch[_COUNT]
-                measured = [references, count]
-                if self.evaluator.analysis is not None:
-                    measured.append(batch["indices"])
-                with torch.no_grad(), self.compute_loss_context_manager():
-                    if predictor is None:
-                        outputs = model(**self._evaluation_inputs(batch))
-                        measuring.do(self.evaluator.update, outputs, *measured)
-                    else:
-                        measuring.do(self.evaluator.measure, predictor(batch["images"]), *measured)
-                if self.args.eval_loss:
-                    losses += torch.tensor([outputs["loss"].mean().item() * count, count])
-                self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
-        self.evaluator.gather(self.accelerator)
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in self.evaluator.compute().items()}
-        if self.args.eval_loss:
-            losses = self.accelerator.reduce(losses.to(self.args.device), reduction="sum")
-            metrics[f"{metric_key_prefix}_loss"] = (losses[0] / losses[1]).item()
-        return EvalLoopOutput(None, None, metrics, num_samples=self.evaluator.num_images)
-
-    def _in_step(self, dataloader: DataLoader) -> Iterator[dict[str, Any]]:
-        """The batches of an evaluation, as many in each process, since a model that is spread over them needs all."""
-        if not isinstance(getattr(dataloader, "batch_sampler", None), StreamBatches):
-            for batch in dataloader:
-                size = len(batch["references"])
-                yield _cut(batch, size, self._num_unseen(size))
-            return
-        batches, last = iter(dataloader), None
-        while True:
-            batch = next(batches, None)
-            if batch is not None:
-                last = {**batch, _COUNT: len(batch["references"])}
-            elif last is not None:
-                last = {**last, _COUNT: 0}
-            there = torch.tensor(float(batch is not None), device=self.args.device)
-            if self.accelerator.reduce(there, reduction="sum") == 0:
-                return
-            if last is not None:
-                yield last
-
-    def _evaluation_inputs(self, batch: dict[str, Any]) -> dict[str, Any]:
-        names = (*_INPUTS, *_TARGETS) if self.args.eval_loss else _INPUTS
-        inputs = self._prepare_inputs({name: batch[name] for name in names if name in batch})
-        if self.args.eval_loss and hasattr(self.model, "loss_normalizers"):  # the mean of this process's batch
-            inputs["loss_normalizers"] = self.model.loss_normalizers(**_targets_of(inputs))
-        return inputs
-
-    def _model_for_evaluation(self) -> nn.Module:
-        """The model in eval mode, on its device and in its precision also where no training has prepared it.
-
-        With `bf16_full_eval` or `fp16_full_eval` its weights are cast, and stay so, unless it is being trained.
-        """
-        model = self._wrap_model(self.model, training=False)
-        if not self.accelerator._models and model is self.model:
-            model = self.accelerator.prepare_model(model, evaluation_mode=True)
-        if not self.is_in_train and (self.args.bf16_full_eval or self.args.fp16_full_eval):
-            model.to(torch.bfloat16 if self.args.bf16_full_eval else torch.float16)
-        return model.eval()
-
-    def _num_unseen(self, batch_size: int) -> int:
-        """How many images of this process's batch were not yet seen by any.
-
-        With several processes Accelerate fills the last round of batches up with images from the start, so that all
-        processes take the same number of steps. These must not count twice.
-        """
-        state = self.accelerator.gradient_state
-        if not state.end_of_dataloader or state.remainder <= 0:
-            return batch_size
-        return min(max(state.remainder - self.accelerator.process_index * batch_size, 0), batch_size)
-
     # Model card
 
     def create_model_card(
@@ -389,14 +277,3 @@ class MaskFormerTrainer(StreamingTrainer):
         """Writes README.md into the output folder: see `trained_model_card`. One that is not ours stays as it is."""
         if self.is_world_process_zero():
             write_card(Path(self.args.output_dir), trained_model_card(self, language, license, tags, model_name))
-
-
-def _cut(batch: dict[str, Any], size: int, count: int) -> dict[str, Any]:
-    """The first `count` images of a batch of `size`, and their number; all where that is 0, as the model runs."""
-    if 0 < count < size:
-        batch = {name: value[:count] for name, value in batch.items()}
-    return {**batch, _COUNT: count}
-
-
-def _targets_of(batch: dict[str, Any]) -> dict[str, Any]:
-    return {name: batch[name] for name in _TARGETS if name in batch}

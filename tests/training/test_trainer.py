@@ -16,7 +16,7 @@ from transformers.utils import ModelOutput
 from modeling_maskformer.evaluation.evaluator import Evaluator
 from modeling_maskformer.evaluation.in_turn import InTurn
 from modeling_maskformer.targets import Segments, segments_from_class_map
-from modeling_maskformer.training import trainer as trainer_module
+from modeling_maskformer.training import evaluating
 from modeling_maskformer.training.arguments.arguments import MaskFormerTrainingArguments
 from modeling_maskformer.training.trainer import MaskFormerTrainer
 
@@ -165,7 +165,7 @@ def test_metrics_equal_those_of_one_batch(tmp_path):
 def test_measuring_in_the_background_measures_the_same(tmp_path, monkeypatch):
     here = make_trainer(tmp_path, evaluation=7)
     behind = make_trainer(tmp_path, evaluation=7)
-    monkeypatch.setattr(trainer_module, "InTurn", lambda in_background: InTurn(in_background=True))
+    monkeypatch.setattr(evaluating, "InTurn", lambda in_background: InTurn(in_background=True))
     assert behind.evaluate()["eval_mean_iou"] == here.evaluate()["eval_mean_iou"]
     assert behind.evaluator.num_images == 7
 
