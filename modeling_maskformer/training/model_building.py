@@ -64,6 +64,7 @@ def build_model(
         "decoder_ffn_dim": arguments.ffn_dim,
         "encoder_attention_heads": arguments.attention_heads,
         "encoder_ffn_dim": arguments.ffn_dim,
+        "dropout": arguments.dropout,
     }
     config = config_class(
         backbone_config=backbone_config,

@@ -163,6 +163,10 @@ def test_impossible_augmentation_is_refused(settings, message):
             {"backbone": "a", "architecture": "per_pixel_plus", "dice_weight": 5.0},
             "--dice_weight has no effect on a per",
         ),
+        ({"backbone": "a", "dropout": 1.0}, "--dropout must be less than 1, got 1.0"),
+        ({"backbone": "a", "dropout": -0.1}, "--dropout must be at least 0"),
+        ({"backbone": "a", "architecture": "per_pixel", "dropout": 0.1}, "--dropout has no effect on a per_pixel"),
+        ({"model": "a", "dropout": 0.1}, "--dropout goes with --backbone"),
         ({"backbone": "a", "encoder_layers": -1}, "--encoder_layers must be at least 0"),
         ({"backbone": "a", "drop_path": 0.1}, "--drop_path goes with --backbone swin-tiny, .*, got a"),
         ({"backbone": "swin-tiny", "drop_path": 1.0}, r"--drop_path must lie in \[0, 1\)"),
@@ -187,12 +191,13 @@ def test_an_architecture_gets_the_flags_that_it_has():
     plain = build_model(ModelArguments(architecture="per_pixel", **flags), {0: "sky", 1: "sea"}, "semantic")
     assert type(plain) is PerPixelBaselineForSemanticSegmentation
     assert (plain.config.fpn_feature_size, tuple(plain.classifier.weight.shape)) == (64, (2, 32, 1, 1))
-    flags |= {"hidden_dim": 48, "decoder_layers": 3, "attention_heads": 4, "ffn_dim": 40}
+    flags |= {"hidden_dim": 48, "decoder_layers": 3, "attention_heads": 4, "ffn_dim": 40, "dropout": 0.2}
     plus = build_model(ModelArguments(architecture="per_pixel_plus", **flags), {0: "sky", 1: "sea"}, "semantic")
     assert type(plus) is PerPixelBaselinePlusForSemanticSegmentation and plus.config.use_auxiliary_loss
     transformer = plus.model.transformer_module
     assert tuple(transformer.queries_embedder.weight.shape) == (2, 48)
     assert (len(transformer.decoder.layers), transformer.decoder.layers[0].fc1.out_features) == (3, 40)
+    assert {layer.dropout.p for layer in transformer.decoder.layers} == {0.2}
 
 
 def test_batch_norm_is_trained_only_where_the_backbone_starts_from_nothing():

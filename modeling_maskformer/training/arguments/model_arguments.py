@@ -20,6 +20,7 @@ ARCHITECTURE = {
     "decoder_layers": 6,
     "attention_heads": 8,
     "ffn_dim": 2048,
+    "dropout": 0.1,
     "num_queries": 100,
 }
 
@@ -32,6 +33,7 @@ LOSS_WEIGHTS = ("mask_weight", "dice_weight")
 # flags of MaskFormer -> why the baselines do not have them
 _NO_DECODER = "it has no transformer decoder"
 _NO_MATCHING = "it has no queries to match with masks, its loss is the cross-entropy of each pixel"
+_OF_DECODER = ("hidden_dim", "decoder_layers", "attention_heads", "ffn_dim", "dropout", "num_queries")
 _LACKING_PLUS = {
     "num_queries": "it has one query for each class",
     **dict.fromkeys((*MASK_LOSS, *LOSS_WEIGHTS), _NO_MATCHING),
@@ -39,7 +41,7 @@ _LACKING_PLUS = {
 LACKING: dict[str, dict[str, str]] = {
     "maskformer": {},
     "per_pixel": {
-        **dict.fromkeys(("hidden_dim", "decoder_layers", "attention_heads", "ffn_dim", "num_queries"), _NO_DECODER),
+        **dict.fromkeys(_OF_DECODER, _NO_DECODER),
         **dict.fromkeys((*MASK_LOSS, *LOSS_WEIGHTS), _NO_MATCHING),
     },
     "per_pixel_plus": _LACKING_PLUS,
@@ -127,6 +129,13 @@ class ModelArguments:
     ffn_dim: int | None = field(
         default=None, metadata={"help": "Hidden channels of each layer's feed-forward part. Default 2048."}
     )
+    dropout: float | None = field(
+        default=None,
+        metadata={
+            "help": "Part of what each layer of the transformers adds, in [0, 1), that is left out at random while "
+            "training. Default 0.1, as in the paper; 0 may help semantic segmentation, and harmed instances."
+        },
+    )
     num_queries: int | None = field(
         default=None,
         metadata={"help": "Queries: the most segments an image can get. Default 100, or more where images need it."},
@@ -190,9 +199,11 @@ class ModelArguments:
                 continue
             if getattr(self, name) is None:
                 setattr(self, name, default)
-            least = min(1, default)
+            least = 1 if default >= 1 else 0
             if getattr(self, name) < least:
                 raise ValueError(f"--{name} must be at least {least}, got {getattr(self, name)}.")
+        if self.dropout is not None and self.dropout >= 1:
+            raise ValueError(f"--dropout must be less than 1, got {self.dropout}.")
         if self.backbone is not None:
             self._settle_backbone()
         elif self.backbone_weights not in (None, "pretrained", "random"):
