@@ -38,7 +38,7 @@ from modeling_maskformer.training.arguments.model_arguments import LACKING
 from modeling_maskformer.training.run import prepare_training
 from modeling_maskformer.training.trainer import MaskFormerTrainer
 
-from .curves import STATE_NAME, CurvesArguments
+from .curves import STATE_NAME, CurvesArguments, main_metric, read_curve
 from .curves import run as draw_curves
 
 TRANSFORMERS, EQUAL_STEPS = "transformers", "transformers_equal_steps"
@@ -47,6 +47,7 @@ MODELS = (*LACKING, TRANSFORMERS, EQUAL_STEPS)
 OUTPUT_PROJECTION = (r"(decoder\.layers\.\d+\.\w+_attn)\.out_proj", r"\1.o_proj")
 FEED_FORWARD = (r"(decoder\.layers\.\d+)\.(fc\d)", r"\1.mlp.\2")
 FIRST_STEPS, MEASURED_STEPS = 2, 10  # of those that tell how long a step takes
+NEARLY = 0.1  # of its minutes a run may take more or less, and is still compared with others at equal time
 
 
 @dataclass
@@ -97,6 +98,8 @@ def run(arguments: AccuracyArguments) -> None:
             trainer = make_trainer(arguments, model, seed, folder, max_steps=steps, **measured)
             trainer.train()
             trainer.save_state()
+            if model != EQUAL_STEPS:
+                print(time_taken(folder, arguments.minutes), flush=True)
     runs = [str(path.parent) for model in MODELS for path in sorted(output.glob(f"{model}_seed*/{STATE_NAME}"))]
     draw_curves(CurvesArguments(runs=runs, output_dir=arguments.output_dir))
 
@@ -119,6 +122,16 @@ def seconds_of_a_step(arguments: AccuracyArguments, model: str, seed: int) -> fl
         trainer.train()
     times = clock.times[FIRST_STEPS - 1 :]
     return statistics.median(end - start for start, end in pairwise(times))
+
+
+def time_taken(folder: Path, minutes: float) -> str:
+    """How long a run trained, and whether that is what it was to take: other programs may have slowed its steps."""
+    state = json.loads((folder / STATE_NAME).read_text(encoding="utf-8"))
+    taken = read_curve(str(folder), state, main_metric([state])).seconds[-1] / 60
+    text = f"{folder} trained for {taken:.2f} minutes."
+    if abs(taken - minutes) <= NEARLY * minutes:
+        return text
+    return f"{text} It was to take {minutes:g}: remove it, and it is trained again when the machine is idle."
 
 
 class _Clock(transformers.TrainerCallback):

@@ -10,7 +10,7 @@ from script_runs import BRIEF, SMALL
 
 from modeling_maskformer.targets import VOID
 from scripts import benchmark
-from scripts.benchmarks.accuracy import AccuracyArguments, learn_as_transformers, make_trainer
+from scripts.benchmarks.accuracy import AccuracyArguments, learn_as_transformers, make_trainer, time_taken
 
 
 @pytest.fixture
@@ -48,6 +48,15 @@ def test_every_model_is_trained_once_and_compared(recipe, street, tmp_path, caps
     benchmark.main(["accuracy", *map(str, flags)])
     assert capsys.readouterr().out.count("is there already") == 5
     assert {path: path.stat().st_mtime_ns for path in written} == written
+
+
+@pytest.mark.parametrize(("seconds", "is_far_off"), [(666, False), (786, False), (400, True), (900, True)])
+def test_a_run_that_took_another_time_than_it_was_to_take_is_said_so(tmp_path, seconds, is_far_off):
+    measured = {"step": 4, "eval_mean_iou": 0.5, "eval_runtime": 6.0}
+    state = {"log_history": [measured, {"step": 4, "train_runtime": seconds + 6.0}]}
+    (tmp_path / "trainer_state.json").write_text(json.dumps(state))
+    text = time_taken(tmp_path, minutes=12)
+    assert f"trained for {seconds / 60:.2f} minutes" in text and ("was to take 12:" in text) == is_far_off
 
 
 def test_without_maskformer_there_are_no_steps_to_be_equal_to(recipe, tmp_path):
