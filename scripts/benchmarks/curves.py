@@ -109,7 +109,13 @@ def read_curve(folder: str, state: Mapping, metric: str) -> Curve:
 
 
 def joined(curves: Sequence[Curve]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """`(E,)` steps and seconds, and `(S, E)` values of S runs, at the steps of the first up to the last of each."""
+    """`(E,)` steps and seconds, and `(S, E)` values of S runs, at each of their evaluations.
+
+    Where some have more of these than others, at the steps of the first up to the last of each.
+    """
+    if len({len(curve.steps) for curve in curves}) == 1:
+        means = (np.mean([getattr(curve, axis) for curve in curves], axis=0) for axis in ("steps", "seconds"))
+        return *means, np.stack([curve.values for curve in curves])
     last = min(curve.steps[-1] for curve in curves)
     steps = curves[0].steps[curves[0].steps <= last]
     seconds = np.mean([np.interp(steps, curve.steps, curve.seconds) for curve in curves], axis=0)

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from scripts import benchmark
-from scripts.benchmarks.curves import name_of, read_curve
+from scripts.benchmarks.curves import joined, name_of, read_curve
 
 
 def write_run(folder, values, step_seconds=0.5, every=100, metric="mean_iou", kept=None, eval_runtime=7.0):
@@ -67,6 +67,16 @@ def test_seeds_that_were_measured_at_other_steps_are_joined_too(tmp_path):
     other = write_run(tmp_path / "run_seed1", [0.4, 0.8], every=120)
     _, rows = compare(tmp_path, one, other)
     assert rows["run"][-1].startswith("0.6400")  # after 240 steps: 0.48 and 0.8
+
+
+def test_the_line_of_seeds_ends_where_they_end_though_one_took_more_steps_in_its_time(tmp_path):
+    folders = [
+        write_run(tmp_path / f"run_seed{seed}", [0.2, 0.5 + seed / 10], every=100 + 6 * seed) for seed in (0, 1)
+    ]
+    curves = [read_curve("", json.loads((path / "trainer_state.json").read_text()), "mean_iou") for path in folders]
+    steps, seconds, values = joined(curves)
+    assert (steps.tolist(), seconds.tolist()) == ([103, 206], [51.5, 103])
+    assert values.tolist() == [[0.2, 0.5], [0.2, 0.6]]
 
 
 def test_the_evaluations_take_no_training_time_and_that_of_the_kept_checkpoint_is_no_step(tmp_path):
