@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from torch import nn
 from transformers.utils import logging
 
@@ -35,6 +36,7 @@ from ..evaluation.evaluator import Evaluator
 from ..evaluation.image_size import resize_to_shortest_edge, sizes_to_try
 from ..evaluation.results import nan_last, number_text, results_table, sweep_table, totals_of, unused, write_results
 from ..exporting.card import record_quality
+from ..half_precision import slow_precision_text
 from ..inference.exported_folder import check_flags, is_exported
 from ..inference.loading import choose_task, load_image_processor, load_model
 from ..inference.multi_scale import TtaArguments
@@ -212,6 +214,8 @@ def prepare_evaluation(
         use_cpu=arguments.use_cpu,
         report_to="none",
     )
+    if slow := slow_precision_text(training_arguments.device, getattr(torch, arguments.dtype)):
+        logger.warning(f"{slow}.")
     with training_arguments.main_process_first(desc="opening the dataset"):
         data = data_arguments.open(task)
     samples = samples_to_measure(data, data_arguments, arguments.model)

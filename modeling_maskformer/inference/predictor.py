@@ -12,11 +12,14 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 from transformers import PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
-from transformers.utils import ModelOutput
+from transformers.utils import ModelOutput, logging
 
+from ..half_precision import slow_precision_text
 from .draw_prediction import draw_prediction
 from .exported_folder import check_flags
 from .loading import choose_task, load_image_processor, load_model
+
+logger = logging.get_logger(__name__)
 
 Picture = Image.Image | Tensor
 
@@ -67,6 +70,8 @@ def prepare_model(
     check_flags(model, dtype, compiled)
     device = torch.device(device)
     model.to(device).eval()
+    if slow := slow_precision_text(device, getattr(torch, dtype)):
+        logger.warning(f"{slow}.")
     if dtype != "float32":
         forward = torch.autocast(device.type, getattr(torch, dtype))(model.forward)
         model.forward = lambda *args, **kwargs: _as_float32(forward(*args, **kwargs))

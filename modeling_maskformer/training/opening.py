@@ -6,10 +6,12 @@ import math
 import time
 from collections.abc import Callable
 
+import torch
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ..data.statistics import DataStatistics, percent
+from ..half_precision import slow_precision_text
 from .arguments.augmentation_arguments import AugmentationArguments
 from .arguments.model_arguments import ModelArguments
 from .arguments.run_arguments import RunArguments
@@ -40,6 +42,9 @@ def chosen_text(
         _length_text(run, found.num_images),
         f"{_precision_text(run)} on {hardware(run.device, run.world_size)}, {_workers_text(run)}",
     ]
+    half = torch.bfloat16 if run.bf16 else torch.float16 if run.fp16 else torch.float32
+    if slow := slow_precision_text(run.device, half):
+        sentences.append(slow)
     queries = getattr(getattr(model.config, "decoder_config", None), "num_queries", None)
     if queries is not None and hasattr(model.config, "mask_loss"):  # in the baselines queries stand for classes
         most = max(found.num_segments, default=0)

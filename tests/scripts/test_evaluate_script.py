@@ -10,6 +10,7 @@ from PIL import Image
 from script_runs import BRIEF, SMALL, run
 from torchvision.transforms.v2 import functional as tvF
 
+from modeling_maskformer import half_precision
 from modeling_maskformer.commands import evaluate, train
 from modeling_maskformer.data.held_out import HeldOut
 from modeling_maskformer.evaluation import metric_for_task
@@ -76,6 +77,12 @@ def test_without_a_validation_split_the_images_that_were_set_aside_are_measured(
     expected = json.loads((folder / "eval_results.json").read_text())
     assert found["num_images"] == 2 and "2 images that the run has set aside" in caplog.text
     assert found["mean_iou"] == pytest.approx(expected["mean_iou"], abs=1e-4)
+
+
+def test_half_precision_on_a_cpu_without_it_is_pointed_out(trained, street, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(half_precision, "cpu_computes", lambda dtype: False)
+    measured(trained["semantic"], street, tmp_path / "results.json", "--dtype", "bfloat16")
+    assert "This CPU has no instructions for bfloat16" in caplog.text
 
 
 def test_one_image_that_was_set_aside_is_one(set_aside, tmp_path, caplog):

@@ -3,8 +3,10 @@
 from types import SimpleNamespace
 
 import pytest
+import torch
 from transformers import TrainerControl, TrainerState
 
+from modeling_maskformer import half_precision
 from modeling_maskformer.data.statistics import DataStatistics
 from modeling_maskformer.training.arguments.augmentation_arguments import AugmentationArguments
 from modeling_maskformer.training.arguments.device_defaults import Machine
@@ -46,6 +48,13 @@ def test_the_paragraph_says_what_was_asked_for_besides():
 def test_the_paragraph_says_onto_which_part_of_the_images_things_are_pasted():
     pasting = text_for(augmentation={"copy_paste_probability": 0.25})
     assert "at short edges of 176 to 704 (things of others pasted onto 25 % of them) in training" in pasting
+
+
+@pytest.mark.parametrize("is_fast", [False, True])
+def test_half_precision_on_a_cpu_without_it_is_pointed_out(monkeypatch, is_fast):
+    monkeypatch.setattr(half_precision, "cpu_computes", lambda dtype: is_fast or dtype == torch.float32)
+    assert ("This CPU has no instructions for bfloat16" in text_for(bf16=True)) != is_fast
+    assert "no instructions" not in text_for()
 
 
 def test_more_segments_than_queries_are_pointed_out():
