@@ -48,6 +48,8 @@ class _Winograd(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, maps: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        # the backbone's maps come with channels last, in which the weight's gradient takes three times as long
+        maps = maps.contiguous()
         ctx.save_for_backward(maps, weight)
         return _convolve(maps, weight, bias)
 
@@ -55,6 +57,7 @@ class _Winograd(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
         maps, weight = ctx.saved_tensors
+        gradient = gradient.contiguous()
         by_maps = by_weight = by_bias = None
         if ctx.needs_input_grad[0]:
             by_maps = _convolve(gradient, weight.flip(2, 3).transpose(0, 1), None)
@@ -68,5 +71,5 @@ class _Winograd(torch.autograd.Function):
 def _convolve(maps: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     weight = weight.contiguous()
     # image by image: for a batch NNPACK takes another way, which is several times slower
-    images = [torch._nnpack_spatial_convolution(image[None].contiguous(), weight, bias, padding=1) for image in maps]
+    images = [torch._nnpack_spatial_convolution(image[None], weight, bias, padding=1) for image in maps]
     return images[0] if len(images) == 1 else torch.cat(images)

@@ -1,8 +1,10 @@
 """What scripts/train.py does by default on the device that it finds."""
 
 import pytest
+import torch
 
 from modeling_maskformer.training.arguments import run_arguments
+from modeling_maskformer.training.arguments.arguments import MaskFormerTrainingArguments
 from modeling_maskformer.training.arguments.device_defaults import Machine, default_num_workers
 from modeling_maskformer.training.arguments.run_arguments import RunArguments
 
@@ -50,3 +52,10 @@ def test_the_machine_is_asked_before_transformers_reads_the_settings(monkeypatch
     monkeypatch.setattr(run_arguments, "this_machine", lambda use_cpu: Machine(has_gpu=not use_cpu, cores=5))
     assert RunArguments(output_dir="unused", use_cpu=False).dataloader_num_workers == 4
     assert RunArguments(output_dir="unused", use_cpu=True).dataloader_num_workers == 0
+
+
+@pytest.mark.parametrize("arguments_class", [RunArguments, MaskFormerTrainingArguments])
+def test_bfloat16_where_nothing_but_a_cpu_is_there_means_the_cpu(monkeypatch, arguments_class):
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    arguments = arguments_class(output_dir="unused", bf16=True)
+    assert arguments.bf16 and arguments.device.type == "cpu"

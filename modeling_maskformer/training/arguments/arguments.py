@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import torch
 from transformers import TrainingArguments
 from transformers.trainer_utils import SchedulerType
 
@@ -94,6 +95,8 @@ class MaskFormerTrainingArguments(TrainingArguments):
 
     def __post_init__(self) -> None:
         metric_is_chosen = self.metric_for_best_model is not None
+        if self.bf16 and not torch.accelerator.is_available():
+            self.use_cpu = True  # transformers wants it said, though there is nothing else
         super().__post_init__()
         check_loggers(self.report_to)
         if self.device.type == "cpu":
