@@ -44,7 +44,8 @@ def build_model(
         given = {name: getattr(arguments, name) for name in (*MASK_LOSS, *LOSS_WEIGHTS)}
         is_plain = category_ids is None or list(category_ids) == list(range(len(id2label)))
         settings["category_ids"] = None if is_plain else list(category_ids)
-        settings |= MASK_LOSS | {name: value for name, value in given.items() if value is not None}
+        defaults = MASK_LOSS if arguments.model is not None else MASK_LOSS | LOSS_WEIGHTS
+        settings |= defaults | {name: value for name, value in given.items() if value is not None}
     if architecture != "per_pixel":
         settings["use_auxiliary_loss"] = True
     if arguments.model is not None:

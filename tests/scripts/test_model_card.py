@@ -139,7 +139,7 @@ def test_the_command_runs_again_and_settings_are_those_of_the_run(trained, stree
     settings = dict(row for row in rows_of_tables(text) if len(row) == 2)
     assert settings["training images"] == "6" and settings["steps"] == "3" and settings["images per step"] == "2"
     assert settings["crop size"] == "32, 32" and settings["mask loss"] == "at 64 points per mask"
-    assert settings["weights of cross-entropy, focal and dice loss"] == "1, 20, 1"
+    assert settings["weights of cross-entropy, focal and dice loss"] == "1, 10, 2.5"
     assert settings["training time"].endswith(" seconds") and settings["hardware"].startswith("CPU")
     for library in (torch, transformers):
         assert f"{library.__name__} {library.__version__.split('+')[0]}" in text

@@ -323,6 +323,6 @@ def test_the_recipe_for_few_images_is_what_train_py_does_by_default(parser, tmp_
         for setting in fields(by_default):
             expected = getattr(by_default, setting.name)
             if expected is None:  # what the model is built with then
-                expected = {**MASK_LOSS, "mask_weight": 20, "dice_weight": 1}.get(setting.name)
+                expected = (MASK_LOSS | LOSS_WEIGHTS).get(setting.name)
             assert getattr(by_recipe, setting.name) == expected, setting.name
     assert yaml.safe_load(path.read_text()).keys() >= {*ARCHITECTURE, *MASK_LOSS, *LOSS_WEIGHTS} - {"num_queries"}

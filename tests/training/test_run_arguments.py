@@ -3,6 +3,7 @@
 import pytest
 import torch
 from safetensors.torch import save_file
+from tiny import tiny_model
 
 from modeling_maskformer import (
     MaskFormerForInstanceSegmentation,
@@ -183,7 +184,6 @@ def test_the_default_is_maskformer_with_the_point_loss():
     assert type(model) is MaskFormerForInstanceSegmentation
     assert (model.criterion.mask_loss, model.criterion.num_points) == ("points", 12544)
     assert model.criterion.importance_sample_ratio == 0.75
-    assert (model.criterion.weights["loss_mask"], model.criterion.weights["loss_dice"]) == (20, 1)
 
 
 def test_an_architecture_gets_the_flags_that_it_has():
@@ -230,6 +230,14 @@ def test_the_weights_of_the_mask_losses_reach_loss_and_matching(tmp_path):
     arguments = ModelArguments(backbone="resnet10t", backbone_weights="random", dice_weight=-1.0)
     with pytest.raises(ValueError, match="dice_weight must not be negative, got -1"):
         build_model(arguments, {0: "sky"}, "semantic")
+
+
+def test_masks_weigh_half_as_much_beside_classes_as_in_the_paper_and_dice_more(tmp_path):
+    fresh = build_model(ModelArguments(backbone="resnet10t", backbone_weights="random"), {0: "sky"}, "semantic")
+    assert (fresh.config.mask_weight, fresh.config.dice_weight) == (10, 2.5)
+    tiny_model(num_labels=1).save_pretrained(tmp_path)  # with the paper's, which a checkpoint keeps
+    tuned = build_model(ModelArguments(model=str(tmp_path)), {0: "sky"}, "semantic")
+    assert (tuned.config.mask_weight, tuned.config.dice_weight) == (20, 1)
 
 
 def test_whole_images_at_given_short_edges_need_no_crop():

@@ -27,8 +27,8 @@ ARCHITECTURE = {
 # flag -> default; how the mask losses of matched queries are computed
 MASK_LOSS = {"mask_loss": "points", "num_points": 12544, "importance_sample_ratio": 0.75}
 
-# flags of their weights, which stay those of the config or the checkpoint where they are not passed
-LOSS_WEIGHTS = ("mask_weight", "dice_weight")
+# flag -> default of a new model, a checkpoint keeps its own; weights of these losses, where that of the classes is 1
+LOSS_WEIGHTS = {"mask_weight": 10.0, "dice_weight": 2.5}
 
 # flags of MaskFormer -> why the baselines do not have them
 _NO_DECODER = "it has no transformer decoder"
@@ -168,15 +168,15 @@ class ModelArguments:
     mask_weight: float | None = field(
         default=None,
         metadata={
-            "help": "Weight of the focal loss of masks, where that of the classes' cross-entropy is 1. Default 20, or "
-            "the checkpoint's."
+            "help": "Weight of the focal loss of masks, where that of the classes' cross-entropy is 1. Default 10 "
+            "(paper: 20), or the checkpoint's."
         },
     )
     dice_weight: float | None = field(
         default=None,
         metadata={
-            "help": "Weight of the dice loss of masks, which counts thin and small segments as much as large ones; "
-            "more may help semantic segmentation, and harms the ranking of instances. Default 1, or the checkpoint's."
+            "help": "Weight of the dice loss of masks, which counts thin and small segments as much as large ones. "
+            "Default 2.5 (paper: 1), or the checkpoint's."
         },
     )
 
