@@ -2,7 +2,9 @@
 
 import pytest
 import torch
+from transformers import TrainingArguments
 
+from modeling_maskformer.training.arguments import arguments as arguments_module
 from modeling_maskformer.training.arguments import run_arguments
 from modeling_maskformer.training.arguments.arguments import MaskFormerTrainingArguments
 from modeling_maskformer.training.arguments.device_defaults import Machine, default_num_workers
@@ -59,3 +61,19 @@ def test_bfloat16_where_nothing_but_a_cpu_is_there_means_the_cpu(monkeypatch, ar
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
     arguments = arguments_class(output_dir="unused", bf16=True)
     assert arguments.bf16 and arguments.device.type == "cpu"
+
+
+def test_bfloat16_on_a_tpu_does_not_mean_the_cpu(monkeypatch):
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    monkeypatch.setattr(arguments_module, "is_torch_xla_available", lambda: True)
+    monkeypatch.setattr(TrainingArguments, "__post_init__", _stop)
+    arguments = MaskFormerTrainingArguments.__new__(MaskFormerTrainingArguments)
+    arguments.bf16, arguments.use_cpu, arguments.metric_for_best_model = True, False, None
+    with pytest.raises(NotImplementedError):
+        arguments.__post_init__()
+    assert not arguments.use_cpu
+
+
+def _stop(arguments):
+    """In place of transformers' part, which would look for the TPU."""
+    raise NotImplementedError

@@ -184,6 +184,7 @@ def test_the_default_is_maskformer_with_the_point_loss():
     assert type(model) is MaskFormerForInstanceSegmentation
     assert (model.criterion.mask_loss, model.criterion.num_points) == ("points", 12544)
     assert model.criterion.importance_sample_ratio == 0.75
+    assert (model.criterion.weights["loss_mask"], model.criterion.weights["loss_dice"]) == (10, 2.5)
 
 
 def test_an_architecture_gets_the_flags_that_it_has():

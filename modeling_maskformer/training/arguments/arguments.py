@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from transformers import TrainingArguments
 from transformers.trainer_utils import SchedulerType
+from transformers.utils import is_torch_xla_available
 
 from .loggers import check_loggers
 
@@ -95,7 +96,7 @@ class MaskFormerTrainingArguments(TrainingArguments):
 
     def __post_init__(self) -> None:
         metric_is_chosen = self.metric_for_best_model is not None
-        if self.bf16 and not torch.accelerator.is_available():
+        if self.bf16 and not torch.accelerator.is_available() and not is_torch_xla_available():
             self.use_cpu = True  # transformers wants it said, though there is nothing else
         super().__post_init__()
         check_loggers(self.report_to)
