@@ -9,10 +9,11 @@ BIN := $(VENV)/bin
 demo: $(VENV)/installed
 	$(BIN)/python scripts/quickstart.py --output_dir outputs/quickstart --overwrite_output_dir
 
+# a process on each core, each with one thread
 test: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q --durations=10
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --durations=10 --numprocesses auto --dist loadfile
 
 $(VENV)/installed: setup.py
 	$(PYTHON) -m venv $(VENV)

@@ -63,6 +63,7 @@ setup(
             *SERVE,
             "httpx>=0.27",
             "pytest>=8",
+            "pytest-xdist>=3.5",
             "setuptools>=77",
             "ruff>=0.9",
             "matplotlib>=3.8",
