@@ -74,7 +74,7 @@ def test_mixed_precision_and_compilation_give_results_of_the_usual_kind(trained,
     exact = model(torch.zeros(1, 3, 64, 64)).masks_queries_logits
     rounded = prepare_model(model, "cpu", "bfloat16")(torch.zeros(1, 3, 64, 64)).masks_queries_logits
     assert rounded.dtype == torch.float32 and not torch.equal(rounded, exact)
-    # of the whole, as single logits near 0 may be off by more, by how far the CPU's kernels round
+    # over all masks, because how far single logits are off depends on the kernels that a CPU has
     assert (rounded - exact).norm() < 0.1 * exact.norm()
 
 
