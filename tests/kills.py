@@ -2,8 +2,8 @@
 
     python -m tests.kills --at_random 20 --while_saving 20 --processes 1 2
 
-Runs are those of tests/scripts/test_ended_runs.py; a line for each says where it was killed and how it ended. They are
-forked from this process, which has imported everything, so that a kill meets the run and not its imports.
+Runs are those of tests/scripts/killed/test_ended_runs.py; a line for each says where it was killed and how it ended.
+They are forked from this process, which has imported everything, so that a kill meets the run and not its imports.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 SCRIPTS = Path(__file__).parent / "scripts"
-sys.path.append(str(SCRIPTS))
+sys.path += [str(SCRIPTS), str(SCRIPTS / "killed")]
 
 import killed_run  # noqa: E402
 from killed_run_flags import FLAGS  # noqa: E402

@@ -2,19 +2,9 @@
 
 import pytest
 import torch
+from padded_batch import SIZES, padded_batch
 from tiny import BACKBONES, tiny_model
 from torch.nn import functional as F
-
-SIZES = [(64, 96), (96, 64), (64, 96), (50, 70)]
-
-
-def _batch(images):
-    height, width = max(i.shape[1] for i in images), max(i.shape[2] for i in images)
-    pixels = torch.stack([F.pad(i, (0, width - i.shape[2], 0, height - i.shape[1]), value=3.0) for i in images])
-    mask = torch.zeros(len(images), height, width, dtype=torch.int64)
-    for target, image in zip(mask, images, strict=True):
-        target[: image.shape[1], : image.shape[2]] = 1
-    return {"pixel_values": pixels, "pixel_mask": mask}
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
@@ -23,7 +13,7 @@ def test_an_image_gives_the_same_in_any_batch_and_order(backbone):
     images = [torch.randn(3, *size) for size in SIZES]
     for order in ([0, 1, 2, 3], [3, 1, 0, 2]):
         with torch.no_grad():
-            together = model(**_batch([images[i] for i in order]))
+            together = model(**padded_batch([images[i] for i in order]))
         assert together.image_sizes.tolist() == [list(SIZES[i]) for i in order]
         assert together.masks_queries_logits.shape[-2:] == (24, 24)
         for position, i in enumerate(order):
@@ -46,7 +36,7 @@ def test_every_field_comes_in_the_order_of_the_batch():
     images = [torch.randn(3, *size) for size in SIZES]
     wanted = {"output_hidden_states": True, "output_attentions": True, "output_auxiliary_logits": True}
     with torch.no_grad():
-        together = model(**_batch(images), **wanted)
+        together = model(**padded_batch(images), **wanted)
         alone = model(images[1][None], **wanted)
     assert len(together.attentions) == 3 and together.attentions[0].shape == (4, 4, 10, 10)
     assert len(together.encoder_hidden_states) == 4
@@ -86,7 +76,7 @@ def test_the_loss_of_mixed_sizes_ignores_the_void_padding():
 
 
 def test_a_mask_without_a_pixel_of_its_image_is_named():
-    batch = _batch([torch.randn(3, 64, 64) for _ in range(3)])
+    batch = padded_batch([torch.randn(3, 64, 64) for _ in range(3)])
     batch["pixel_mask"][1] = 0
     with pytest.raises(ValueError, match=r"pixel_mask\[1\] is 0 everywhere: at least one pixel"):
         tiny_model().eval()(**batch)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from padded_batch import SIZES, padded_batch
 from PIL import Image
-from test_batching import SIZES, _batch
 from tiny import BACKBONES, untrained
 from torch import nn
 from torch.nn import functional as F
@@ -160,7 +160,7 @@ def test_an_image_gives_the_same_in_any_batch_and_order(kind):
     images = [torch.randn(3, *size) for size in SIZES]
     for order in ([0, 1, 2, 3], [3, 1, 0, 2]):
         with torch.no_grad():
-            together = model(**_batch([images[i] for i in order]), output_hidden_states=True)
+            together = model(**padded_batch([images[i] for i in order]), output_hidden_states=True)
         assert together.image_sizes.tolist() == [list(SIZES[i]) for i in order]
         for position, i in enumerate(order):
             with torch.no_grad():

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from safetensors import safe_open
-from test_trainer import collate, make_trainer
+from stub_trainer import collate, make_trainer
 
 from modeling_maskformer.training.divergence import MAX_IN_A_ROW_OF_FLOAT16, MAX_UNREAD, DivergenceWatch, _Value
 

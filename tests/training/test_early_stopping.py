@@ -1,7 +1,7 @@
 """Early stopping: after so many evaluations that are not better, also across a resumed run."""
 
 import pytest
-from test_trainer import make_trainer
+from stub_trainer import make_trainer
 
 from modeling_maskformer.evaluation.evaluator import Evaluator
 from modeling_maskformer.training.arguments.run_arguments import RunArguments

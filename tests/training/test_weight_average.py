@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_trainer import StubSegmenter, make_trainer
+from stub_trainer import StubSegmenter, make_trainer
 from torch import nn
 from transformers import TrainerCallback
 

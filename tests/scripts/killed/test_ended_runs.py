@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from killed_run_flags import FLAGS
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from same_run import assert_same_run
 from script_runs import SMALL, run
 from transformers import TrainerCallback, modeling_utils
 
@@ -33,25 +33,6 @@ def uninterrupted(street, tmp_path_factory):
     folder = tmp_path_factory.mktemp("ended") / "whole"
     run(train.main, *flags(street, folder))
     return folder
-
-
-def assert_same_run(folder, expected):
-    """The same weights to the last bit, and the same log but for what tells the time."""
-    weights, others = (load_file(path / "model.safetensors") for path in (folder, expected))
-    assert weights.keys() == others.keys()
-    assert all(bool((weights[name] == others[name]).all()) for name in weights)
-    logs = []
-    for path in (folder, expected):
-        history = json.loads((path / "trainer_state.json").read_text())["log_history"]
-        logs.append(
-            [
-                {name: value for name, value in entry.items() if not name.endswith(("second", "runtime", "_data"))}
-                for entry in history
-                if "train_runtime" not in entry
-            ]
-        )
-    assert logs[0] == logs[1]
-    assert not list(folder.glob("unfinished-*"))
 
 
 @pytest.mark.parametrize("die_at", [13, 24])

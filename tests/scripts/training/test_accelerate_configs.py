@@ -6,7 +6,7 @@ import pytest
 from accelerate.commands.config.config_args import ClusterConfig, load_config_from_file
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 
-FOLDER = Path(__file__).parents[2] / "scripts" / "accelerate"
+FOLDER = Path(__file__).parents[3] / "scripts" / "accelerate"
 EXPECTED = {  # kind, machines, processes
     "one_gpu": ("NO", 1, 1),
     "several_gpus": ("MULTI_GPU", 1, 8),

@@ -10,7 +10,7 @@ import pytest
 import several_processes
 from safetensors.torch import load_file
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 LAUNCHERS = {
     "torchrun, 2 processes": (["-m", "torch.distributed.run", "--nproc_per_node", "2"], "2x1,1x2"),
     "accelerate, 4 processes": (["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "4"], "1x1"),

@@ -1,13 +1,16 @@
-"""Trains the stub of test_trainer.py with averaged weights; run by test_two_processes.py, twice at once and alone."""
+"""Trains the stub of stub_trainer.py with averaged weights; run by test_two_processes.py, twice at once and alone."""
 
 import sys
 from pathlib import Path
 
 import torch
-from test_trainer import make_trainer
 from torch import nn
 
 from modeling_maskformer.training.saving.weight_average import WeightAverage
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+from stub_trainer import make_trainer
 
 
 def train(folder, batch_size):

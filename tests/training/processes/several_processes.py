@@ -27,7 +27,7 @@ from modeling_maskformer.targets import Segments
 from modeling_maskformer.training.arguments.arguments import MaskFormerTrainingArguments
 from modeling_maskformer.training.trainer import MaskFormerTrainer
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
+sys.path.append(str(Path(__file__).resolve().parents[2]))
 
 from models import tiny
 

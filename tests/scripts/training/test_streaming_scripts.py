@@ -11,12 +11,12 @@ import datasets
 import pytest
 from datasets import ClassLabel, Dataset, Features, Image, List
 from PIL import Image as Picture
+from same_run import assert_same_run
 from script_runs import SMALL, draw_street, run
-from test_ended_runs import assert_same_run
 
 from modeling_maskformer.commands import evaluate, train
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 FLAGS = [
     *("--task", "semantic", *SMALL, "--max_steps", 9, "--per_device_train_batch_size", 2, "--crop_size", 32),
     *("--eval_strategy", "steps", "--eval_steps", 3, "--save_strategy", "steps", "--save_steps", 3),

@@ -25,7 +25,7 @@ from modeling_maskformer.training.arguments.model_arguments import ARCHITECTURE,
 from modeling_maskformer.training.model_building import build_model, normalization_of
 from modeling_maskformer.training.trainer import MaskFormerTrainer
 
-FOLDER = Path(__file__).parents[2] / "scripts" / "recipes"
+FOLDER = Path(__file__).parents[3] / "scripts" / "recipes"
 DETR_EDGES = (480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800)
 RESNET = {"lr": 1e-4, "decay": 1e-4, "factor": 0.1}
 SWIN = {"lr": 6e-5, "decay": 0.01, "factor": 1.0, "warmup": 1500, "warmup_start": 1e-6}

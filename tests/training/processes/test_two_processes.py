@@ -14,7 +14,7 @@ import torch
 import two_process_run
 from models import tiny
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 
 
 def run_in_two_processes(program, *arguments):
