@@ -48,7 +48,7 @@ def run_at_any_size(
 ) -> ModelOutput:
     """The output of `forward` for images of any size, with `image_sizes` set.
 
-    Maps of stride s come out as `(B, C, ceil(H / s), ceil(W / s))`, zero or of no meaning beyond an image's own size.
+    Maps of stride s come out as `(B, C, ceil(H / s), ceil(W / s))`, of no meaning beyond an image's own size.
 
     Args:
         forward: maps pixels `(b, 3, h, w)`, h and w multiples of `size_divisor`, to an output whose tensors have the
@@ -110,9 +110,12 @@ def _merge(parts: list, size: torch.Size, order: Tensor | None = None, strides: 
 
 
 def _fit(values: Tensor, size: list[int], may_be_smaller: bool) -> Tensor:
-    """A map `(b, C, h, w)` cropped to `size`, and if it may be smaller, padded with zeros to it."""
+    """A map `(b, C, h, w)` cropped to `size`, and if it may be smaller, its last row and column repeated up to it.
+
+    Then enlarging the map blends nothing else into the image's last pixels, as alone.
+    """
     values = crop(values, size)
-    return pad_to(values, size) if may_be_smaller else values
+    return pad_to(values, size, "replicate") if may_be_smaller else values
 
 
 def crop(values: Tensor, size: list[int]) -> Tensor:
@@ -124,9 +127,9 @@ def crop(values: Tensor, size: list[int]) -> Tensor:
     return values.index_select(-2, rows).index_select(-1, columns)
 
 
-def pad_to(values: Tensor, size: Sequence[int]) -> Tensor:
-    """`(..., h, w)` with zeros below and right, `size` high and wide."""
-    return F.pad(values, (0, size[1] - values.shape[-1], 0, size[0] - values.shape[-2]))
+def pad_to(values: Tensor, size: Sequence[int], mode: str = "constant") -> Tensor:
+    """`(..., h, w)` with zeros, or what `mode` says, below and right, `size` high and wide."""
+    return F.pad(values, (0, size[1] - values.shape[-1], 0, size[0] - values.shape[-2]), mode=mode)
 
 
 def padded_size(size: Sequence[int], size_divisor: int = SIZE_DIVISOR) -> tuple[int, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -165,6 +165,18 @@ class MaskFormerPreTrainedModel(PreTrainedModel):
         layers = (module for module in self.get_backbone().modules() if not any(module.children()))
         return next(layer for layer in layers if any(True for _ in layer.parameters()))
 
+    def own_sizes(
+        self, outputs: ModelOutput, pixel_values: Tensor, pixel_mask: Tensor | None
+    ) -> tuple[Tensor, torch.Size] | None:
+        """The images' own sizes `(B, 2)` and the size of the batch, where nothing beyond an image is predicted or scored.
+
+        That is in evaluation, where images run with those of their size only. In training they run together, and the
+        padding is predicted and scored as in the original.
+        """
+        if self.training or pixel_mask is None:
+            return None
+        return outputs.image_sizes, pixel_values.shape[-2:]
+
     def check_replica(self) -> None:
         """Raises a RuntimeError in `nn.DataParallel`, which cuts each image's labels into parts for its GPUs."""
         if getattr(self, "_is_replica", False):
@@ -324,6 +336,9 @@ class MaskFormerForInstanceSegmentation(MaskFormerPreTrainedModel):
         *auxiliary, last = self.predict(outputs, all_layers=output_auxiliary_logits or deep_supervision)
         loss = loss_dict = None
         if class_labels is not None:
+            own_sizes = self.own_sizes(outputs, pixel_values, pixel_mask)
+            if own_sizes is not None:
+                targets = replace(targets, maps=targets.maps.void_beyond(*own_sizes))
             layers = [*auxiliary, last] if deep_supervision else [last]
             loss_dict = run_uncompiled(
                 self.criterion,

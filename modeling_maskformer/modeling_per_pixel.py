@@ -121,10 +121,11 @@ class PerPixelPreTrainedModel(MaskFormerPreTrainedModel):
         segment_ids: Tensor | None,
         mask_labels: Sequence[Tensor] | None,
         loss_normalizers: Tensor | None,
+        own_sizes: tuple[Tensor, torch.Size] | None,
     ) -> dict[str, Any]:
         """The output's `loss_dict`, and `loss`, its sum."""
         self.check_replica()
-        arguments = (class_labels, segment_ids, mask_labels, loss_normalizers)
+        arguments = (class_labels, segment_ids, mask_labels, loss_normalizers, own_sizes)
         loss_dict = run_uncompiled(self.loss_parts, layers, *arguments)
         return {"loss": torch.stack(list(loss_dict.values())).sum(), "loss_dict": loss_dict}
 
@@ -135,12 +136,14 @@ class PerPixelPreTrainedModel(MaskFormerPreTrainedModel):
         segment_ids: Tensor | None,
         mask_labels: Sequence[Tensor] | None,
         loss_normalizers: Tensor | None,
+        own_sizes: tuple[Tensor, torch.Size] | None,
     ) -> dict[str, Tensor]:
         """The cross-entropy of each layer by name."""
         check_batch_size(class_labels, len(layers[-1]))
         device = layers[-1].device
         targets = checked_targets(class_labels, segment_ids, mask_labels, self.config.num_labels, device)
-        classes = class_maps(targets.maps.ids, targets.class_ids)
+        maps = targets.maps if own_sizes is None else targets.maps.void_beyond(*own_sizes)
+        classes = class_maps(maps.ids, targets.class_ids)
         losses = per_pixel_cross_entropy(layers, classes, loss_normalizers)
         names = [f"loss_cross_entropy_{layer}" for layer in range(len(layers) - 1)]
         return dict(zip([*names, "loss_cross_entropy"], losses, strict=True))
@@ -200,7 +203,8 @@ class PerPixelBaselineForSemanticSegmentation(PerPixelPreTrainedModel):
         logits = self.classifier(outputs.pixel_decoder_last_hidden_state)
         loss = {}
         if class_labels is not None:
-            loss = self.compute_loss([logits], class_labels, segment_ids, mask_labels, loss_normalizers)
+            own_sizes = self.own_sizes(outputs, pixel_values, pixel_mask)
+            loss = self.compute_loss([logits], class_labels, segment_ids, mask_labels, loss_normalizers, own_sizes)
         return PerPixelSegmentationOutput(
             **loss, logits=logits, hidden_states=outputs.hidden_states, image_sizes=outputs.image_sizes
         )
@@ -250,9 +254,9 @@ class PerPixelBaselinePlusForSemanticSegmentation(PerPixelPreTrainedModel):
         layers = self.predict(outputs, all_layers=output_auxiliary_logits or deep_supervision)
         loss = {}
         if class_labels is not None:
-            loss = self.compute_loss(
-                layers if deep_supervision else layers[-1:], class_labels, segment_ids, mask_labels, loss_normalizers
-            )
+            own_sizes = self.own_sizes(outputs, pixel_values, pixel_mask)
+            scored = layers if deep_supervision else layers[-1:]
+            loss = self.compute_loss(scored, class_labels, segment_ids, mask_labels, loss_normalizers, own_sizes)
         return PerPixelSegmentationOutput(
             **loss,
             logits=layers[-1],

@@ -44,6 +44,15 @@ class TargetMaps:
         rows = rows[:, None]
         return replace(self, ids=self.ids[..., rows, columns], void=self.void[..., rows, columns])
 
+    def void_beyond(self, image_sizes: Tensor, size: tuple[int, int]) -> TargetMaps:
+        """The same with void beyond each image's own `(height, width)` `(B, 2)` in a batch of `size`, in pixels."""
+        rows, columns = (
+            torch.arange(length, device=self.ids.device) * (of_batch / length) >= image_sizes[:, axis, None]
+            for axis, (length, of_batch) in enumerate(zip(self.void.shape[-2:], size, strict=True))
+        )
+        beyond = rows[:, :, None] | columns[:, None, :]  # (B, H, W)
+        return replace(self, ids=self.ids.masked_fill(beyond[:, None], NO_SEGMENT), void=self.void | beyond)
+
     def masks(self) -> Tensor:
         """`(B, S, H, W)` bool, one mask per segment."""
         images = torch.arange(len(self.ids), device=self.ids.device)[:, None]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from padded_batch import SIZES, padded_batch
-from tiny import BACKBONES, tiny_model
+from tiny import BACKBONES, BASELINES, tiny_baseline, tiny_model
 from torch.nn import functional as F
 
 
@@ -58,21 +58,29 @@ def test_padding_beyond_the_largest_image_is_cut_as_well():
     torch.testing.assert_close(padded.masks_queries_logits[..., :16, :16], alone.masks_queries_logits)
 
 
-def test_the_loss_of_mixed_sizes_ignores_the_void_padding():
-    model = tiny_model(use_auxiliary_loss=False).eval()
-    image = torch.randn(3, 64, 64)
-    ids = torch.randint(0, 3, (1, 1, 64, 64), dtype=torch.uint8)
-    labels = [torch.tensor([0, 3])]
-    batch = {"pixel_values": F.pad(image[None], (0, 64, 0, 0)), "pixel_mask": torch.zeros(1, 64, 128)}
-    batch["pixel_mask"][:, :, :64] = 1
-    with torch.no_grad():
-        alone = model(image[None], segment_ids=ids, class_labels=labels)
-        padded = model(**batch, segment_ids=F.pad(ids, (0, 64), value=255), class_labels=labels)
-    assert alone.loss_dict["loss_cross_entropy"].item() == pytest.approx(
-        padded.loss_dict["loss_cross_entropy"].item(), rel=1e-5
-    )
-    # enlarging mixes the zeros of the padding into one column of pixels
-    assert alone.loss.item() == pytest.approx(padded.loss.item(), rel=0.02)
+@pytest.mark.parametrize("form", ["mask_labels", "segment_ids"])
+@pytest.mark.parametrize("size", [(64, 96), (50, 70)])
+@pytest.mark.parametrize("kind", ["maskformer", *BASELINES])
+def test_the_loss_of_mixed_sizes_in_evaluation_is_that_of_each_image_alone(kind, size, form):
+    """Whatever stands in the padding of the targets: a segment goes on in it here, as a map of classes would."""
+    model = (tiny_baseline(kind) if kind in BASELINES else tiny_model()).eval()
+    images = [torch.randn(3, *size), torch.randn(3, 96, 96)]
+    ids = [torch.randint(1, 3, (1, *image.shape[1:]), dtype=torch.uint8) for image in images]
+    labels = [torch.tensor([0, 3])] * 2
+
+    def loss(some, ids, **pixels):
+        if form == "segment_ids":
+            targets = {"segment_ids": torch.stack(ids)}
+        else:
+            targets = {"mask_labels": [torch.cat((of_image == 1, of_image == 2)) for of_image in ids]}
+        with torch.no_grad():
+            return model(**pixels, **targets, class_labels=some).loss.item()
+
+    alone = [loss(labels[:1], [of], pixel_values=image[None]) for of, image in zip(ids, images, strict=True)]
+    padded = [F.pad(of, (0, 96 - of.shape[2], 0, 96 - of.shape[1]), value=1) for of in ids]
+    together = loss(labels, padded, **padded_batch(images))
+    pixels = [of.numel() for of in ids] if kind in BASELINES else [1, 1]  # what the losses are averaged over
+    assert together == pytest.approx(sum(n * of for n, of in zip(pixels, alone, strict=True)) / sum(pixels), rel=1e-4)
 
 
 def test_a_mask_without_a_pixel_of_its_image_is_named():
