@@ -251,6 +251,15 @@ class MaskFormerConfig(TransformersMaskFormerConfig):
         return fields, kwargs
 
 
+def own_config(config: PreTrainedConfig) -> PreTrainedConfig:
+    """The config, as this package's where it is transformers' own MaskFormerConfig, whose fields mean the same."""
+    if not isinstance(config, TransformersMaskFormerConfig) or isinstance(config, MaskFormerConfig):
+        return config
+    own = MaskFormerConfig.from_dict(config.to_dict())
+    own._attn_implementation = config._attn_implementation  # which stands in no dictionary
+    return own
+
+
 @strict
 class MaskFormerExtendedConfig(MaskFormerConfig):
     """What AutoConfig finds under the model type of such checkpoints: a door to MaskFormerConfig."""

@@ -8,14 +8,15 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import MaskFormerConfig as TransformersMaskFormerConfig
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 
 from .backbone import freeze_batch_norm, freeze_unused
 from .batching import run_at_any_size
-from .configuration_maskformer import MaskFormerConfig
+from .configuration_maskformer import MaskFormerConfig, own_config
 from .layers.mask_product import mask_product
 from .layers.transformer_decoder import TransformerDecoder, TransformerModule
 from .losses.mask_classification import MaskFormerLoss
@@ -122,6 +123,9 @@ class MaskFormerPreTrainedModel(PreTrainedModel):
     _supports_sdpa = True
     _no_split_modules = ("AnySizeTimmBackbone", "FPNLayer", "TransformerEncoderLayer", "TransformerDecoderLayer")
 
+    def __init__(self, config: PreTrainedConfig):
+        super().__init__(own_config(config))
+
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
         """The model of a checkpoint; of a folder that `maskformer export` wrote what runs its graph.
@@ -168,7 +172,7 @@ class MaskFormerPreTrainedModel(PreTrainedModel):
     def own_sizes(
         self, outputs: ModelOutput, pixel_values: Tensor, pixel_mask: Tensor | None
     ) -> tuple[Tensor, torch.Size] | None:
-        """The images' own sizes `(B, 2)` and the size of the batch, where nothing beyond an image is predicted or scored.
+        """The images' own sizes `(B, 2)` and the batch's, where nothing beyond an image is predicted or scored.
 
         That is in evaluation, where images run with those of their size only. In training they run together, and the
         padding is predicted and scored as in the original.
@@ -190,8 +194,9 @@ class MaskFormerPreTrainedModel(PreTrainedModel):
 class MaskFormerModel(MaskFormerPreTrainedModel):
     """Backbone, pixel decoder and transformer decoder: pixels -> per-pixel and per-segment embeddings."""
 
-    def __init__(self, config: MaskFormerConfig):
+    def __init__(self, config: MaskFormerConfig | TransformersMaskFormerConfig):
         super().__init__(config)
+        config = self.config
         decoder_config = config.decoder_config
         self.pixel_level_module = build_pixel_level_module(config)
         self.transformer_module = TransformerModule(
@@ -268,8 +273,9 @@ class MaskFormerModel(MaskFormerPreTrainedModel):
 class MaskFormerForInstanceSegmentation(MaskFormerPreTrainedModel):
     """MaskFormer with its heads and its loss, for semantic, instance and panoptic segmentation alike."""
 
-    def __init__(self, config: MaskFormerConfig):
+    def __init__(self, config: MaskFormerConfig | TransformersMaskFormerConfig):
         super().__init__(config)
+        config = self.config
         self.model = MaskFormerModel(config)
         channels = config.decoder_config.d_model
         self.class_predictor = nn.Linear(channels, config.num_labels + 1)

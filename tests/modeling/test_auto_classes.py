@@ -8,7 +8,7 @@ from PIL import Image
 from tiny import tiny_model
 
 from image_processing import MaskFormerImageProcessor
-from modeling_maskformer import MaskFormerForInstanceSegmentation
+from modeling_maskformer import MaskFormerConfig, MaskFormerForInstanceSegmentation, MaskFormerModel
 
 
 @pytest.fixture
@@ -33,6 +33,36 @@ def test_auto_image_processor_gives_ours(checkpoint):
     processor = transformers.AutoImageProcessor.from_pretrained(checkpoint)
     assert type(processor) is MaskFormerImageProcessor
     assert processor.label_ids_to_fuse == [1, 4]
+
+
+@pytest.mark.parametrize("choice", [{"use_fast": False}, {"use_fast": True}, {"backend": "pil"}], ids=str)
+def test_no_argument_brings_the_processor_of_transformers_back(checkpoint, choice):
+    assert type(transformers.AutoImageProcessor.from_pretrained(checkpoint, **choice)) is MaskFormerImageProcessor
+    segment = transformers.pipeline("image-segmentation", model=str(checkpoint), use_fast=choice.get("use_fast"))
+    assert type(segment.image_processor) is MaskFormerImageProcessor
+
+
+def test_a_config_imported_from_transformers_builds_and_loads_this_model(checkpoint, tmp_path):
+    config = transformers.MaskFormerConfig.from_pretrained(checkpoint)
+    assert type(config) is not MaskFormerConfig
+    config.id2label = {0: "cat", 1: "dog"}
+    for model in (
+        MaskFormerForInstanceSegmentation(config),
+        transformers.AutoModelForUniversalSegmentation.from_config(config),
+        transformers.AutoModelForInstanceSegmentation.from_pretrained(
+            checkpoint, config=config, ignore_mismatched_sizes=True
+        ),
+    ):
+        assert type(model) is MaskFormerForInstanceSegmentation
+        assert type(model.config) is MaskFormerConfig
+        assert model.config.id2label == {0: "cat", 1: "dog"}
+        assert model.class_predictor.out_features == 3
+    assert type(transformers.AutoModel.from_config(config)) is MaskFormerModel
+    transformers.models.maskformer.modeling_maskformer.MaskFormerForInstanceSegmentation(config)  # as before
+    model.save_pretrained(tmp_path / "saved")
+    again = transformers.AutoModelForUniversalSegmentation.from_pretrained(tmp_path / "saved")
+    assert type(again) is MaskFormerForInstanceSegmentation
+    assert again.config.id2label == {0: "cat", 1: "dog"}
 
 
 @pytest.mark.parametrize("subtask", [None, "panoptic", "instance", "semantic"])
