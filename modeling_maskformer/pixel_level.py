@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
-from .backbone import AnySizeTimmBackbone, FeaturePyramid, build_backbone, dilate_last_stage, needs_pyramid
+from .backbone import STRIDES, AnySizeTimmBackbone, FeaturePyramid, build_backbone, dilate_last_stage, needs_pyramid
 from .batching import SIZE_DIVISOR
 from .fast_on_cpu import use_cpu_path
 from .layers.pixel_decoder import PixelDecoder, PixelDecoderOutput
@@ -44,8 +44,27 @@ class PixelLevelModule(nn.Module):
         if not self.training and use_cpu_path(pixel_values):
             # all maps follow this order, in which convolutions are faster on a CPU; gradients gain nothing by it
             pixel_values = pixel_values.contiguous(memory_format=torch.channels_last)
-        features = self.encoder(pixel_values).feature_maps
-        return list(features) if self.pyramid is None else self.pyramid(features, pixel_values.shape[-2:])
+        features = list(self.encoder(pixel_values).feature_maps)
+        if self.pyramid is not None:
+            return self.pyramid(features, pixel_values.shape[-2:])
+        if not isinstance(self.encoder, AnySizeTimmBackbone):  # timm says its strides, transformers does not
+            check_strides(features, pixel_values, self.encoder.config.model_type)
+        return features
+
+
+def check_strides(features: Sequence[Tensor], pixel_values: Tensor, backbone: str) -> None:
+    """Raises a ValueError unless the maps, of pixels in multiples of 32, have the strides that masks are read with."""
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return
+    height, width = pixel_values.shape[-2:]
+    sizes = [tuple(maps.shape[-2:]) for maps in features]
+    if sizes != [(height // stride, width // stride) for stride in STRIDES]:
+        found = ", ".join(f"{rows}x{columns}" for rows, columns in sizes)
+        raise ValueError(
+            f"The backbone {backbone!r} gives maps of {found} for pixels of {height}x{width}, expected the strides "
+            f"{', '.join(map(str, STRIDES))}: another patch size or out_features in backbone_config, or a model of "
+            "timm (timm_backbone), has them."
+        )
 
 
 def build_pixel_decoder(in_channels: Sequence[int], config: PreTrainedConfig) -> PixelDecoder:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 import transformers
 from safetensors.torch import save_file
 from timm.layers import resample_abs_pos_embed
-from tiny import tiny_config
+from tiny import BACKBONES, tiny_config
 from torch import nn
 
 from modeling_maskformer import MaskFormerForInstanceSegmentation
@@ -389,3 +389,19 @@ def test_timm_s_pretrained_weights_go_into_the_backbone_alone(name, monkeypatch)
     for key, tensor in model.state_dict().items():
         in_backbone = key.startswith("model.pixel_level_module.encoder.")
         assert bool((tensor == 0.5).all()) is in_backbone, key
+
+
+@pytest.mark.parametrize(
+    ("backbone", "fields", "found"),
+    [
+        ("swin", {"patch_size": 2}, "32x32, 16x16, 8x8, 4x4"),
+        ("resnet", {"downsample_in_first_stage": True}, "8x8, 4x4, 2x2, 1x1"),
+    ],
+)
+@pytest.mark.parametrize("training", [True, False])
+def test_a_backbone_of_transformers_with_other_strides_is_refused(backbone, fields, found, training):
+    """Its masks would show a part of the image, or none of its pixels where they are."""
+    config = tiny_config(backbone, backbone_config=BACKBONES[backbone] | fields)
+    model = MaskFormerForInstanceSegmentation(config).train(training)
+    with pytest.raises(ValueError, match=f"'[a-z-]*{backbone}' gives maps of {found} for pixels of 64x64, expected"):
+        model(torch.randn(2, 3, 50, 64))
