@@ -30,8 +30,8 @@ setup(
         "modeling_maskformer.exporting": ["*.jinja"],
     },
     install_requires=[
-        "torch>=2.6",
-        "torchvision>=0.21",
+        "torch>=2.7",  # the Triton of 2.6 cannot compile the kernel of matching
+        "torchvision>=0.22",
         "transformers>=5.23,<6",
         "timm>=1.0.15",
         "datasets>=4",

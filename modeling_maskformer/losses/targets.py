@@ -222,7 +222,7 @@ def maps_of_masks(mask_labels: Sequence[Tensor], device: torch.device) -> Target
     ids = torch.zeros(len(mask_labels), num_segments, *size, dtype=dtype, device=device)
     for target, stack in zip(ids, mask_labels, strict=True):
         inside = torch.as_tensor(stack) != 0
-        target[: len(inside), : inside.shape[1], : inside.shape[2]].copy_(inside, non_blocking=device.type != "cpu")
+        target[: len(inside), : inside.shape[1], : inside.shape[2]].copy_(inside, non_blocking=copies_first(device))
     numbers = torch.arange(1, num_segments + 1, device=device)
     return TargetMaps(
         ids=ids.mul_(numbers[:, None, None].to(dtype)),
@@ -272,9 +272,17 @@ def _present(num_segments: list[int], like: Tensor) -> Tensor:
 
 
 def to_device(values: Tensor | np.ndarray, device: torch.device) -> Tensor:
-    """The values on `device`. On the way to it nothing waits; on the way back to a CPU they are there on return."""
+    """The values on `device`. On the way to a GPU of CUDA nothing waits; elsewhere they are there on return."""
     values = torch.from_numpy(values) if isinstance(values, np.ndarray) else values
-    return values.to(device, non_blocking=device.type != "cpu")
+    return values.to(device, non_blocking=copies_first(device))
+
+
+def copies_first(device: torch.device) -> bool:
+    """Whether a copy to the device that nobody waits for has read its source, which may be gone soon, on return.
+
+    CUDA copies memory that is not pinned before it goes on. MPS does not (pytorch issue 189690).
+    """
+    return device.type == "cuda"
 
 
 def num_processes() -> int:

@@ -26,19 +26,20 @@ def assign_on_device(costs: Tensor, num_segments: Sequence[int]) -> tuple[Tensor
     counts, firsts = to_device(np.stack((num_segments, firsts)).astype(np.int64), costs.device)
     queries, segments = torch.zeros(2, num_pairs.sum(), num_layers, dtype=torch.int64, device=costs.device)
     block = max(16, triton.next_power_of_2(max(num_queries, most)))
-    _assign_kernel[(num_layers * batch_size,)](
-        costs.contiguous(),
-        counts,
-        firsts,
-        queries,
-        segments,
-        batch_size,
-        num_layers,
-        num_queries,
-        most,
-        BLOCK=block,
-        num_warps=max(1, block // 128),
-    )
+    with torch.cuda.device_of(costs):
+        _assign_kernel[(num_layers * batch_size,)](
+            costs.contiguous(),
+            counts,
+            firsts,
+            queries,
+            segments,
+            batch_size,
+            num_layers,
+            num_queries,
+            most,
+            BLOCK=block,
+            num_warps=max(1, block // 128),
+        )
     return queries, segments
 
 

@@ -64,10 +64,11 @@ def mask_costs(mask_logits: Sequence[Tensor], maps: TargetMaps) -> tuple[Tensor,
 
 
 def try_out(device: torch.device) -> None:
-    """Compiles the kernel, or raises what keeps it from it."""
-    number = torch.zeros(1, 1, dtype=torch.int64, device=device)
-    cell = number.view(1, 1, 1, 1)
-    mask_costs([cell.half()], TargetMaps(cell, cell[0] != 0, number))
+    """Compiles the kernel in both precisions, or raises what keeps it from one; of 16 pixels, as masks mostly have."""
+    ids = torch.zeros(1, 1, 4, 4, dtype=torch.int64, device=device)
+    maps = TargetMaps(ids, ids[0] != 0, ids[0, :, 0, :1])
+    for dtype in (torch.float16, torch.float32):
+        mask_costs([ids.to(dtype)], maps)
 
 
 @triton.jit(do_not_specialize=["batch_size", "num_queries", "num_id_layers", "num_segments"])

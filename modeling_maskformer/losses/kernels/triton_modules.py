@@ -31,7 +31,8 @@ def _working_module(name: str, device: torch.device) -> ModuleType | None:
         return None
     try:
         module = import_module(f".{name}", __package__)
-        with torch.enable_grad(), torch.autocast("cuda", enabled=False):
+        # the answer holds for all calls: not only for those in inference mode or autocast, if the first one is
+        with torch.inference_mode(False), torch.enable_grad(), torch.autocast("cuda", enabled=False):
             module.try_out(device)
     except Exception as error:
         logger.warning(f"Triton cannot compile {name} here, so it is computed without: {error}")
