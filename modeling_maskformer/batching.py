@@ -60,7 +60,8 @@ def run_at_any_size(
             too, which cannot depend on what is in a mask.
 
     Raises:
-        ValueError: a mask has no pixel of the image, where masks are looked at: not of batches kept together.
+        ValueError: a mask has no pixel of the image, or padding above, left of or inside it, where masks are looked
+            at: not of batches kept together.
     """
     size = pixel_values.shape[-2:]
     image_sizes = image_sizes_of(pixel_values, pixel_mask)
@@ -70,19 +71,45 @@ def run_at_any_size(
     if pixel_mask is None or keep_together or torch.compiler.is_compiling() or torch.jit.is_tracing():
         output = _merge([forward(pixels)], size)
     else:
-        output = _run_by_size(forward, pixels, image_sizes, size, size_divisor)
+        output = _run_by_size(forward, pixels, checked_sizes(pixel_mask, image_sizes), size, size_divisor)
     output["image_sizes"] = image_sizes
     return output
 
 
+def checked_sizes(pixel_mask: Tensor, image_sizes: Tensor) -> list[tuple[int, int]]:
+    """The height and width of each image `(B, 2)` on the host, if it fills the top left of its mask `(B, H, W)`.
+
+    Raises:
+        ValueError: it does not.
+    """
+    rows, columns = (
+        torch.arange(length, device=pixel_mask.device) < image_sizes[:, axis, None]
+        for axis, length in enumerate(pixel_mask.shape[1:])
+    )
+    is_elsewhere = (pixel_mask.bool() != rows[:, :, None] & columns[:, None, :]).flatten(1).any(1)
+    sizes = []
+    for image, (height, width, wrong) in enumerate(torch.cat((image_sizes, is_elsewhere[:, None]), 1).tolist()):
+        if min(height, width) < 1:
+            raise ValueError(f"pixel_mask[{image}] is 0 everywhere: at least one pixel of each image must be 1.")
+        if wrong:
+            raise ValueError(
+                f"pixel_mask[{image}] is 1 in {height} rows and {width} columns, but not in the first {height}x"
+                f"{width} pixels alone: padding is expected right of and below the image only."
+            )
+        sizes.append((height, width))
+    return sizes
+
+
 def _run_by_size(
-    forward: Callable[[Tensor], ModelOutput], pixels: Tensor, image_sizes: Tensor, size: torch.Size, size_divisor: int
+    forward: Callable[[Tensor], ModelOutput],
+    pixels: Tensor,
+    image_sizes: Sequence[tuple[int, int]],
+    size: torch.Size,
+    size_divisor: int,
 ) -> ModelOutput:
     """The output for pixels `(B, 3, H, W)`, images of each padded size apart, in the order of the batch."""
     groups: dict[tuple[int, ...], list[int]] = {}
-    for image, lengths in enumerate(image_sizes.tolist()):
-        if min(lengths) < 1:
-            raise ValueError(f"pixel_mask[{image}] is 0 everywhere: at least one pixel of each image must be 1.")
+    for image, lengths in enumerate(image_sizes):
         groups.setdefault(padded_size(lengths, size_divisor), []).append(image)
     if list(groups) == [tuple(pixels.shape[-2:])]:
         return _merge([forward(pixels)], size)

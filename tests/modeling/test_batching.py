@@ -1,5 +1,6 @@
 """An image's result does not depend on the images beside it, nor on their order."""
 
+import numpy as np
 import pytest
 import torch
 from padded_batch import SIZES, padded_batch
@@ -81,6 +82,28 @@ def test_the_loss_of_mixed_sizes_in_evaluation_is_that_of_each_image_alone(kind,
     together = loss(labels, padded, **padded_batch(images))
     pixels = [of.numel() for of in ids] if kind in BASELINES else [1, 1]  # what the losses are averaged over
     assert together == pytest.approx(sum(n * of for n, of in zip(pixels, alone, strict=True)) / sum(pixels), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("area", "value"),
+    [
+        (np.s_[16:48, 16:64], 1),
+        (np.s_[10:], 1),
+        (np.s_[:, 1:], 1),
+        (np.s_[::2], 1),
+        (np.s_[10:20], 0),
+        (np.s_[:, :2], 0),
+        (np.s_[63, 95], 0),
+    ],
+    ids=str,
+)
+def test_a_mask_of_padding_elsewhere_is_refused(area, value):
+    """A letterbox, or holes: the first rows and columns would be taken for the image."""
+    batch = padded_batch([torch.randn(3, 64, 96) for _ in range(2)])
+    batch["pixel_mask"][1] = 1 - value
+    batch["pixel_mask"][1][area] = value
+    with pytest.raises(ValueError, match=r"pixel_mask\[1\] is 1 in \d+ rows and \d+ columns, but"):
+        tiny_model().eval()(**batch)
 
 
 def test_a_mask_without_a_pixel_of_its_image_is_named():
