@@ -6,6 +6,7 @@ Every error names the index of the image in the batch, counted from 0.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -132,7 +133,7 @@ def masks_and_classes(
     do_reduce_labels: bool,
 ) -> list[tuple[Tensor, Tensor]]:
     """Per image, `(S, H, W)` float32 masks of the values in its map, ascending, and their `(S,)` int64 classes."""
-    if ignore_index is not None and (not isinstance(ignore_index, int) or abs(ignore_index) >= 1 << 31):
+    if ignore_index is not None and (not isinstance(ignore_index, Integral) or abs(ignore_index) >= 1 << 31):
         raise ValueError(f"`ignore_index` must be a whole number, got {ignore_index!r}.")
     if do_reduce_labels and ignore_index is None:
         raise ValueError("With `do_reduce_labels` an `ignore_index` is needed: it takes the place of 0.")

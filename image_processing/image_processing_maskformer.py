@@ -63,7 +63,8 @@ class SegmentationImageProcessor(TorchvisionBackend):
         size_divisor: after resizing, height and width are raised to the next multiple (the image is stretched). 0: no.
         resample: filter for images; targets are always resized to the nearest.
         do_rescale, rescale_factor, do_normalize, image_mean, image_std: value = (pixel * factor - mean) / std.
-        do_convert_rgb: make images of other modes RGB.
+        do_convert_rgb: make images of other modes RGB, without their transparency. Where `image_mean` is of another
+            number of channels than 3, images stay as they are.
         pad_size: {"height", "width"} of the batch. None: the largest height and width in the batch.
         ignore_index: this value in `segmentation_maps` is no segment.
         do_reduce_labels: 0 in `segmentation_maps` becomes `ignore_index` (needed then), any other value one less.
@@ -188,6 +189,9 @@ class SegmentationImageProcessor(TorchvisionBackend):
         device: str | torch.device | None = None,
         **_: Any,  # what the base class passes to every processor and this one has no use for
     ) -> BatchFeature:
+        # of a model for another number of channels: transformers converts no image
+        is_rgb = not do_normalize or not isinstance(image_mean, (list, tuple)) or len(image_mean) == 3
+        do_convert_rgb = do_convert_rgb and is_rgb
         pictures = self._prepare_image_like_inputs(
             images=images, do_convert_rgb=do_convert_rgb, input_data_format=input_data_format, device=device
         )
@@ -252,6 +256,10 @@ class SegmentationImageProcessor(TorchvisionBackend):
         return super().process_image(
             image, do_convert_rgb=do_convert_rgb, input_data_format=input_data_format, **options
         )
+
+    def convert_to_rgb(self, image: Tensor, **_: Any) -> Tensor:
+        """An array's image `(C, H, W)` of 1, 3 or 4 channels as `(3, H, W)`, without its transparency."""
+        return tvF.grayscale_to_rgb(image)[:3]
 
     def resize(
         self,

@@ -81,13 +81,15 @@ def with_eight_bits(image: Any) -> Any:
 
 
 def with_usual_channels(image: Any, input_data_format: Any = None) -> Any:
-    """The image, if it is a picture or an array `(H, W)`, or with 1, 3 or 4 channels first or last.
+    """A picture as RGB, or an array, if it is `(H, W)`, or has 1, 3 or 4 channels first or last.
+
+    A picture's transparency is left out, as where it is opened for training and prediction.
 
     Raises:
         ValueError: it has another number of dimensions or channels.
     """
     if not isinstance(image, (np.ndarray, Tensor)):
-        return image
+        return image.convert("RGB") if isinstance(image, Image.Image) and image.mode != "RGB" else image
     shape = tuple(image.shape)
     channels: list[int] = []
     if len(shape) == 3:
@@ -96,11 +98,9 @@ def with_usual_channels(image: Any, input_data_format: Any = None) -> Any:
         channels = [count for count in ends if count in (1, 3, 4)]
     if len(shape) != 2 and not channels:
         raise ValueError(
-            f"An image has the shape {shape}, expected (height, width), or 1, 3 or 4 channels before or after them."
+            f"An image has the shape {shape}, expected (height, width), or 1, 3 or 4 channels before or after them. "
+            "With `do_convert_rgb=False` any number of channels stays as it is."
         )
-    is_integer = not (image.dtype.is_floating_point if isinstance(image, Tensor) else image.dtype.kind == "f")
     if 0 in shape and channels != [3]:
         raise ValueError(f"An image has the shape {shape}: it has no pixels.")
-    if 4 in channels and is_integer:  # alpha is only understood of 8 bits
-        image = image.to(torch.uint8) if isinstance(image, Tensor) else image.astype(np.uint8)
     return image

@@ -64,7 +64,40 @@ def test_other_modes_become_rgb():
     processor = MaskFormerImageProcessor(size=SMALL)
     expected = processor(gray.convert("RGB"), return_tensors="pt")["pixel_values"]
     assert torch.equal(processor(gray, return_tensors="pt")["pixel_values"], expected)
-    assert processor(PICTURES[0].convert("RGBA"), return_tensors="pt")["pixel_values"].shape[1] == 3
+
+
+def test_transparency_is_left_out_of_pictures_and_arrays_as_where_files_are_opened(tmp_path):
+    transparent = PICTURES[0].convert("RGBA")
+    transparent.putalpha(Image.fromarray(np.arange(50 * 70).reshape(50, 70).astype(np.uint8)))
+    transparent.save(tmp_path / "transparent.png")
+    array = np.array(transparent)
+    processor = MaskFormerImageProcessor(do_resize=False)
+    expected = processor(PICTURES[0], return_tensors="pt")["pixel_values"]
+    gray = processor(PICTURES[0].convert("L"), return_tensors="pt")["pixel_values"]
+    for image in (
+        transparent,
+        str(tmp_path / "transparent.png"),
+        array,
+        array.transpose(2, 0, 1),
+        torch.from_numpy(array).float(),
+    ):
+        torch.testing.assert_close(processor(image, return_tensors="pt")["pixel_values"], expected)
+    assert torch.equal(processor(PICTURES[0].convert("LA"), return_tensors="pt")["pixel_values"], gray)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4, 5])
+def test_images_of_a_model_for_other_channels_stay_as_they_are(channels):
+    """As transformers leaves them, whose files do not say `do_convert_rgb`."""
+    processor = MaskFormerImageProcessor(size=SMALL, image_mean=[0.5] * channels, image_std=[0.25] * channels)
+    array = np.random.default_rng(0).integers(0, 256, (channels, 50, 70), dtype=np.uint8)
+    batch = processor(array, return_tensors="pt", input_data_format="channels_first", do_resize=False)
+    expected = (torch.from_numpy(array) / 255 - 0.5) / 0.25
+    torch.testing.assert_close(batch["pixel_values"][0], expected)
+    modes = {1: "L", 2: "LA", 4: "RGBA"}
+    if channels in modes:
+        assert (
+            processor(PICTURES[0].convert(modes[channels]), return_tensors="pt")["pixel_values"].shape[1] == channels
+        )
 
 
 @pytest.mark.parametrize(
@@ -112,7 +145,8 @@ def test_annotations_may_be_images_of_16_bits_and_palettes():
 
 
 def test_an_annotation_without_segments_gives_no_masks():
-    batch = MaskFormerImageProcessor(do_resize=False, ignore_index=0)(PICTURES[0], np.zeros((50, 70), np.uint8))
+    processor = MaskFormerImageProcessor(do_resize=False, ignore_index=np.int64(0))
+    batch = processor(PICTURES[0], np.zeros((50, 70), np.uint8))
     assert batch["mask_labels"][0].shape == (0, 50, 70) and batch["class_labels"][0].shape == (0,)
 
 
