@@ -55,10 +55,11 @@ def check_keywords(config: PreTrainedConfig, keywords: dict[str, Any], own: tupl
 
 
 def take_timm_backbone(config: PreTrainedConfig, keywords: dict[str, Any]) -> None:
-    """Makes `backbone` among the keywords the config's backbone, where it is a name of timm (of no other owner)."""
+    """Makes `backbone` and `backbone_kwargs` the config's backbone, where it is a name of timm (of no other owner)."""
     name = keywords.get("backbone")
     if config.backbone_config is None and name is not None and "/" not in name.removeprefix("timm/"):
-        config.backbone_config = {"model_type": "timm_backbone", "backbone": keywords.pop("backbone")}
+        fields = {"model_type": "timm_backbone", "backbone": keywords.pop("backbone")}
+        config.backbone_config = fields | (keywords.pop("backbone_kwargs", None) or {})
 
 
 def check_pixel_level(config: PreTrainedConfig) -> None:
@@ -209,6 +210,14 @@ class MaskFormerConfig(TransformersMaskFormerConfig):
             self.use_auxiliary_loss = deep_supervision
         if num_queries is not None:
             self.decoder_config.num_queries = num_queries
+        self.check()
+
+    def check(self) -> None:
+        """Checks the fields, which may have been set since, as by `from_pretrained(..., mask_loss="points")`.
+
+        Raises:
+            ValueError: a field is out of range.
+        """
         check_pixel_level(self)
         check_decoder(self)
         if self.mask_loss not in MASK_LOSSES:

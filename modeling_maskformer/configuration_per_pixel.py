@@ -51,6 +51,10 @@ class PerPixelBaselineConfig(PreTrainedConfig):
         check_num_labels(kwargs)
         take_timm_backbone(self, kwargs)
         super().__post_init__(**kwargs)
+        self.check()
+
+    def check(self) -> None:
+        """Raises a ValueError where a field is out of range: see `MaskFormerConfig`."""
         check_pixel_level(self)
 
 
@@ -72,6 +76,6 @@ class PerPixelBaselinePlusConfig(PerPixelBaselineConfig):
     use_auxiliary_loss: bool = True
     output_auxiliary_logits: bool = False
 
-    def __post_init__(self, **kwargs):
-        super().__post_init__(**kwargs)
+    def check(self) -> None:
+        super().check()
         check_decoder(self)

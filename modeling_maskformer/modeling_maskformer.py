@@ -120,11 +120,13 @@ class MaskFormerPreTrainedModel(PreTrainedModel):
     main_input_name = "pixel_values"
     input_modalities = ("image",)
     supports_gradient_checkpointing = True
+    accepts_loss_kwargs = False  # what else `forward` is called with has no part in the loss
     _supports_sdpa = True
     _no_split_modules = ("AnySizeTimmBackbone", "FPNLayer", "TransformerEncoderLayer", "TransformerDecoderLayer")
 
     def __init__(self, config: PreTrainedConfig):
         super().__init__(own_config(config))
+        self.config.check()
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
@@ -225,6 +227,7 @@ class MaskFormerModel(MaskFormerPreTrainedModel):
         pixel_mask: Tensor | None = None,
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
+        **_: Any,
     ) -> MaskFormerModelOutput | tuple:
         """Embeddings of pixels and segments.
 
@@ -233,6 +236,8 @@ class MaskFormerModel(MaskFormerPreTrainedModel):
             pixel_mask: `(B, H, W)`, 1 at pixels of the image and 0 at padding, which is right of and below the image.
             output_hidden_states, output_attentions: whether the output has these fields; default as the config says.
             return_dict: False for a plain tuple.
+
+        Other keywords are not read, as in transformers.
         """
         check_pixels(pixel_values, pixel_mask)
         config = self.config
@@ -312,6 +317,7 @@ class MaskFormerForInstanceSegmentation(MaskFormerPreTrainedModel):
         *,
         segment_ids: Tensor | None = None,
         loss_normalizers: Tensor | None = None,
+        **_: Any,
     ) -> MaskFormerForInstanceSegmentationOutput | tuple:
         """Class and mask logits of each query and, with targets, the loss.
 
@@ -327,6 +333,8 @@ class MaskFormerForInstanceSegmentation(MaskFormerPreTrainedModel):
                 Void pixels take part neither in matching nor in the mask losses.
             loss_normalizers: for steps of several batches: the mean over them of what the method of this name gives.
             return_dict: False for a plain tuple.
+
+        Other keywords, such as what a collator puts into a batch for the metrics, are not read, as in transformers.
         """
         check_inputs(pixel_values, pixel_mask, mask_labels, class_labels, segment_ids)
         config = self.config
@@ -391,6 +399,8 @@ def run_uncompiled(criterion: Callable, *arguments: Any, **named: Any) -> Any:
 
 def check_pixels(pixel_values: Tensor, pixel_mask: Tensor | None) -> None:
     """Raises a ValueError where the pixels or their mask do not have the expected shape."""
+    if pixel_values is None:
+        raise ValueError("pixel_values are missing: pass normalised pixels (batch, channels, height, width).")
     if pixel_values.ndim != 4:
         raise ValueError(
             f"pixel_values has shape {tuple(pixel_values.shape)}, expected (batch, channels, height, width)."

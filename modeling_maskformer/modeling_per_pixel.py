@@ -72,7 +72,11 @@ class PerPixelBaselineModel(MaskFormerPreTrainedModel):
 
     @can_return_tuple
     def forward(
-        self, pixel_values: Tensor, pixel_mask: Tensor | None = None, output_hidden_states: bool | None = None
+        self,
+        pixel_values: Tensor,
+        pixel_mask: Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        **_: Any,
     ) -> MaskFormerModelOutput | tuple:
         """Embeddings of pixels; the arguments are those of `MaskFormerModel`, the output has no segments."""
         check_pixels(pixel_values, pixel_mask)
@@ -182,6 +186,7 @@ class PerPixelBaselineForSemanticSegmentation(PerPixelPreTrainedModel):
         *,
         segment_ids: Tensor | None = None,
         loss_normalizers: Tensor | None = None,
+        **_: Any,
     ) -> PerPixelSegmentationOutput | tuple:
         """Class logits of each pixel and, with targets, the loss.
 
@@ -235,6 +240,7 @@ class PerPixelBaselinePlusForSemanticSegmentation(PerPixelPreTrainedModel):
         *,
         segment_ids: Tensor | None = None,
         loss_normalizers: Tensor | None = None,
+        **_: Any,
     ) -> PerPixelSegmentationOutput | tuple:
         """Class logits of each pixel and, with targets, the loss.
 

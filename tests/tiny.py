@@ -2,16 +2,7 @@
 
 from torch import nn
 
-from modeling_maskformer import (
-    MaskFormerConfig,
-    MaskFormerForInstanceSegmentation,
-    PerPixelBaselineConfig,
-    PerPixelBaselineForSemanticSegmentation,
-    PerPixelBaselineModel,
-    PerPixelBaselinePlusConfig,
-    PerPixelBaselinePlusForSemanticSegmentation,
-    PerPixelBaselinePlusModel,
-)
+from modeling_maskformer import MaskFormerConfig, MaskFormerForInstanceSegmentation
 
 BACKBONES = {
     "timm": {"model_type": "timm_backbone", "backbone": "resnet10t"},
@@ -36,15 +27,6 @@ ALL_BACKBONES = BACKBONES | {
     "timm, SAME": {"model_type": "timm_backbone", "backbone": "tf_mobilenetv3_small_minimal_100"}
 }
 
-BASELINES = {
-    "per_pixel": (PerPixelBaselineConfig, PerPixelBaselineModel, PerPixelBaselineForSemanticSegmentation),
-    "per_pixel_plus": (
-        PerPixelBaselinePlusConfig,
-        PerPixelBaselinePlusModel,
-        PerPixelBaselinePlusForSemanticSegmentation,
-    ),
-}
-
 
 def tiny_config(backbone: str = "resnet", **fields) -> MaskFormerConfig:
     decoder = {
@@ -63,15 +45,6 @@ def tiny_config(backbone: str = "resnet", **fields) -> MaskFormerConfig:
 
 def tiny_model(backbone: str = "resnet", **fields) -> MaskFormerForInstanceSegmentation:
     return MaskFormerForInstanceSegmentation(tiny_config(backbone, **fields))
-
-
-def tiny_baseline(kind, backbone="resnet", **fields):
-    config_class, _, model_class = BASELINES[kind]
-    decoder = {"model_type": "detr", "encoder_attention_heads": 4, "encoder_ffn_dim": 64}
-    if kind == "per_pixel_plus":
-        decoder |= {"d_model": 32, "decoder_layers": 3, "decoder_attention_heads": 4, "decoder_ffn_dim": 64}
-    fields = {"fpn_feature_size": 32, "mask_feature_size": 32, "num_labels": 5} | fields
-    return model_class(config_class(backbone_config=dict(BACKBONES[backbone]), decoder_config=decoder, **fields))
 
 
 def untrained(model: nn.Module) -> list[str]:

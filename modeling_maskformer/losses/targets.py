@@ -126,7 +126,7 @@ def read_targets(
     Args:
         class_labels: B x `(S_b,)` class ids: tensors on any device, arrays or lists.
         segment_ids: `(B, L, H, W)` or `(B, H, W)` on any device, see `Segments`.
-        mask_labels: instead of these, B x `(S_b, H_b, W_b)` on any device, non-zero inside. Stacks of unequal size
+        mask_labels: instead of these, B x `(S_b, H_b, W_b)`, non-zero inside, in such forms too. Those of unequal size
             are padded with background.
         num_labels: K.
 
@@ -143,6 +143,8 @@ def read_targets(
     num_segments = [len(labels) for labels in class_labels]
     if not num_segments:
         raise ValueError("class_labels is empty, expected one entry for each image.")
+    if mask_labels is not None:
+        mask_labels = [torch.as_tensor(masks) for masks in mask_labels]
     check_shapes(num_segments, segment_ids, mask_labels)
     if segment_ids is None and not use_cpu_path(device):
         maps, ranges = maps_of_masks(mask_labels, device), torch.zeros(len(num_segments), 3, dtype=torch.int64)
@@ -204,7 +206,7 @@ def check_shapes(num_segments: list[int], segment_ids: Tensor | None, mask_label
 def gather_segment_ids(mask_labels: Sequence[Tensor], class_labels: Sequence[Tensor]) -> Tensor:
     """Id maps `(B, L, H, W)` of mask stacks, of as few layers as their overlaps allow: for a CPU, as it waits."""
     maps = [
-        segments_from_masks(torch.as_tensor(masks).cpu(), labels.cpu(), size=tuple(masks.shape[-2:])).ids
+        segments_from_masks(masks.cpu(), labels.cpu(), size=tuple(masks.shape[-2:])).ids
         for masks, labels in zip(mask_labels, class_labels, strict=True)
     ]
     shape = [max(ids.shape[axis] for ids in maps) for axis in range(3)]
@@ -221,7 +223,7 @@ def maps_of_masks(mask_labels: Sequence[Tensor], device: torch.device) -> Target
     dtype = smallest_id_dtype(num_segments)
     ids = torch.zeros(len(mask_labels), num_segments, *size, dtype=dtype, device=device)
     for target, stack in zip(ids, mask_labels, strict=True):
-        inside = torch.as_tensor(stack) != 0
+        inside = stack != 0
         target[: len(inside), : inside.shape[1], : inside.shape[2]].copy_(inside, non_blocking=copies_first(device))
     numbers = torch.arange(1, num_segments + 1, device=device)
     return TargetMaps(

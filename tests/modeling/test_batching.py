@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from models import ARCHITECTURES, tiny
 from padded_batch import SIZES, padded_batch
-from tiny import BACKBONES, BASELINES, tiny_baseline, tiny_model
+from tiny import BACKBONES, tiny_model
 from torch.nn import functional as F
 
 
@@ -61,10 +62,10 @@ def test_padding_beyond_the_largest_image_is_cut_as_well():
 
 @pytest.mark.parametrize("form", ["mask_labels", "segment_ids"])
 @pytest.mark.parametrize("size", [(64, 96), (50, 70)])
-@pytest.mark.parametrize("kind", ["maskformer", *BASELINES])
+@pytest.mark.parametrize("kind", ARCHITECTURES)
 def test_the_loss_of_mixed_sizes_in_evaluation_is_that_of_each_image_alone(kind, size, form):
     """Whatever stands in the padding of the targets: a segment goes on in it here, as a map of classes would."""
-    model = (tiny_baseline(kind) if kind in BASELINES else tiny_model()).eval()
+    model = tiny(kind).eval()
     images = [torch.randn(3, *size), torch.randn(3, 96, 96)]
     ids = [torch.randint(1, 3, (1, *image.shape[1:]), dtype=torch.uint8) for image in images]
     labels = [torch.tensor([0, 3])] * 2
@@ -80,7 +81,7 @@ def test_the_loss_of_mixed_sizes_in_evaluation_is_that_of_each_image_alone(kind,
     alone = [loss(labels[:1], [of], pixel_values=image[None]) for of, image in zip(ids, images, strict=True)]
     padded = [F.pad(of, (0, 96 - of.shape[2], 0, 96 - of.shape[1]), value=1) for of in ids]
     together = loss(labels, padded, **padded_batch(images))
-    pixels = [of.numel() for of in ids] if kind in BASELINES else [1, 1]  # what the losses are averaged over
+    pixels = [of.numel() for of in ids] if kind != "maskformer" else [1, 1]  # what the losses are averaged over
     assert together == pytest.approx(sum(n * of for n, of in zip(pixels, alone, strict=True)) / sum(pixels), rel=1e-4)
 
 

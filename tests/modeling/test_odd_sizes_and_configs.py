@@ -4,7 +4,12 @@ import pytest
 import torch
 from models import ARCHITECTURES, tiny
 
-from modeling_maskformer import MaskFormerConfig, PerPixelBaselineConfig, PerPixelBaselinePlusConfig
+from modeling_maskformer import (
+    MaskFormerConfig,
+    MaskFormerForInstanceSegmentation,
+    PerPixelBaselineConfig,
+    PerPixelBaselinePlusConfig,
+)
 from modeling_maskformer.inference.predictor import check_finite
 from modeling_maskformer.layers.pixel_decoder import GroupNorm
 
@@ -47,6 +52,44 @@ def test_a_field_of_another_kind_is_refused_by_name(kind, field, value):
     with pytest.raises(Exception, match=field) as raised:
         CONFIGS[kind](**{field: value})
     assert isinstance(raised.value, (ValueError, TypeError)) or "Strict" in type(raised.value).__name__
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "message"),
+    [
+        ("maskformer", {"mask_loss": "Dense"}, "mask_loss must be one of dense, points, got 'Dense'"),
+        ("maskformer", {"num_points": 0}, "num_points must be at least 1, got 0"),
+        ("maskformer", {"non_finite_cost": "warn"}, "non_finite_cost must be one of"),
+        ("maskformer", {"oversample_ratio": 0.5}, "oversample_ratio must be at least 1"),
+        ("per_pixel", {"mask_feature_size": 40}, "mask_feature_size must be a multiple of 32"),
+        ("per_pixel_plus", {"pixel_decoder_layers": -1}, "pixel_decoder_layers must not be negative"),
+    ],
+    ids=str,
+)
+def test_a_field_changed_on_loading_is_checked_too(kind, fields, message, tmp_path):
+    model = tiny(kind)
+    model.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        type(model).from_pretrained(tmp_path, **fields)
+
+
+def test_a_change_on_loading_that_is_right_is_taken(tmp_path):
+    tiny("maskformer").save_pretrained(tmp_path)
+    model = MaskFormerForInstanceSegmentation.from_pretrained(tmp_path, mask_loss="points", num_points=64)
+    assert model.criterion.mask_loss == "points" and model.criterion.num_points == 64
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_backbone_kwargs_are_the_timm_backbone_s(kind):
+    config = CONFIGS[kind](backbone="resnet10t", backbone_kwargs={"num_channels": 4, "out_indices": [1, 2, 3, 4]})
+    assert config.backbone_config.num_channels == 4
+    assert list(config.backbone_config.out_indices) == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("kind", ARCHITECTURES)
+def test_missing_pixels_are_named(kind):
+    with pytest.raises(ValueError, match="pixel_values are missing"):
+        tiny(kind)(None)
 
 
 def test_heads_have_to_divide_the_channels():

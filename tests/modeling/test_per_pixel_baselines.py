@@ -10,14 +10,39 @@ import torch
 import transformers
 from padded_batch import SIZES, padded_batch
 from PIL import Image
-from tiny import BASELINES, tiny_baseline, untrained
+from tiny import BACKBONES, untrained
 from torch import nn
 from torch.nn import functional as F
 from transformers.modeling_outputs import SemanticSegmenterOutput
 
 from image_processing import MaskFormerImageProcessor, PerPixelImageProcessor
+from modeling_maskformer import (
+    PerPixelBaselineConfig,
+    PerPixelBaselineForSemanticSegmentation,
+    PerPixelBaselineModel,
+    PerPixelBaselinePlusConfig,
+    PerPixelBaselinePlusForSemanticSegmentation,
+    PerPixelBaselinePlusModel,
+)
 
+BASELINES = {
+    "per_pixel": (PerPixelBaselineConfig, PerPixelBaselineModel, PerPixelBaselineForSemanticSegmentation),
+    "per_pixel_plus": (
+        PerPixelBaselinePlusConfig,
+        PerPixelBaselinePlusModel,
+        PerPixelBaselinePlusForSemanticSegmentation,
+    ),
+}
 both = pytest.mark.parametrize("kind", BASELINES)
+
+
+def tiny_baseline(kind, backbone="resnet", **fields):
+    config_class, _, model_class = BASELINES[kind]
+    decoder = {"model_type": "detr", "encoder_attention_heads": 4, "encoder_ffn_dim": 64}
+    if kind == "per_pixel_plus":
+        decoder |= {"d_model": 32, "decoder_layers": 3, "decoder_attention_heads": 4, "decoder_ffn_dim": 64}
+    fields = {"fpn_feature_size": 32, "mask_feature_size": 32, "num_labels": 5} | fields
+    return model_class(config_class(backbone_config=dict(BACKBONES[backbone]), decoder_config=decoder, **fields))
 
 
 def random_targets(size=(64, 64), batch=2):

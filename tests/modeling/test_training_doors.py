@@ -81,6 +81,39 @@ def test_class_labels_may_be_lists_arrays_or_a_tensor(kind):
 
 
 @pytest.mark.parametrize("kind", ARCHITECTURES)
+def test_masks_may_be_lists_or_arrays(kind):
+    model, batch = tiny(kind).eval(), batch_of()
+    masks = batch.pop("mask_labels")
+    with torch.no_grad():
+        expected = model(**batch, mask_labels=masks).loss
+        for same in ([of.numpy() for of in masks], [of.tolist() for of in masks], torch.stack(masks)):
+            assert torch.equal(model(**batch, mask_labels=same).loss, expected)
+
+
+@pytest.mark.parametrize("kind", ARCHITECTURES)
+def test_what_else_a_collator_adds_to_a_batch_reaches_no_loss(kind, tmp_path):
+    """Such as names for the metrics: with `remove_unused_columns=False` transformers' Trainer passes everything on."""
+    batch = batch_of(batch_size=1)
+    arguments = TrainingArguments(
+        tmp_path,
+        use_cpu=True,
+        report_to=[],
+        max_steps=2,
+        per_device_train_batch_size=1,
+        gradient_accumulation_steps=2,
+        remove_unused_columns=False,
+        save_strategy="no",
+    )
+    losses = []
+    for more in ({}, {"image_id": ["a"], "extra": torch.zeros(1)}):
+        trainer = Trainer(
+            tiny(kind), arguments, train_dataset=[batch | more] * 4, data_collator=lambda rows: dict(rows[0])
+        )
+        losses.append(trainer.train().training_loss)
+    assert losses[0] == losses[1] > 0  # nor is the number of items taken for what the loss was divided by
+
+
+@pytest.mark.parametrize("kind", ARCHITECTURES)
 def test_one_class_for_each_image_is_no_class_for_each_segment(kind):
     with pytest.raises(ValueError, match=r"class_labels\[0\] has shape \(\), expected \(segments,\)"):
         tiny(kind)(**batch_of() | {"class_labels": [0, 1]})
