@@ -25,7 +25,7 @@ from transformers.utils import logging
 
 from ..data.check_samples import check_dataset
 from ..data.datasets import SegmentationData
-from ..data.held_out import held_out_of
+from ..data.held_out import DrawnHeldOut, held_out_of, part
 from ..data.labels.label_matching import RelabelledSamples, match_labels
 from ..data.samples import SampleSource
 from ..data.streams import stream_of
@@ -264,11 +264,28 @@ def samples_to_measure(data: SegmentationData, data_arguments: DataArguments, mo
             "all are measured, training images may be among them."
         )
         return data.evaluation()
-    _, validation = data.train_and_validation(held_out.train_split, None, held_out.validation_fraction, held_out.seed)
-    count = len(validation)
+    split = held_out.train_split if held_out.train_split in data.splits else data_arguments.train_split
+    samples = data.training(split)
+    found = held_out.find(samples)
+    if not found.indices:
+        image = f", '{found.missing}' for one" if found.missing else ""
+        logger.warning(
+            f"The dataset has no validation split, nor all images that the checkpoint's run has set aside{image}: all "
+            "are measured. If the checkpoint was trained on this dataset, or on others with the same images, training "
+            "images are among them."
+        )
+        return data.evaluation()
+    count = len(found.indices)
     measured = "is the one image" if count == 1 else f"are the {count} images"
-    logger.warning(f"Measured {measured} that the run has set aside.")
-    return validation
+    doubt = ""
+    if isinstance(held_out, DrawnHeldOut):
+        name = next(name for name, source in data.splits.items() if source is samples)
+        doubt = (
+            f", if it was trained on this dataset as it is now: the checkpoint, of an earlier version, does not name "
+            f"them. All {len(samples)} are measured with --validation_split {name}"
+        )
+    logger.warning(f"Measured {measured} that the run has set aside{doubt}.")
+    return part(samples, found.indices)[1]
 
 
 if __name__ == "__main__":  # accelerate launch -m modeling_maskformer.commands.evaluate

@@ -6,13 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from torch.utils.data import Subset
-
 from ..targets import TASKS
 from .columns import describe, find_columns
 from .errors import DataError
 from .formats import FORMATS, PixelValues, choose_format
+from .held_out import draw, part
 from .labels.choose_labels import choose_labels
 from .labels.label_files import read_named_ids
 from .labels.label_set import LabelSet
@@ -80,11 +78,7 @@ class SegmentationData:
                 f"The dataset has no validation split (it has {', '.join(self.splits)}): "
                 f"a validation_fraction between 0 and 1 is expected, got {validation_fraction}."
             )
-        count = max(1, round(validation_fraction * len(train)))
-        if count >= len(train):
-            raise DataError(f"{len(train)} samples are too few to set {count} aside for validation.")
-        order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed)).tolist()
-        return Subset(train, sorted(order[count:])), Subset(train, sorted(order[:count]))
+        return part(train, draw(len(train), validation_fraction, seed))
 
     @property
     def has_validation_split(self) -> bool:

@@ -3,28 +3,166 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import torch
+from torch.utils.data import Subset
+from tqdm.auto import tqdm
+from transformers.utils import logging
+
+from .errors import DataError
+from .samples import SampleSource
+from .streams import stream_of
+
+logger = logging.get_logger(__name__)
 
 HELD_OUT_NAME = "held_out.json"
 
 
+class KnownSamples(SampleSource, Protocol):
+    """Samples whose images are known again, also where they have another place or name."""
+
+    def identity(self, index: int) -> tuple[str, str]:
+        """The name of an image and a digest of its content."""
+
+
+def draw(num_samples: int, fraction: float, seed: int) -> list[int]:
+    """Which of so many samples to set aside, ascending: always the same for the same seed.
+
+    Raises:
+        DataError: they are too few.
+    """
+    count = max(1, round(fraction * num_samples))
+    if count >= num_samples:
+        raise DataError(f"{num_samples} samples are too few to set {count} aside for validation.")
+    return sorted(torch.randperm(num_samples, generator=torch.Generator().manual_seed(seed)).tolist()[:count])
+
+
+def part(samples: SampleSource, held_out: Collection[int]) -> tuple[Subset, Subset]:
+    """The samples to train on and those set aside."""
+    chosen = set(held_out)
+    rest = [index for index in range(len(samples)) if index not in chosen]
+    return Subset(samples, rest), Subset(samples, sorted(chosen))
+
+
+class HeldOutImage(NamedTuple):
+    """An image that was set aside: its place in the split, its name, and a digest of its content."""
+
+    index: int
+    name: str
+    sha256: str
+
+
+class Found(NamedTuple):
+    """Where the images are that were set aside; none where not all are there, and `missing` names one that is not."""
+
+    indices: list[int]
+    missing: str | None = None
+
+
 @dataclass(frozen=True)
 class HeldOut:
-    """How a dataset without a validation split was parted; see `SegmentationData.train_and_validation`."""
+    """The images that a run has set aside of a split, for want of one to be measured on."""
+
+    train_split: str
+    images: list[HeldOutImage]
+
+    @classmethod
+    def of(cls, splits: dict[str, SampleSource], validation: Subset) -> HeldOut:
+        """What `validation` holds of one of the splits."""
+        samples: KnownSamples = validation.dataset
+        split = next(name for name, source in splits.items() if source is samples)
+        return cls(split, [HeldOutImage(index, *samples.identity(index)) for index in validation.indices])
+
+    def save(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        content = asdict(self) | {"images": [image._asdict() for image in self.images]}
+        (folder / HELD_OUT_NAME).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+    def find(self, samples: KnownSamples) -> Found:
+        """Their places in a split, which may have grown or be in another order; another dataset lacks them."""
+        if stream_of(samples) is not None:
+            return Found([], self.images[0].name)
+        if all(image.index < len(samples) and image[1:] == samples.identity(image.index) for image in self.images):
+            return Found([image.index for image in self.images])
+        places: dict[str, list[int]] = defaultdict(list)
+        for index in tqdm(range(len(samples)), desc="Looking for the images that were set aside", leave=False):
+            places[samples.identity(index)[1]].append(index)
+        indices = []
+        for image in self.images:
+            if not places[image.sha256]:
+                return Found([], image.name)
+            indices.append(places[image.sha256].pop(0))
+        return Found(sorted(indices))
+
+
+@dataclass(frozen=True)
+class DrawnHeldOut:
+    """How an earlier version of this package has kept what a run set aside: not which images, but how to draw them."""
 
     train_split: str | None
     validation_fraction: float
     seed: int
 
-    def save(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / HELD_OUT_NAME).write_text(json.dumps(asdict(self)) + "\n", encoding="utf-8")
+    def find(self, samples: SampleSource) -> Found:
+        """What is drawn of the split: the same images as then only where it is the same."""
+        try:
+            return Found([] if stream_of(samples) else draw(len(samples), self.validation_fraction, self.seed))
+        except DataError:
+            return Found([])
 
 
-def held_out_of(model: str) -> HeldOut | None:
+def held_out_of(model: str) -> HeldOut | DrawnHeldOut | None:
     """What the run behind a model's folder, or one of its checkpoints, has set aside; None where that is not known."""
     for folder in (Path(model), Path(model).parent):
         if (folder / HELD_OUT_NAME).is_file():
-            return HeldOut(**json.loads((folder / HELD_OUT_NAME).read_text(encoding="utf-8")))
+            content = json.loads((folder / HELD_OUT_NAME).read_text(encoding="utf-8"))
+            if "images" not in content:
+                return DrawnHeldOut(**content)
+            return HeldOut(content["train_split"], [HeldOutImage(**image) for image in content["images"]])
     return None
+
+
+def parts_of_run(parts: tuple[SampleSource, SampleSource], checkpoint: str) -> tuple[SampleSource, SampleSource]:
+    """What a run that goes on trains and measures on: what it has set aside when it began stays set aside.
+
+    Args:
+        parts: what would be trained and measured on if it began now.
+        checkpoint: from which it goes on.
+
+    Raises:
+        DataError: images that it has set aside are not in the dataset, or would now be trained on.
+    """
+    held_out, validation = held_out_of(checkpoint), parts[1]
+    if held_out is None:
+        if isinstance(validation, Subset):
+            logger.warning(
+                f"Nothing beside '{checkpoint}' tells which images the run has set aside: of those set aside now, "
+                "some may have been trained on, and measure too well."
+            )
+        return parts
+    where = f"The run of '{checkpoint}' has set images aside to be measured on ({HELD_OUT_NAME})"
+    if not isinstance(validation, Subset):
+        raise DataError(
+            f"{where}, and would now train on them and be measured on another split: name the training split as the "
+            "--validation_split to go on as it began, or start a new run."
+        )
+    found = held_out.find(validation.dataset)
+    if not found.indices:
+        image = f", among them '{found.missing}'" if found.missing else ""
+        raise DataError(
+            f"{where}, which are not all in the dataset any more{image}: go on with the dataset that it began with, "
+            "or start a new run."
+        )
+    if isinstance(held_out, DrawnHeldOut):
+        logger.warning(f"{where} without their names: they are those drawn now only if the dataset is unchanged.")
+    if found.indices != validation.indices:
+        logger.warning(
+            f"{where}, {len(found.indices)} of what are now {len(validation.dataset)}. These stay set aside, whatever "
+            "--validation_fraction and --seed are, and all others are trained on."
+        )
+    return part(validation.dataset, found.indices)

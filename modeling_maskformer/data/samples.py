@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -92,7 +93,7 @@ class RowReader:
         Raises:
             DataError: what is wrong with which sample.
         """
-        name = file_stem(row[self.image_column]) or f"{self.split}_{index:06d}"
+        name = self.name_of(row, index)
         try:
             image = decode_rgb(row[self.image_column], self.image_column)
             size = (image.height, image.width)
@@ -107,6 +108,10 @@ class RowReader:
             raise DataError(f"Sample {index} of split '{self.split}' ({name}): {error}.") from error.__cause__
         image_id = row[self.id_column] if self.id_column is not None else index
         return Sample(image, segments, name, image_id)
+
+    def name_of(self, row: Mapping[str, Any], index: int) -> str:
+        """The name of a row's sample: that of its file, else the split and the row's number."""
+        return file_stem(row[self.image_column]) or f"{self.split}_{index:06d}"
 
 
 def why_sizes_differ(annotated: tuple[int, int], size: tuple[int, int], else_do: str) -> str:
@@ -137,6 +142,20 @@ class RowSamples(RowReader):
     def __getitem__(self, index: int) -> Sample:
         return self.read(self.rows[index], index)
 
+    def identity(self, index: int) -> tuple[str, str]:
+        """The name of an image and a digest of its file, which is not decoded.
+
+        Raises:
+            DataError: there is no such file.
+        """
+        row = self.rows[index]
+        name = self.name_of(row, index)
+        try:
+            content = read_encoded(row[self.image_column], self.image_column)
+        except DataError as error:
+            raise DataError(f"Sample {index} of split '{self.split}' ({name}): {error}.") from error.__cause__
+        return name, hashlib.sha256(content).hexdigest()
+
 
 Rows = TypeVar("Rows", Dataset, IterableDataset)
 
@@ -155,6 +174,20 @@ def file_stem(encoded: Any) -> str | None:
     """File name of an encoded image without folder and extension, None where it has none."""
     path = encoded.get("path") if isinstance(encoded, Mapping) else None
     return PurePath(path).stem if path else None
+
+
+def read_encoded(encoded: Mapping[str, Any], column: str) -> bytes:
+    """The file of an encoded `datasets.Image` value."""
+    content, path = encoded["bytes"], encoded["path"]
+    if content is not None:
+        return content
+    if path is None:
+        raise DataError(f"column '{column}' is empty, a picture is expected")
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise DataError(f"the picture in column '{column}' cannot be read: {error}") from error
 
 
 def decode_image(encoded: Any, column: str, max_pixels: int | None = None) -> PIL.Image.Image:

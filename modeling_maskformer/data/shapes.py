@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import PIL.Image
 
@@ -53,6 +55,11 @@ class ShapesDataset:
         rng = np.random.default_rng((self.seed, index))
         image, regions, classes = shapes_drawing.draw_scene(rng, self.size, self.max_things)
         return Sample(PIL.Image.fromarray(image), self._segments(regions, classes), f"shapes_{index:06d}", index)
+
+    def identity(self, index: int) -> tuple[str, str]:
+        """The name of an image and a digest of its pixels."""
+        sample = self[index]
+        return sample.name, hashlib.sha256(sample.image.tobytes()).hexdigest()
 
     def _segments(self, regions: np.ndarray, classes: np.ndarray) -> Segments:
         labels = np.where(classes >= len(self.labels), NO_LABEL, classes)

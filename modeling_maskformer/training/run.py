@@ -14,7 +14,7 @@ from transformers.trainer_utils import has_length
 
 from ..architectures import ARCHITECTURES
 from ..data.check_samples import check_classes, check_dataset
-from ..data.held_out import HeldOut
+from ..data.held_out import HeldOut, parts_of_run
 from ..data.labels.label_set import LabelSet
 from ..data.statistics import DataStatistics, found_text
 from ..data.streams import some_of, stream_of
@@ -73,14 +73,14 @@ def prepare_training(
     train, validation = data.train_and_validation(
         data_arguments.train_split, data_arguments.validation_split, data_arguments.validation_fraction, arguments.seed
     )
+    if arguments.resume_from_checkpoint is not None:
+        train, validation = parts_of_run((train, validation), arguments.resume_from_checkpoint)
     if stream_of(train) is not None:
         check_steps(arguments)
     copy_paste = choose_copy_paste(augmentation_arguments.copy_paste_probability, data, train)
     augmentation_arguments.copy_paste_probability = 0.0 if copy_paste is None else copy_paste.probability
     if isinstance(validation, Subset) and arguments.process_index == 0:
-        HeldOut(data_arguments.train_split, data_arguments.validation_fraction, arguments.seed).save(
-            Path(arguments.output_dir)
-        )
+        HeldOut.of(data.splits, validation).save(Path(arguments.output_dir))
 
     def check() -> tuple[DataStatistics, DataStatistics]:
         found = check_dataset(train, data_arguments.check_samples, "training images")

@@ -90,9 +90,44 @@ def test_half_precision_on_a_cpu_without_it_is_pointed_out(trained, street, tmp_
 
 def test_one_image_that_was_set_aside_is_one(set_aside, tmp_path, caplog):
     arguments = DataArguments(str(set_aside[1]), "semantic")
-    HeldOut(None, 0.1, 0).save(tmp_path)
-    assert len(evaluate.samples_to_measure(arguments.open("semantic"), arguments, str(tmp_path))) == 1
+    data = arguments.open("semantic")
+    HeldOut.of(data.splits, data.train_and_validation(None, None, 0.1)[1]).save(tmp_path)
+    assert len(evaluate.samples_to_measure(data, arguments, str(tmp_path))) == 1
     assert "Measured is the one image that the run has set aside." in caplog.text
+
+
+def test_of_an_earlier_version_it_is_said_that_what_was_set_aside_is_not_certain(set_aside, tmp_path, caplog):
+    arguments = DataArguments(str(set_aside[1]), "semantic")
+    (tmp_path / "held_out.json").write_text('{"train_split": null, "validation_fraction": 0.34, "seed": 42}')
+    assert len(evaluate.samples_to_measure(arguments.open("semantic"), arguments, str(tmp_path))) == 2
+    assert "if it was trained on this dataset as it is now" in caplog.text
+    assert "All 6 are measured with --validation_split train." in caplog.text
+
+
+def test_images_that_were_added_after_training_are_not_taken_for_those_set_aside(set_aside, tmp_path):
+    folder, dataset = set_aside
+    before = DataArguments(str(dataset), "semantic")
+    expected = [sample.name for sample in evaluate.samples_to_measure(before.open("semantic"), before, str(folder))]
+    grown = shutil.copytree(dataset, tmp_path / "grown")
+    for number in range(10):
+        for kind in ("images", "masks"):
+            picture = Image.open(dataset / kind / f"{number % 6}.png")
+            tvF.vertical_flip(picture).save(grown / kind / f"0_{number}.png")
+    after = DataArguments(str(grown), "semantic")
+    samples = evaluate.samples_to_measure(after.open("semantic"), after, str(folder))
+    assert [sample.name for sample in samples] == expected
+
+
+def test_another_dataset_is_measured_as_a_whole_also_where_names_are_the_same(set_aside, tmp_path, caplog):
+    folder, dataset = set_aside
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "images").mkdir()
+    for number in range(6):
+        for kind in ("images", "masks"):
+            tvF.vertical_flip(Image.open(dataset / kind / f"{number}.png")).save(tmp_path / kind / f"{number}.png")
+    other = DataArguments(str(tmp_path), "semantic", id2label=str(dataset / "id2label.json"))
+    assert len(evaluate.samples_to_measure(other.open("semantic"), other, str(folder))) == 6
+    assert "all images that the checkpoint's run has set aside" in caplog.text and "all are measured" in caplog.text
 
 
 def test_it_is_said_that_training_images_may_be_measured(trained, set_aside, tmp_path, caplog):

@@ -93,6 +93,27 @@ def test_a_run_goes_on_from_its_last_checkpoint_with_settings_from_a_file(traine
     assert [entry["step"] for entry in history["log_history"] if "loss" in entry] == [1, 2, 3, 4, 5]
 
 
+def test_a_run_that_goes_on_with_more_images_is_measured_on_those_it_has_set_aside(street, tmp_path, caplog):
+    dataset, folder = shutil.copytree(street / "train", tmp_path / "data"), tmp_path / "run"
+    shutil.copy(street / "id2label.json", dataset)
+    command = ["--dataset", dataset, "--task", "semantic", "--output_dir", folder, *SMALL, *BRIEF]
+    run(train.main, *command, "--validation_fraction", 0.34)
+
+    def images_set_aside():
+        kept = json.loads((folder / "held_out.json").read_text())
+        return sorted(image["sha256"] for image in kept["images"])
+
+    before = images_set_aside()
+    assert len(before) == 2
+    for kind in ("images", "masks"):
+        for number in range(2):
+            shutil.copy(street / "val" / kind / f"{number}.png", dataset / kind / f"0_{number}.png")
+    more = ["--max_steps", 4, "--validation_fraction", 0.5, "--seed", 5, "--resume_from_checkpoint", "last"]
+    run(train.main, *command, *more)
+    assert images_set_aside() == before and "2 of what are now 8" in caplog.text
+    assert json.loads((folder / "trainer_state.json").read_text())["global_step"] == 4
+
+
 def copy_with(dataset, folder, path, write):
     shutil.copytree(dataset, folder)
     write(folder / path)
