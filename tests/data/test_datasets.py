@@ -275,6 +275,43 @@ def test_found_ids_are_named_after_themselves_and_remembered(paired_folder, monk
     assert open_dataset(str(folder), "semantic").labels.names == ("class_0", "class_1", "class_2")
 
 
+def test_what_was_found_in_a_part_of_a_table_is_not_taken_for_the_whole(tmp_path, save_picture, monkeypatch):
+    columns = {"image": [], "annotation": []}
+    for number in range(4):  # the first two have no class 2, and no object of class 1
+        channels = np.zeros((4, 4, 3), np.uint8)
+        channels[2:, :, 0] = 1
+        if number > 1:
+            channels[3, :, :2] = (2, 1)
+            channels[2, :, 1] = 1
+        columns["image"].append(str(save_picture(tmp_path / f"{number}.png", np.zeros((4, 4, 3), np.uint8))))
+        columns["annotation"].append(str(save_picture(tmp_path / f"{number}_mask.png", channels)))
+    rows = Dataset.from_dict(columns, features=Features(image=datasets.Image(), annotation=datasets.Image()))
+    rows.to_parquet(tmp_path / "data" / "train.parquet")
+    whole = datasets.load_dataset(str(tmp_path / "data"), cache_dir=str(tmp_path / "cache"))["train"]
+    part = datasets.load_dataset(str(tmp_path / "data"), split="train[:2]", cache_dir=str(tmp_path / "cache"))
+    assert [entry["filename"] for entry in part.cache_files] == [entry["filename"] for entry in whole.cache_files]
+
+    def labels(rows):
+        found = open_dataset(rows, "panoptic", annotation_format="channels").labels
+        return found.dataset_ids, found.is_thing
+
+    of_part, of_whole = ((0, 1), (False, False)), ((0, 1, 2), (False, True, True))
+    for given, expected in ((part, of_part), (whole.select(range(2)), of_part), (whole, of_whole)):
+        assert labels(given) == expected
+    assert labels(whole.select([3, 0])) == of_whole and labels(whole.filter(lambda _, i: i < 2, True)) == of_part
+    monkeypatch.setattr("modeling_maskformer.data.formats.channels.unique_ids", None)  # a second look would fail
+    again = datasets.load_dataset(str(tmp_path / "data"), cache_dir=str(tmp_path / "cache"))["train"]
+    assert labels(again) == of_whole and labels(again.select(range(2))) == of_part
+
+
+def test_corrected_masks_of_instances_are_looked_at_again(tmp_path, save_picture):
+    save_picture(tmp_path / "images" / "a.png", np.zeros((2, 3, 3), np.uint8))
+    save_picture(tmp_path / "masks" / "a.png", np.uint8([[0, 0, 1], [0, 0, 1]]))
+    for instances, is_thing in (([[0, 0, 0], [0, 0, 0]], (False, False)), ([[0, 0, 1], [0, 0, 2]], (False, True))):
+        save_picture(tmp_path / "instance_ids" / "a.png", np.uint8(instances))
+        assert open_dataset(str(tmp_path), "panoptic").labels.is_thing == is_thing
+
+
 @pytest.mark.parametrize(("dtype", "void"), [(np.uint8, 255), (np.uint16, 65535)])
 def test_of_ids_with_gaps_only_those_found_are_classes(tmp_path, save_picture, dtype, void):
     mask = np.array([[0, 20, 40], [220, 20, void]], dtype)

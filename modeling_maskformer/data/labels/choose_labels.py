@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import datasets
-from datasets import Dataset
+from datasets import Dataset, Image
 from tqdm.auto import tqdm
 from transformers.utils import logging
 
@@ -243,7 +243,7 @@ def scan_class_ids(
         annotation_format: reads a row's class ids.
         image_column: names the samples in messages; images are not decoded.
     """
-    cache = _cache_file(splits, annotation_format)
+    cache = _cache_file(splits, annotation_format, image_column)
     if cache is not None and cache.is_file():
         return {int(raw): bool(thing) for raw, thing in json.loads(cache.read_text()).items()}
     found: dict[int, bool] = {}
@@ -264,23 +264,27 @@ def scan_class_ids(
     return found
 
 
-def _cache_file(splits: Mapping[str, Dataset], annotation_format: AnnotationFormat) -> Path | None:
-    """A file named by the format and the state of all files behind the tables; None where they have no files."""
+def _cache_file(splits: Mapping[str, Dataset], annotation_format: AnnotationFormat, image_column: str) -> Path | None:
+    """A file named by the format, the tables and the state of all files behind them; None where they have no files."""
     state: list[object] = [repr(annotation_format)]
     for split, rows in splits.items():
-        files = [entry["filename"] for entry in rows.cache_files] or _annotation_files(rows)
+        files = [entry["filename"] for entry in rows.cache_files] or _annotation_files(rows, image_column)
         if not files:
             return None
         status = [os.stat(file) for file in files]
-        state.append((split, [(str(file), s.st_size, s.st_mtime_ns) for file, s in zip(files, status, strict=True)]))
+        files = [(str(file), s.st_size, s.st_mtime_ns) for file, s in zip(files, status, strict=True)]
+        # a slice, or a table with other cells, has the same files and another fingerprint
+        state.append((split, len(rows), rows._fingerprint, files))
     key = hashlib.sha256(repr(state).encode()).hexdigest()[:32]
     return Path(datasets.config.HF_DATASETS_CACHE) / "modeling_maskformer" / f"class-ids-{key}.json"
 
 
-def _annotation_files(rows: Dataset) -> list[str]:
-    """The files of a table of paths, as made of folders of pictures."""
-    if "annotation" not in rows.column_names:
+def _annotation_files(rows: Dataset, image_column: str) -> list[str]:
+    """The files of a table of paths, as made of folders of pictures; none where not all pictures are files."""
+    pictures = [name for name, feature in rows.features.items() if isinstance(feature, Image) and name != image_column]
+    if not pictures:
         return []
-    encoded = with_encoded_images(rows)["annotation"]
-    files = [entry.get("path") if isinstance(entry, Mapping) else None for entry in encoded]
+    rows = with_encoded_images(rows.select_columns(pictures))
+    cells = (value or {} for row in rows for value in row.values())
+    files = [None if value.get("bytes") is not None else value.get("path") for value in cells]
     return files if all(file and os.path.isfile(file) for file in files) else []
