@@ -193,6 +193,63 @@ def test_a_single_mask_for_each_image_is_an_object_on_request(make, tmp_path):
     assert (segments.masks().numpy() == draw(1, 0)[None]).all()
 
 
+PHOTOS = ("P_1015", "P_1015_1", "P_1016", "P_1016_1", "P_1017")
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Photos as cameras number them that take two in a second, and a mask of each, of which some are gone again."""
+
+    def write(mask_name="masks/{i}.png", gone=(), gone_masks=()):
+        for number, name in enumerate(PHOTOS):
+            files = [tmp_path / "images" / f"{name}.png", tmp_path / mask_name.format(i=name)]
+            files[0].parent.mkdir(exist_ok=True)
+            Image.new("RGB", SIZE[::-1], (number, 0, 0)).save(files[0])
+            save(tmp_path, number, 0, mask_name.format(i=name))
+            for file, names in zip(files, (gone, gone_masks), strict=True):
+                if name in names:
+                    file.unlink()
+        return str(tmp_path)
+
+    return write
+
+
+@pytest.mark.parametrize("gone", [["P_1015_1"], ["P_1016_1"], ["P_1015_1", "P_1016_1"]])
+def test_the_mask_of_a_photo_that_is_gone_is_not_one_of_another(photos, gone, caplog):
+    data = open_dataset(photos(gone=gone), "semantic")
+    assert data.labels.names == ("background", "foreground")
+    kept = [name for name in PHOTOS if name not in gone]
+    assert [sample.name for sample in data.splits["train"]] == kept
+    for sample in data.splits["train"]:
+        assert (sample.segments.masks()[1].numpy() == draw(PHOTOS.index(sample.name), 0)).all()
+    assert f" are left out: {len(gone)}, among them" in caplog.text and all(
+        f"{name}.png'" in caplog.text for name in gone
+    )
+
+
+def test_nor_is_it_taken_for_one_where_another_mask_is_missing(photos):
+    folder = photos(gone=["P_1015_1"], gone_masks=["P_1017"])
+    with pytest.raises(DataError, match=r"1 of 4 images in .* have no mask of the same stem .* 'P_1017.png'"):
+        open_dataset(folder, "semantic")
+    samples = open_dataset(folder, "semantic", skip_images_without_mask=True).splits["train"]
+    assert [(sample.segments.masks()[1].numpy() == draw(0, 0)).all() for sample in samples] == [True, False, False]
+
+
+def test_nor_in_folders_of_classes(photos, tmp_path, caplog):
+    folder = photos("masks/cat/{i}.png", gone=["P_1015_1"])
+    save(tmp_path, 0, 1, "masks/dog/P_1015.png")
+    segments = open_dataset(folder, "instance").splits["train"][0].segments
+    assert (segments.masks().numpy() == np.stack([draw(0, 0), draw(0, 1)])).all()
+    assert "P_1015_1.png'" in caplog.text
+
+
+def test_masks_with_numbers_are_of_objects_though_one_has_none(make, tmp_path, caplog):
+    folder = make("images/{i}.png", "masks/{i}_{n}.png")
+    (tmp_path / "data" / "masks" / "1_0.png").rename(tmp_path / "data" / "masks" / "1.png")
+    check(open_dataset(folder, "instance").splits["train"], with_classes=False)
+    assert "are left out" not in caplog.text
+
+
 # In a table
 
 

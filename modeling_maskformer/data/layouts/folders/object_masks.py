@@ -7,11 +7,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
+
+from transformers.utils import logging
 
 from ..inside_dataset import check_link
 from .folder_layouts import KINDS, plain_name, split_folders, split_of_name
 from .picture_files import ALL_SUFFIXES, IMAGE_SUFFIXES, folders_in, has_pictures, picture_files
 
+logger = logging.get_logger(__name__)
+
+NUM_NAMED = 5  # files named in a message
 # What follows an image's name in those of the masks of its objects: a_0, a_mask_1, a-obj2.
 _NUMBER = re.compile(r"[_\-. ](?:(?:mask|obj|object|inst|instance|seg|label)s?(?:[_\-. ]?\d+)?|\d+)$")
 
@@ -47,34 +53,67 @@ def group_by_image(images: Mapping[str, Path], masks: Mapping[str, Path]) -> tup
         images: paths below the folder of images without ending -> files.
         masks: the same of masks.
     """
+    owners = {mask: owner for mask in masks if (owner := _owner(mask, images)) is not None}
+    for mask in _left_over(owners, masks):
+        del owners[mask]
     found: dict[str, list[ObjectMask]] = {}
     in_folders = False
-    for mask, file in masks.items():
-        owner = _owner(mask, images)
-        if owner is not None:
-            image, class_name = owner
-            found.setdefault(image, []).append(ObjectMask(file, class_name))
-            in_folders = in_folders or (class_name is None and mask.startswith(f"{image}/"))
+    for mask, owner in owners.items():
+        found.setdefault(owner.image, []).append(ObjectMask(masks[mask], owner.class_name))
+        in_folders = in_folders or (owner.class_name is None and mask.startswith(f"{owner.image}/"))
     several = any(len(group) > 1 for group in found.values())
     classes = {mask.class_name for group in found.values() for mask in group}
     return found, in_folders or several or len(classes) > 1
 
 
-def _owner(mask: str, images: Mapping[str, Path]) -> tuple[str, str | None] | None:
-    """The image that a mask belongs to, and its class where a folder tells it."""
+class _Owner(NamedTuple):
+    """The image that a mask belongs to, its class where a folder tells it, and whether it is called by a number."""
+
+    image: str
+    class_name: str | None = None
+    is_numbered: bool = False
+
+
+def _owner(mask: str, images: Mapping[str, Path]) -> _Owner | None:
     if mask in images:
-        return mask, None
+        return _Owner(mask)
     *folders, name = mask.split("/")
     for depth in range(len(folders), 0, -1):
         image = "/".join(folders[:depth])
         if image in images:
-            return image, "/".join(folders[depth:]) or None
+            return _Owner(image, "/".join(folders[depth:]) or None)
     for stem in dict.fromkeys((name, _NUMBER.sub("", name))):
         for place, class_name in _places(folders):
             image = "/".join([*place, stem])
             if image in images:
-                return image, class_name
+                return _Owner(image, class_name, is_numbered=stem != name)
     return None
+
+
+def _left_over(owners: Mapping[str, _Owner], files: Mapping[str, Path]) -> list[str]:
+    """Masks whose image is gone, `a_1` where the image `a` has a mask `a`; warns of them.
+
+    Cameras number photos like that too. They are masks of objects where some image has several with a number and none
+    of its own name.
+    """
+    numbered: dict[tuple[str, str | None], list[str]] = {}
+    whole = set()
+    for mask, owner in owners.items():
+        if owner.is_numbered:
+            numbered.setdefault(owner[:2], []).append(mask)
+        else:
+            whole.add(owner[:2])
+    if any(len(masks) > 1 for group, masks in numbered.items() if group not in whole):
+        return []
+    found = [mask for group, masks in numbered.items() if group in whole for mask in masks]
+    if found:
+        names = ", ".join(f"'{files[mask]}'" for mask in found[:NUM_NAMED])
+        logger.warning(
+            f"Masks called like an image and a number, where the image has one of its own name, are left out: "
+            f"{len(found)}, among them {names}. They look like those of images that are gone. If they are of objects, "
+            "number all masks of an image (a_0, a_1)."
+        )
+    return found
 
 
 def _places(folders: list[str]) -> Iterator[tuple[list[str], str | None]]:
