@@ -164,10 +164,10 @@ def open_dataset(
             ids are those of the annotations, numbered 0..K-1 in ascending order for the model; a file may also tell
             the colours of masks. None takes them from the dataset, or names the ids found in the annotations
             "class_0", "class_1", ...
-        reduce_labels: pixels of id 0 are unlabelled, so that nothing is learnt of them, and id 1 becomes label 0 (see
-            `make_label_set`).
+        reduce_labels: pixels of id 0 are unlabelled, so that nothing is learnt of them, and id 1 becomes label 0.
+            Names may begin with that of id 0 or leave it out; the ids in the annotations tell, else a warning does.
         ignore_index: this class id of maps and channels marks void pixels; None: no id does.
-        background: id 0 is a class called background; names that begin with another class are those of ids from 1.
+        background: id 0 is a class called background; names may leave it out, as with `reduce_labels`.
             In instance segmentation id 0 is always what is no object.
         skip_images_without_mask: leave images without a mask out, instead of refusing the folder.
         nearest_colour: take pixels of other colours, or grey values, than those of classes for the nearest of these,

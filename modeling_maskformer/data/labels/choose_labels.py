@@ -21,6 +21,7 @@ from transformers.utils import logging
 from ..columns import Columns, class_names
 from ..errors import DataError
 from ..formats.binary_mask import BinaryMaskFormat
+from ..formats.colour_map import ColourMapFormat
 from ..formats.instance_ids import InstanceIdsFormat
 from ..formats.objects import ObjectsFormat
 from ..layouts.hub_labels import names_on_hub
@@ -71,8 +72,10 @@ def choose_labels(
     void_ids, background_ids = set(), set()
     if not reader.has_categories:
         void_ids = set() if ignore_index is None else {ignore_index}
+        if named is not None and (reduce_labels or background or (task == "instance" and not _has_class_map(reader))):
+            named = _names_by_annotated_ids(named, tables, columns, reader, void_ids | tables.void_ids)
         if task == "instance" and _has_class_map(reader):
-            background_ids = {0} if named is not None and 0 not in named.names else set()
+            background_ids = {0} if named is not None and (reduce_labels or 0 not in named.names) else set()
         elif task == "instance":
             reduce_labels, background_ids = True, {0}
         elif reduce_labels:
@@ -147,13 +150,42 @@ def _names_of_form(reader: AnnotationFormat, named: NamedIds | None, task: str) 
     return NamedIds(names, things)
 
 
+def _names_by_annotated_ids(
+    named: NamedIds, tables: Tables, columns: Columns, reader: AnnotationFormat, void_ids: set[int]
+) -> NamedIds:
+    """The names by the ids in the annotations, where 0 is background or void: names may leave that out.
+
+    Two customs exist. If the name of 0 is missing or like that of a background, names are of these ids; otherwise they
+    may also be of the classes from id 1 on, counted from 0. The ids that occur tell which, where only one custom has a
+    name for each, or there are as many names as ids.
+    """
+    names = named.names
+    if 0 not in names or is_background(names[0]) or isinstance(reader, ColourMapFormat) or reader.names is not None:
+        return named  # tables of colours, and forms with names of their own, are of the ids in the annotations
+    shifted = NamedIds(
+        {raw + 1: name for raw, name in names.items()},
+        named.things and {raw + 1: thing for raw, thing in named.things.items()},
+    )
+    ids = set() if tables.are_heads else {0} | _scan(tables, columns, reader).keys() - void_ids
+    have_names, have_names_shifted = ids <= names.keys(), ids <= {0} | shifted.names.keys()
+    if have_names != have_names_shifted:
+        return named if have_names else shifted
+    as_many = have_names and len(ids) == len(names) > 1
+    chosen = named if as_many else shifted
+    first = min(chosen.names.keys() - {0})
+    why = "as there are as many ids" if as_many else "which nothing else tells"
+    logger.warning(
+        f"The first of {len(names)} names, '{names[0]}', does not sound like background: it is taken for that of id "
+        f"{0 if as_many else 1}, {why}, so that {first} is '{chosen.names[first]}' and {max(chosen.names)} is "
+        f"'{chosen.names[max(chosen.names)]}'. If that is wrong, give the names by their ids, without 0 "
+        f'(id2label, as {{"1": "{chosen.names[first]}"}}).'
+    )
+    return chosen
+
+
 def _with_background(named: NamedIds) -> NamedIds:
-    """The names with that of id 0, called background. Those that begin with another class at 0 are of ids from 1."""
-    names, things = named.names, named.things
-    if 0 in names and not is_background(names[0]):
-        names = {raw + 1: name for raw, name in names.items()}
-        things = things and {raw + 1: thing for raw, thing in things.items()}
-    return NamedIds({0: BACKGROUND} | names, things and {0: False} | things)
+    """The names with that of id 0, called background where it has none."""
+    return NamedIds({0: BACKGROUND} | named.names, named.things and {0: False} | named.things)
 
 
 def _names_in_table(rows: Dataset, columns: Columns) -> NamedIds | None:

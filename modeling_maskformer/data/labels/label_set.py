@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -11,7 +12,11 @@ from ..errors import DataError
 
 VOID_LABEL = -1  # the annotation's id means "unlabelled"
 NO_LABEL = -2  # the annotation's id means "no segment": background of every mask
-BACKGROUND_NAMES = frozenset({"background", "unlabeled", "unlabelled", "unknown", "void", "ignore", "none"})
+BACKGROUND_NAMES = frozenset(
+    {"background", "unknown", "void", "ignore", "ignored", "none", "null", "nodata", "dontcare"}
+)
+BACKGROUND_NAMES |= {"unlabeled", "unlabelled", "notlabeled", "notlabelled", "nolabel", "unannotated", "unassigned"}
+BACKGROUND_NAMES |= {"unclassified", "undefined", "dontcare"}
 
 
 @dataclass(frozen=True)
@@ -126,7 +131,7 @@ class NamedIds:
 
 def is_background(name: str) -> bool:
     """Whether a class is called like what is no object and no class of interest."""
-    return name.lower().strip("_ ") in BACKGROUND_NAMES
+    return re.sub(r"[^a-z]", "", name.lower()) in BACKGROUND_NAMES
 
 
 def make_label_set(
@@ -137,17 +142,10 @@ def make_label_set(
 ) -> LabelSet:
     """Numbers the named ids 0..K-1 in ascending order.
 
-    With `reduce_labels`, id 0 of the annotations is no class: its pixels are void or background. Two customs exist for
-    the names then: if entry 0 is missing or named like a background, the ids are those of the annotations; otherwise
-    they are those after the reduction, and name `i` stands for id `i + 1`.
+    With `reduce_labels`, id 0 is no class: its pixels are void or background.
     """
-    names, things = dict(named.names), named.things
-    if reduce_labels:
-        if 0 in names and not is_background(names[0]):
-            names = {raw + 1: name for raw, name in names.items()}
-            things = None if things is None else {raw + 1: thing for raw, thing in things.items()}
-        names.pop(0, None)
-    ids = sorted(names)
+    names, things = named.names, named.things
+    ids = sorted(names.keys() - {0} if reduce_labels else names)
     return LabelSet(
         tuple(names[raw] for raw in ids),
         tuple(ids),
