@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import cycle
 
 import torch
 
@@ -40,19 +42,22 @@ class RelabelledSamples:
 def match_labels(id2label: Mapping[int, str], labels: LabelSet) -> list[int]:
     """For each class of a dataset the id that a checkpoint has for it.
 
-    Classes are matched by name. Where either side has made-up names only, they are matched by number.
+    Classes are matched by name, several of one name in their order. Where either side has made-up names only, they are
+    matched by number.
 
     Args:
         id2label: of the checkpoint.
         labels: of the dataset.
 
     Raises:
-        DataError: the checkpoint lacks a class of the dataset.
+        DataError: the checkpoint lacks a class of the dataset, or they have a name several times, but not as often.
     """
-    named = {name: class_id for class_id, name in id2label.items()}
+    named: dict[str, list[int]] = {}
+    for class_id, name in id2label.items():
+        named.setdefault(name, []).append(class_id)
     missing = [name for name in labels.names if name not in named]
     if not missing:
-        return [named[name] for name in labels.names]
+        return _match_names(named, labels.names)
     is_nameless = any(all(_MADE_UP.fullmatch(name) for name in names) for names in (labels.names, named))
     if is_nameless and len(labels) == len(id2label):
         return list(range(len(labels)))
@@ -61,6 +66,20 @@ def match_labels(id2label: Mapping[int, str], labels: LabelSet) -> list[int]:
         f"'{missing[0]}'; its {len(id2label)} classes are {_some(list(id2label.values()))}. "
         "Pass an --id2label file with the checkpoint's names, or evaluate on the data it was trained for."
     )
+
+
+def _match_names(named: Mapping[str, list[int]], names: Sequence[str]) -> list[int]:
+    """For each name the id that a checkpoint has for it; its only one of a name stands for all of that name."""
+    counts = Counter(names)
+    for name, count in counts.items():
+        if len(named[name]) not in (1, count):
+            raise DataError(
+                f"The checkpoint has {len(named[name])} classes called '{name}' and the dataset {count}, so it is not "
+                "known which is which: pass an --id2label file that gives them names of their own, or evaluate on the "
+                "data it was trained for."
+            )
+    in_turn = {name: cycle(named[name]) for name in counts}
+    return [next(in_turn[name]) for name in names]
 
 
 def _some(names: list[str], count: int = 10) -> str:

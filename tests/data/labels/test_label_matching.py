@@ -23,6 +23,22 @@ def test_made_up_names_are_matched_by_number():
     assert match_labels({0: "LABEL_0", 1: "LABEL_1"}, labels("sky", "car")) == [0, 1]
 
 
+def test_classes_of_one_name_are_matched_in_their_order():
+    names = ("car", "rock", "sky", "rock", "rock")
+    assert match_labels(dict(enumerate(names)), labels(*names)) == [0, 1, 2, 3, 4]
+    assert match_labels(dict(enumerate(names)), labels("rock", "sky", "rock", "rock")) == [1, 2, 3, 4]
+
+
+def test_the_only_class_of_a_name_stands_for_all_of_that_name():
+    assert match_labels({0: "sky", 1: "rock"}, labels("rock", "sky", "rock")) == [1, 0, 1]
+
+
+@pytest.mark.parametrize("names", [("rock",), ("sky", "rock"), ("rock",) * 3])
+def test_of_classes_of_one_name_it_has_to_be_known_which_is_which(names):
+    with pytest.raises(DataError, match=f"has 2 classes called 'rock' and the dataset {names.count('rock')}, so"):
+        match_labels({0: "rock", 1: "rock", 2: "sky"}, labels(*names))
+
+
 @pytest.mark.parametrize("names", [("sky", "boat"), ("class_0", "class_1", "class_2")])
 def test_a_class_that_the_checkpoint_lacks_is_named(names):
     with pytest.raises(
