@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, Image
+from transformers.utils import logging
 
 from ..errors import DataError
 from ..labels.label_files import read_named_ids
@@ -17,6 +18,8 @@ from .coco_categories import join_categories
 from .coco_content import CocoContent, read_coco
 from .image_places import find_images, folders_near, split_in
 from .json_files import ends_of, holds
+
+logger = logging.get_logger(__name__)
 
 OFFICIAL_PREFIX = {"coco_panoptic": "panoptic_", "coco_instance": "instances_"}
 
@@ -70,6 +73,12 @@ def read_coco_tables(
     contents = [(split, content) for split, content in contents if content is not None]
     if not contents:
         raise DataError(f"In '{root}' no COCO JSON has images, annotations and categories.")
+    for split in files.keys() - {split for split, _ in contents}:
+        names = ", ".join(f"'{file.relative_to(root).as_posix()}'" for file in files[split])
+        logger.warning(
+            f"In '{root}' {names} has images but no annotation of a segment: they are left out, so that there is no "
+            f"split '{split}'."
+        )
     formats = {content.is_panoptic for _, content in contents}
     if len(formats) > 1:
         raise DataError(f"In '{root}' one file has panoptic and another instance annotations: one form is expected.")

@@ -41,6 +41,16 @@ def coco_root(tmp_path, save_picture):
     return tmp_path
 
 
+@pytest.mark.parametrize("annotations", [[], [{"image_id": 1, "caption": "a cat"}]])
+def test_it_is_said_that_a_split_without_annotations_is_left_out(coco_root, caplog, annotations):
+    content = {"images": [{"id": 1, "file_name": "1.jpg"}], "categories": CATEGORIES, "annotations": annotations}
+    assert list(open_dataset(str(coco_root), "instance").splits) == ["train", "validation"] and not caplog.text
+    write(coco_root / "annotations" / "instances_test.json", content)
+    assert list(open_dataset(str(coco_root), "instance").splits) == ["train", "validation"]
+    assert "'annotations/instances_test.json' has images but no annotation" in caplog.text
+    assert "no split 'test'" in caplog.text
+
+
 def test_cocos_own_layout_is_read_for_every_task(coco_root):
     panoptic = open_dataset(str(coco_root), "panoptic")
     assert list(panoptic.splits) == ["train", "validation"]
