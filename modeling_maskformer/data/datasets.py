@@ -17,7 +17,7 @@ from .labels.label_set import LabelSet
 from .layouts.folders.split_files import MaskSearch
 from .layouts.label_tables import label_table
 from .layouts.loaded import Loaded, name_of, streams_of
-from .layouts.tables import open_tables
+from .layouts.tables import annotated_splits, open_tables
 from .open_stream import open_streams
 from .samples import RowSamples, SampleSource
 from .shapes import ShapesDataset
@@ -25,9 +25,14 @@ from .streams import stream_of
 
 GENERATED = "shapes"
 NUM_GENERATED = {"train": 2000, "validation": 200}
-# Starts of the names that splits usually have, best first.
-TRAIN_SPLITS = ("train",)
-VALIDATION_SPLITS = ("val", "dev", "eval", "test")
+# Names that splits usually have, best first; those that only begin like one come after it.
+TRAIN_SPLITS = (("train", "training"),)
+VALIDATION_SPLITS = (
+    ("val", "valid", "validation"),
+    ("dev", "development"),
+    ("eval", "evaluation"),
+    ("test", "testing"),
+)
 
 
 @dataclass
@@ -54,8 +59,8 @@ class SegmentationData:
         """The samples to train on and those to measure on.
 
         Args:
-            train_split: default: the split whose name starts with "train", or the only one.
-            validation_split: default: the one whose name starts with "val", "dev", "eval" or "test".
+            train_split: default: the split called "train" (or "training"), or whose name starts so, or the only one.
+            validation_split: default: the same with "val" (or "valid", "validation"), else "dev", "eval" or "test".
             validation_fraction: without a validation split, such a part is drawn from the training split, always the
                 same for the same seed.
             seed: of that draw.
@@ -111,15 +116,15 @@ class SegmentationData:
             raise DataError(f"No validation split: the dataset has {', '.join(self.splits)}. Name one of them.")
         return self.splits[name]
 
-    def _split_name(self, given: str | None, starts: tuple[str, ...]) -> str | None:
+    def _split_name(self, given: str | None, usual: tuple[tuple[str, ...], ...]) -> str | None:
         if given is not None:
             if given not in self.splits:
                 raise DataError(f"There is no split '{given}': the dataset has {', '.join(self.splits)}.")
             return given
-        for start in starts:
-            for name in self.splits:
-                if name.lower().startswith(start):
-                    return name
+        for exact in usual:
+            found = [name for name in self.splits if name.lower().startswith(exact[0])]
+            if found:
+                return min(found, key=lambda name: name.lower() not in exact)
         return next(iter(self.splits)) if len(self.splits) == 1 else None
 
 
@@ -217,7 +222,7 @@ def open_dataset(
     if given is not None and given.colours is not None:  # as a table beside the masks
         table = label_table(given, "The label file")
         given, tables.colours, tables.void_ids = table.named, table.colours, table.void_ids
-    first = next(iter(tables.splits.values()))
+    first = next(iter(annotated_splits(tables.splits).values()))
     columns = find_columns(first.features, image_column, annotation_column)
     named = given or tables.named
     known_ids = frozenset() if named is None else frozenset(named.names)

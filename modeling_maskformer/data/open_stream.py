@@ -19,7 +19,7 @@ from .labels.label_set import LabelSet
 from .layouts.folders.folder_layouts import is_for_load_dataset
 from .layouts.inside_dataset import own_folders
 from .layouts.loaded import name_of
-from .layouts.tables import Tables, names_of_file
+from .layouts.tables import Tables, annotated_splits, names_of_file
 from .samples import with_encoded_images
 from .streams import StreamSamples
 
@@ -65,7 +65,7 @@ def open_streams(
     heads = {split: head for split, head in heads.items() if len(head)}
     if not heads:
         raise DataError(f"Dataset '{name_of(dataset)}' has no rows.")
-    first = next(iter(heads.values()))
+    first = next(iter(annotated_splits(heads).values()))
     columns = find_columns(first.features, image_column, annotation_column)
     given = None if id2label is None else read_named_ids(id2label)
     known_ids = frozenset((given or named).names) if given or named else frozenset()

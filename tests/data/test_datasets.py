@@ -9,8 +9,9 @@ import torch
 from datasets import ClassLabel, Dataset, Features, List
 from PIL import Image
 
-from modeling_maskformer.data.datasets import open_dataset
+from modeling_maskformer.data.datasets import SegmentationData, open_dataset
 from modeling_maskformer.data.errors import DataError
+from modeling_maskformer.data.shapes import LABELS, ShapesDataset
 
 
 @pytest.fixture
@@ -374,6 +375,40 @@ def test_splits_are_found_by_their_usual_names_or_given(paired_folder):
     assert data.evaluation() is data.splits["valid"] and data.evaluation("train") is data.splits["train"]
     with pytest.raises(DataError, match="no split 'dev': the dataset has test, train, valid"):
         data.evaluation("dev")
+
+
+@pytest.mark.parametrize(
+    ("splits", "train", "validation"),
+    [
+        (("trainval", "train", "val"), "train", "val"),
+        (("train_extra", "Training", "val_seen", "validation"), "Training", "validation"),
+        (("train2017", "test", "val2017"), "train2017", "val2017"),
+        (("testing", "training", "test_dev"), "training", "testing"),
+        (("evaluate", "train", "eval"), "train", "eval"),
+    ],
+)
+def test_a_split_of_the_very_name_is_preferred_to_one_that_begins_like_it(splits, train, validation):
+    data = SegmentationData({name: ShapesDataset(2) for name in splits}, LABELS, "panoptic")
+    parts = data.train_and_validation()
+    assert parts[0] is data.splits[train] and parts[1] is data.splits[validation]
+    assert data.evaluation() is data.splits[validation]
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+def test_a_first_split_without_annotations_is_passed_over_for_one_with(paired_folder, is_stream):
+    folder = paired_folder()
+    features = Features(image=datasets.Image(), annotation=datasets.Image(), id2label=datasets.Value("string"))
+    names = '{"0": "sky", "1": "road", "2": "car"}'
+    splits = {}
+    for split, mask, named in (("test", None, None), ("train", str(folder / "masks" / "0.png"), names)):
+        cells = {"image": [str(folder / "images" / "0.jpg")], "annotation": [mask], "id2label": [named]}
+        rows = Dataset.from_dict(cells, features=features)
+        splits[split] = rows.to_iterable_dataset() if is_stream else rows
+    data = open_dataset(splits, "semantic")
+    assert data.labels.names == ("sky", "road", "car")
+    samples = data.splits["train"]
+    row = next(iter(samples.rows())) if is_stream else 0
+    assert samples[row].segments.class_ids.tolist() == [0, 1, 2]
 
 
 # Bad samples

@@ -25,7 +25,7 @@ from ..formats.colour_map import ColourMapFormat
 from ..formats.instance_ids import InstanceIdsFormat
 from ..formats.objects import ObjectsFormat
 from ..layouts.hub_labels import names_on_hub
-from ..layouts.tables import Tables
+from ..layouts.tables import Tables, annotated_splits
 from ..samples import AnnotationFormat, file_stem, with_encoded_images
 from .label_files import read_named_ids
 from .label_set import LabelSet, NamedIds, is_background, make_label_set, summarize
@@ -107,7 +107,7 @@ def _has_class_map(reader: AnnotationFormat) -> bool:
 
 def _names(tables: Tables, columns: Columns, given: NamedIds | None) -> NamedIds | None:
     if given is None:
-        named = tables.named or _names_in_table(next(iter(tables.splits.values())), columns)
+        named = tables.named or _names_in_table(next(iter(annotated_splits(tables.splits).values())), columns)
         return names_on_hub(tables.hub_name) if named is None and tables.hub_name is not None else named
     if given.things is None and tables.named is not None and tables.named.things is not None:
         return NamedIds(given.names, {raw: tables.named.things.get(raw, True) for raw in given.names})
@@ -199,15 +199,14 @@ def _names_in_table(rows: Dataset, columns: Columns) -> NamedIds | None:
 
 
 def _scan(tables: Tables, columns: Columns, reader: AnnotationFormat) -> dict[int, bool]:
-    """Ids in the annotations of all splits but test splits, which often have none."""
+    """Ids in the annotations of all splits but test splits."""
     if tables.are_heads:
         raise DataError(
             "Neither the columns of the stream nor --id2label tell its classes, and a stream is not searched to its "
             'end for them: pass --id2label with their names ({"0": "sky"}); for panoptic segmentation as COCO '
             "categories whose 'isthing' says which are things."
         )
-    splits = {name: rows for name, rows in tables.splits.items() if not name.lower().startswith("test")}
-    return scan_class_ids(splits or tables.splits, reader, columns.image)
+    return scan_class_ids(annotated_splits(tables.splits), reader, columns.image)
 
 
 def _names_of_found_ids(found: Mapping[int, bool], special: set[int], background: bool) -> NamedIds:

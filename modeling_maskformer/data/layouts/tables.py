@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +38,12 @@ class Tables:
     annotation_format: str | None = None  # where files of COCO, YOLO or LabelMe tell it
     hub_name: str | None = None  # of the dataset's repository, where it comes from the Hub
     are_heads: bool = False  # only the first rows of streams, in which not all classes need to occur
+
+
+def annotated_splits(splits: Mapping[str, Dataset]) -> dict[str, Dataset]:
+    """The splits without those for tests, which often have no annotations, unless there is no other; "train" first."""
+    names = [name for name in splits if not name.lower().startswith("test")] or list(splits)
+    return {name: splits[name] for name in sorted(names, key=lambda name: not name.lower().startswith("train"))}
 
 
 def open_tables(
