@@ -1,8 +1,9 @@
-"""Files that appear under their names when they are whole, whatever ends the process."""
+"""Files that replace nobody else's, and appear under their names when they are whole, whatever ends the process."""
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,3 +23,9 @@ def whole_file(path: Path) -> Iterator[Path]:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def unused(path: Path) -> Path:
+    """The path, or the first of `name-2.json`, `name-3.json`, ... at which nothing is."""
+    numbered = (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(2))
+    return next(candidate for candidate in itertools.chain([path], numbered) if not candidate.exists())

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from .signature import SOFTWARE
+
 MISSING = "No charts are drawn: they need matplotlib (pip install matplotlib)."
 MAX_ROWS = 60  # bars that a chart has at most
 MAX_CELLS = 24  # rows of a matrix whose cells are labelled
@@ -156,5 +158,5 @@ def _readable_on(color: str) -> str:
 
 def _save(figure: Any, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=DPI, facecolor="white")
+    figure.savefig(path, dpi=DPI, facecolor="white", metadata={"Software": SOFTWARE})
     return path

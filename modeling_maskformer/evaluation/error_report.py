@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from image_processing.drawing.charts import MISSING, can_draw_charts, matrix_chart, stacked_bars
+from image_processing.drawing.signature import save_signed
 
-from ..inference.pictures import draw_sample
+from ..inference.pictures import draw_sample, drawn_in
+from ..whole_file import unused
 from .base import unique_labels
 from .error_analysis import ErrorAnalysis
 from .error_kinds import INVENTED
@@ -36,7 +37,7 @@ def write_error_report(folder: Path, analysis: ErrorAnalysis, samples: Sequence[
     """Writes into `folder` the worst images, a confusion matrix or the kinds of errors as a chart, and all as JSON.
 
     `worst/01_<name>.png` and so on, the very worst first: picture, annotation and prediction. `errors.json` has the
-    numbers behind the chart and the score of each of these images. Earlier pictures of the worst are removed.
+    numbers behind the chart and the score of each of these images. Pictures of an earlier report are removed.
 
     Args:
         analysis: of all images.
@@ -46,7 +47,8 @@ def write_error_report(folder: Path, analysis: ErrorAnalysis, samples: Sequence[
         Lines of text that say what is where.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(folder / WORST_NAME, ignore_errors=True)
+    for earlier in drawn_in(folder / WORST_NAME):
+        earlier.unlink()
     report: dict[str, Any] = {"task": analysis.task, "num_images": analysis.counts.num_images}
     if analysis.task == "semantic":
         labels = [*unique_labels(analysis.id2label), NO_CLASS]
@@ -72,12 +74,13 @@ def draw_worst(folder: Path, analysis: ErrorAnalysis, samples: Sequence[Any]) ->
     for number, measured in enumerate(analysis.worst, start=1):
         sample = samples[measured.index]
         name = Path(sample.name).name
-        file = Path(WORST_NAME) / f"{number:02d}_{name}.png"
+        file = unused(folder / WORST_NAME / f"{number:02d}_{name}.png")
         title = f"{analysis.score_name} {measured.score:.2f}"
         row = draw_sample(analysis.task, sample, measured.prediction, analysis.id2label, title)
-        (folder / file).parent.mkdir(exist_ok=True)
-        row.save(folder / file)
-        drawn.append({"name": name, "index": measured.index, "score": measured.score, "file": file.as_posix()})
+        file.parent.mkdir(exist_ok=True)
+        save_signed(row, file)
+        within = file.relative_to(folder).as_posix()
+        drawn.append({"name": name, "index": measured.index, "score": measured.score, "file": within})
     return drawn
 
 

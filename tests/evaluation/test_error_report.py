@@ -10,6 +10,7 @@ from PIL import Image
 from pycocotools import mask as mask_utils
 
 from image_processing.drawing import charts
+from image_processing.drawing.signature import save_signed
 from modeling_maskformer.evaluation.error_analysis import ErrorAnalysis
 from modeling_maskformer.evaluation.error_kinds import KINDS
 from modeling_maskformer.evaluation.error_report import NO_CLASS, shown_confusion, write_error_report
@@ -63,7 +64,7 @@ def test_pictures_chart_and_numbers_are_written(tmp_path):
     samples, predictions = samples_and_predictions()
     analysis = analysis_of(samples, predictions, range(6))
     (tmp_path / "errors" / "worst").mkdir(parents=True)
-    (tmp_path / "errors" / "worst" / "09_earlier.png").write_bytes(b"")
+    save_signed(Image.new("RGB", (4, 4)), tmp_path / "errors" / "worst" / "09_earlier.png")
     lines = write_error_report(tmp_path / "errors", analysis, samples)
     report = json.loads((tmp_path / "errors" / "errors.json").read_text())
     assert report["labels"] == ["road", "car", "boat", NO_CLASS] and report["num_images"] == 6
@@ -75,6 +76,20 @@ def test_pictures_chart_and_numbers_are_written(tmp_path):
     assert picture.width > 3 * 360  # three small pictures, enlarged
     assert Image.open(tmp_path / "errors" / "confusion_matrix.png").width > 200
     assert any("confusion_matrix.png" in line for line in lines)
+
+
+def test_files_of_somebody_else_among_the_worst_stay(tmp_path):
+    samples, predictions = samples_and_predictions()
+    analysis = analysis_of(samples, predictions, range(6))
+    worst = tmp_path / "worst"
+    worst.mkdir()
+    taken = f"01_{analysis.worst[0].index}"
+    for name in ("notes.txt", "09_holiday.png", f"{taken}.png"):
+        (worst / name).write_text("mine")
+    write_error_report(tmp_path, analysis, samples)
+    assert all((worst / name).read_text() == "mine" for name in ("notes.txt", "09_holiday.png", f"{taken}.png"))
+    assert json.loads((tmp_path / "errors.json").read_text())["worst"][0]["file"] == f"worst/{taken}-2.png"
+    assert Image.open(worst / f"{taken}-2.png").width > 200
 
 
 @pytest.mark.parametrize("task", ["instance", "panoptic"])

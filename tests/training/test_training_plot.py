@@ -35,3 +35,12 @@ def test_the_plot_is_written_where_there_is_something_to_show(tmp_path, monkeypa
     assert path.parent == tmp_path and Image.open(path).width > Image.open(path).height
     monkeypatch.setattr(charts.importlib.util, "find_spec", lambda name: None)
     assert draw_training(tmp_path, HISTORY, "mean_iou") is None and "matplotlib" in caplog.text
+
+
+def test_a_plot_of_somebody_else_stays(tmp_path, caplog):
+    (tmp_path / "training.png").write_bytes(b"mine")
+    assert draw_training(tmp_path, HISTORY, "mean_iou") is None
+    assert (tmp_path / "training.png").read_bytes() == b"mine" and "it stays" in caplog.text
+    (tmp_path / "training.png").unlink()
+    first = draw_training(tmp_path, HISTORY[:4], "mean_iou").read_bytes()
+    assert draw_training(tmp_path, HISTORY, "mean_iou").read_bytes() != first  # that of the run before is replaced

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from image_processing.drawing.charts import MISSING, can_draw_charts, line_charts
+from image_processing.drawing.signature import is_drawn_here
 
 PLOT_NAME = "training.png"
 
@@ -23,7 +24,7 @@ def draw_training(folder: Path, log_history: Sequence[Mapping[str, Any]], metric
         metric: the metric's name.
 
     Returns:
-        The file; None where nothing was logged, or matplotlib is not installed.
+        The file; None where nothing was logged, matplotlib is not installed, or somebody else's file has the name.
     """
     panels = training_curves(log_history, metric)
     if not panels:
@@ -31,7 +32,11 @@ def draw_training(folder: Path, log_history: Sequence[Mapping[str, Any]], metric
     if not can_draw_charts():
         logger.warning(MISSING)
         return None
-    return line_charts(folder / PLOT_NAME, panels, "step")
+    path = folder / PLOT_NAME
+    if path.exists() and not is_drawn_here(path):
+        logger.warning("%s was not drawn by a training: it stays, and no plot is drawn.", path)
+        return None
+    return line_charts(path, panels, "step")
 
 
 def training_curves(
