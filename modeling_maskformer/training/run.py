@@ -42,7 +42,7 @@ from .first_process import on_first_process
 from .model_building import build_model, normalization_of
 from .opening import TimeEstimate, chosen_text
 from .saving.checkpointing import EndOnSigterm
-from .saving.output_folder import prepare_output_dir
+from .saving.output_folder import PICTURES_NAME, TakeFolder, prepare_output_dir
 from .trainer import MaskFormerTrainer
 
 
@@ -55,6 +55,8 @@ def prepare_training(
 ) -> MaskFormerTrainer:
     """The trainer of a run, ready to go. Whatever can be checked before training is checked here.
 
+    Nothing in the output folder is changed before the training starts.
+
     Args:
         data_arguments, model_arguments, augmentation_arguments, arguments: the settings.
         command: the program that they come from, as it was called, and its flags, for the model's card.
@@ -66,7 +68,8 @@ def prepare_training(
     if task is None:
         raise ValueError("--task is needed: semantic, instance or panoptic.")
     check_task(ARCHITECTURES[model_arguments.find_architecture()].config_class, task)
-    prepare_output_dir(arguments)
+    start_from = {"model": model_arguments.model, "backbone_weights": model_arguments.backbone_weights}
+    prepare_output_dir(arguments, start_from)
     set_seed(arguments.seed)
     with arguments.main_process_first(desc="opening the dataset"):  # what takes long is then remembered for the others
         data = data_arguments.open(task)
@@ -79,8 +82,9 @@ def prepare_training(
         check_steps(arguments)
     copy_paste = choose_copy_paste(augmentation_arguments.copy_paste_probability, data, train)
     augmentation_arguments.copy_paste_probability = 0.0 if copy_paste is None else copy_paste.probability
+    held_out = None
     if isinstance(validation, Subset) and arguments.process_index == 0:
-        HeldOut.of(data.splits, validation).save(Path(arguments.output_dir))
+        held_out = HeldOut.of(data.splits, validation)
 
     def check() -> tuple[DataStatistics, DataStatistics]:
         found = check_dataset(train, data_arguments.check_samples, "training images")
@@ -104,7 +108,7 @@ def prepare_training(
     if is_first:
         print(chosen_text(found, model, model_arguments, augmentation_arguments, arguments), flush=True)
     image_processor = build_image_processor(model_arguments, data_arguments, augmentation_arguments, data.labels)
-    callbacks = [EndOnSigterm(), TimeEstimate()]
+    callbacks = [TakeFolder(held_out), EndOnSigterm(), TimeEstimate()]
     if arguments.early_stopping_patience is not None:
         callbacks.append(EarlyStopping(arguments.early_stopping_patience))
     return MaskFormerTrainer(
@@ -168,7 +172,7 @@ def run_training(trainer: MaskFormerTrainer) -> None:
     if trainer.is_world_process_zero():
         write_results(output_dir / "eval_results.json", evaluator.results)
         print(results_table(evaluator.results))
-        _draw_pictures(trainer, output_dir / "pictures")
+        _draw_pictures(trainer, output_dir / PICTURES_NAME)
         metric = trainer.args.metric_for_best_model
         trainer.plot = draw_training(output_dir, trainer.state.log_history, metric)
         trainer.create_model_card()

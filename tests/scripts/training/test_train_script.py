@@ -189,6 +189,41 @@ def test_bad_arguments_are_refused_before_training(street, trained, tmp_path, re
         assert message in refused(train.main, *argv, "--use_cpu"), argv
 
 
+def test_a_refused_run_leaves_its_folder_as_it_was(street, trained, tmp_path, refused):
+    folder = shutil.copytree(trained["semantic"], tmp_path / "run")
+
+    def state():
+        return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+    before = state()
+    common = ["--task", "semantic", "--output_dir", folder, "--overwrite_output_dir", *BRIEF]
+    for argv, message in [
+        (["--dataset", tmp_path / "typo", *SMALL], "no such folder"),
+        (["--dataset", street, "--backbone", "resnet50"], "could not be loaded"),
+        (["--dataset", street, *SMALL, "--optim", "adamw_bnb_8bit"], "bitsandbytes"),
+        (["--dataset", street, "--model", folder], f"would remove {folder}, which --model starts from"),
+        (["--dataset", street, *SMALL, "--resume_from_checkpoint", "last"], "pass one of them"),
+    ]:
+        assert message in refused(train.main, *argv, *common)
+        assert state() == before, argv
+
+
+def test_a_refused_run_may_be_tried_again(street, tmp_path, refused):
+    (tmp_path / "data").mkdir()
+    for kind in ("images", "masks"):  # without a validation split some are held out
+        shutil.copytree(street / "train" / kind, tmp_path / "data" / kind)
+    broken = tmp_path / "data" / "images" / "4.png"
+    whole = broken.read_bytes()
+    broken.write_bytes(whole[:60])
+    command = ["--dataset", tmp_path / "data", "--task", "semantic", "--output_dir", tmp_path / "out", *SMALL, *BRIEF]
+    command += ["--max_steps", 2]
+    for _ in range(2):
+        assert "(4)" in refused(train.main, *command)
+    broken.write_bytes(whole)
+    run(train.main, *command)
+    assert (tmp_path / "out" / "held_out.json").is_file() and (tmp_path / "out" / "eval_results.json").is_file()
+
+
 def test_help_is_a_page_for_newcomers(capsys):
     with pytest.raises(SystemExit) as stop:
         train.main(["--help"])

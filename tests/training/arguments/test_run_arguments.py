@@ -1,8 +1,6 @@
-"""What a run does with its output folder, and what it makes of augmentation and model flags."""
+"""What a run makes of augmentation, model and training flags."""
 
 import pytest
-import torch
-from safetensors.torch import save_file
 from tiny import tiny_model
 
 from modeling_maskformer import (
@@ -14,109 +12,11 @@ from modeling_maskformer.data.views.augmentation import AugmentationConfig
 from modeling_maskformer.training.arguments.augmentation_arguments import AugmentationArguments
 from modeling_maskformer.training.arguments.model_arguments import ModelArguments
 from modeling_maskformer.training.arguments.run_arguments import RunArguments
-from modeling_maskformer.training.cards.card_text import sign
 from modeling_maskformer.training.model_building import build_model, normalization_of
-from modeling_maskformer.training.saving.checkpoint_folders import checkpoints_in, remove_old_checkpoints
-from modeling_maskformer.training.saving.output_folder import prepare_output_dir
 
 
 def run_arguments(output_dir, **settings):
     return RunArguments(output_dir=str(output_dir), use_cpu=True, **settings)
-
-
-def write_checkpoint(folder):
-    """What a checkpoint consists of, small."""
-    folder.mkdir()
-    (folder / "trainer_state.json").write_text("{}")
-    save_file({"weight": torch.arange(5.0)}, folder / "model.safetensors")
-    torch.save({}, folder / "optimizer.pt")
-
-
-@pytest.fixture
-def used_folder(tmp_path):
-    for name in ("config.json", "model.safetensors", "train_results.json", "notes.txt"):
-        (tmp_path / name).write_text("{}")
-    for step in (90, 180):
-        write_checkpoint(tmp_path / f"checkpoint-{step}")
-    (tmp_path / "checkpoint-of-mine").mkdir()
-    return tmp_path
-
-
-def test_a_folder_with_another_run_is_refused_and_what_was_found_is_named(used_folder):
-    with pytest.raises(ValueError, match=r"holds another run \(checkpoint-180, checkpoint-90, config.json, "):
-        prepare_output_dir(run_arguments(used_folder))
-    assert (used_folder / "checkpoint-180").is_dir()
-
-
-def test_overwriting_removes_the_other_run_and_nothing_else(used_folder):
-    prepare_output_dir(run_arguments(used_folder, overwrite_output_dir=True))
-    assert sorted(path.name for path in used_folder.iterdir()) == ["checkpoint-of-mine", "notes.txt"]
-
-
-def test_a_card_goes_with_the_run_it_is_of_unless_it_was_edited(used_folder):
-    card = used_folder / "README.md"
-    card.write_text(sign("# A run\n"))
-    with pytest.raises(ValueError, match=r"README\.md"):
-        prepare_output_dir(run_arguments(used_folder))
-    prepare_output_dir(run_arguments(used_folder, overwrite_output_dir=True))
-    assert not card.exists()
-    card.write_text(sign("# A run\n").replace("A run", "My run"))
-    prepare_output_dir(run_arguments(used_folder))
-    assert "My run" in card.read_text()
-
-
-def test_a_new_or_unrelated_folder_is_fine(tmp_path):
-    (tmp_path / "notes.txt").write_text("")
-    prepare_output_dir(run_arguments(tmp_path))
-    prepare_output_dir(run_arguments(tmp_path / "new"))
-    assert (tmp_path / "notes.txt").exists()
-
-
-def test_last_means_the_newest_checkpoint(used_folder):
-    arguments = run_arguments(used_folder, resume_from_checkpoint="last")
-    prepare_output_dir(arguments)
-    assert arguments.resume_from_checkpoint == str(used_folder / "checkpoint-180")
-
-
-@pytest.mark.parametrize("lost", ["trainer_state.json", "model.safetensors", "optimizer.pt"])
-@pytest.mark.parametrize("is_cut_off", [False, True])
-def test_last_skips_what_is_not_whole_and_says_so(used_folder, lost, is_cut_off, caplog):
-    (used_folder / "unfinished-270").mkdir()
-    path = used_folder / "checkpoint-180" / lost
-    if is_cut_off:
-        path.write_bytes(path.read_bytes()[:-1])
-    elif lost == "optimizer.pt":
-        path.write_bytes(b"")
-    else:
-        path.unlink()
-    arguments = run_arguments(used_folder, resume_from_checkpoint="last")
-    prepare_output_dir(arguments)
-    assert "checkpoint-180 is not whole" in caplog.text and "unfinished-270" in caplog.text
-    assert arguments.resume_from_checkpoint == str(used_folder / "checkpoint-90")
-    assert not (used_folder / "unfinished-270").exists()
-    with pytest.raises(ValueError, match=rf"checkpoint-180 is no checkpoint to resume from \(.*{lost}"):
-        prepare_output_dir(run_arguments(used_folder, resume_from_checkpoint=str(used_folder / "checkpoint-180")))
-
-
-def test_the_newest_and_the_best_checkpoint_are_never_removed(tmp_path):
-    for step in (10, 20, 30, 40):
-        write_checkpoint(tmp_path / f"checkpoint-{step}")
-
-    def steps():
-        return [int(path.name.split("-")[1]) for path in checkpoints_in(tmp_path)]
-
-    remove_old_checkpoints(tmp_path, None, None)
-    assert steps() == [10, 20, 30, 40]
-    remove_old_checkpoints(tmp_path, 3, str(tmp_path / "checkpoint-10"))
-    assert steps() == [10, 30, 40]
-    remove_old_checkpoints(tmp_path, 1, str(tmp_path / "checkpoint-10"))
-    assert steps() == [10, 40] and not list(tmp_path.glob("unfinished-*"))
-
-
-@pytest.mark.parametrize("wanted", ["last", "checkpoint-7"])
-def test_resuming_from_nothing_is_refused(tmp_path, wanted):
-    with pytest.raises(ValueError, match=r"no checkpoint to resume from"):
-        prepare_output_dir(run_arguments(tmp_path, resume_from_checkpoint=wanted))
 
 
 def test_one_number_is_a_square_crop_and_sets_the_size_of_evaluation():

@@ -1,0 +1,184 @@
+"""What a run does with its output folder: what it refuses, what it removes and when, and where it goes on."""
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from transformers import TrainerControl, TrainerState
+
+from image_processing.drawing.charts import line_charts
+from image_processing.drawing.signature import save_signed
+from modeling_maskformer.data.held_out import HeldOut
+from modeling_maskformer.training.arguments.run_arguments import RunArguments
+from modeling_maskformer.training.cards.card_text import sign
+from modeling_maskformer.training.saving.checkpoint_folders import checkpoints_in, remove_old_checkpoints
+from modeling_maskformer.training.saving.output_folder import TakeFolder, prepare_output_dir
+
+
+def run_arguments(output_dir, **settings):
+    return RunArguments(output_dir=str(output_dir), use_cpu=True, **settings)
+
+
+def start_training(arguments, held_out=None):
+    """What happens in the folder until the first step."""
+    prepare_output_dir(arguments)
+    TakeFolder(held_out).on_train_begin(arguments, TrainerState(), TrainerControl())
+
+
+def write_checkpoint(folder):
+    """What a checkpoint consists of, small."""
+    folder.mkdir()
+    (folder / "trainer_state.json").write_text("{}")
+    save_file({"weight": torch.arange(5.0)}, folder / "model.safetensors")
+    torch.save({}, folder / "optimizer.pt")
+
+
+@pytest.fixture
+def used_folder(tmp_path):
+    for name in ("config.json", "model.safetensors", "train_results.json", "notes.txt"):
+        (tmp_path / name).write_text("{}")
+    for step in (90, 180):
+        write_checkpoint(tmp_path / f"checkpoint-{step}")
+    (tmp_path / "checkpoint-of-mine").mkdir()
+    return tmp_path
+
+
+def test_a_folder_with_another_run_is_refused_and_what_was_found_is_named(used_folder):
+    with pytest.raises(ValueError, match=r"holds another run \(checkpoint-180, checkpoint-90, config.json, "):
+        prepare_output_dir(run_arguments(used_folder))
+    assert (used_folder / "checkpoint-180").is_dir()
+
+
+def names_in(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+
+def test_overwriting_removes_the_other_run_and_nothing_else_once_training_starts(used_folder):
+    before = names_in(used_folder)
+    arguments = run_arguments(used_folder, overwrite_output_dir=True)
+    prepare_output_dir(arguments)
+    assert names_in(used_folder) == before
+    take = TakeFolder()
+    take.on_train_begin(arguments, TrainerState(), TrainerControl())
+    assert names_in(used_folder) == ["checkpoint-of-mine", "notes.txt"]
+    write_checkpoint(used_folder / "checkpoint-7")
+    take.on_train_begin(arguments, TrainerState(), TrainerControl())  # the same trainer trains on
+    assert (used_folder / "checkpoint-7").is_dir()
+
+
+def test_what_a_run_starts_from_is_not_removed_for_it(used_folder):
+    arguments = run_arguments(used_folder, overwrite_output_dir=True)
+    for flag, path in [
+        ("model", used_folder),
+        ("model", used_folder / "checkpoint-90"),
+        ("backbone_weights", used_folder / "checkpoint-90" / "model.safetensors"),
+        ("backbone_weights", used_folder / "model.safetensors"),
+    ]:
+        with pytest.raises(ValueError, match=f"would remove {path}, which --{flag} starts from"):
+            prepare_output_dir(arguments, {"model": None, flag: str(path)})
+    for path in ("pretrained", "facebook/maskformer-swin-tiny-ade", str(used_folder.parent), None):
+        prepare_output_dir(arguments, {"model": path})
+    for checkpoint in ("last", str(used_folder / "checkpoint-90")):
+        arguments.resume_from_checkpoint = checkpoint
+        with pytest.raises(ValueError, match="which resume_from_checkpoint goes on from: pass one of them"):
+            prepare_output_dir(arguments)
+
+
+def test_a_run_that_goes_on_in_another_folder_does_not_write_over_a_run_there(used_folder, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "checkpoint-3"
+    write_checkpoint(elsewhere)
+    with pytest.raises(ValueError, match="holds another run"):
+        prepare_output_dir(run_arguments(used_folder, resume_from_checkpoint=str(elsewhere)))
+    start_training(run_arguments(used_folder, resume_from_checkpoint=str(elsewhere), overwrite_output_dir=True))
+    assert names_in(used_folder) == ["checkpoint-of-mine", "notes.txt"] and elsewhere.is_dir()
+
+
+def test_pictures_and_plot_go_with_the_run_that_drew_them_and_others_stay(used_folder):
+    (used_folder / "pictures").mkdir()
+    picture = Image.new("RGB", (4, 4))
+    for name in ("01_holiday.png", "training.png"):
+        picture.save(used_folder / "pictures" / name)
+    save_signed(picture, used_folder / "pictures" / "01_street.png")
+    line_charts(used_folder / "training.png", {"loss": {"training": ([1, 2], [3.0, 2.0])}}, "step")
+    with pytest.raises(ValueError, match=r"pictures, train_results.json, training.png\)"):
+        prepare_output_dir(run_arguments(used_folder))
+    start_training(run_arguments(used_folder, overwrite_output_dir=True))
+    assert names_in(used_folder / "pictures") == ["01_holiday.png", "training.png"]
+    assert not (used_folder / "training.png").exists()
+    picture.save(used_folder / "training.png")
+    start_training(run_arguments(used_folder))
+    assert (used_folder / "training.png").exists()
+
+
+def test_what_is_held_out_is_kept_once_training_starts_and_is_no_run_alone(tmp_path):
+    held_out = tmp_path / "held_out.json"
+    start_training(run_arguments(tmp_path), HeldOut(None, 0.1, 7))
+    assert '"seed": 7' in held_out.read_text()
+    start_training(run_arguments(tmp_path))  # with a validation split
+    assert not held_out.exists()
+
+
+def test_a_card_goes_with_the_run_it_is_of_unless_it_was_edited(used_folder):
+    card = used_folder / "README.md"
+    card.write_text(sign("# A run\n"))
+    with pytest.raises(ValueError, match=r"README\.md"):
+        prepare_output_dir(run_arguments(used_folder))
+    start_training(run_arguments(used_folder, overwrite_output_dir=True))
+    assert not card.exists()
+    card.write_text(sign("# A run\n").replace("A run", "My run"))
+    start_training(run_arguments(used_folder))
+    assert "My run" in card.read_text()
+
+
+def test_a_new_or_unrelated_folder_is_fine(tmp_path):
+    (tmp_path / "notes.txt").write_text("")
+    start_training(run_arguments(tmp_path))
+    start_training(run_arguments(tmp_path / "new"))
+    assert (tmp_path / "notes.txt").exists()
+
+
+def test_last_means_the_newest_checkpoint(used_folder):
+    arguments = run_arguments(used_folder, resume_from_checkpoint="last")
+    prepare_output_dir(arguments)
+    assert arguments.resume_from_checkpoint == str(used_folder / "checkpoint-180")
+
+
+@pytest.mark.parametrize("lost", ["trainer_state.json", "model.safetensors", "optimizer.pt"])
+@pytest.mark.parametrize("is_cut_off", [False, True])
+def test_last_skips_what_is_not_whole_and_says_so(used_folder, lost, is_cut_off, caplog):
+    (used_folder / "unfinished-270").mkdir()
+    path = used_folder / "checkpoint-180" / lost
+    if is_cut_off:
+        path.write_bytes(path.read_bytes()[:-1])
+    elif lost == "optimizer.pt":
+        path.write_bytes(b"")
+    else:
+        path.unlink()
+    arguments = run_arguments(used_folder, resume_from_checkpoint="last")
+    start_training(arguments)
+    assert "checkpoint-180 is not whole" in caplog.text and "unfinished-270" in caplog.text
+    assert arguments.resume_from_checkpoint == str(used_folder / "checkpoint-90")
+    assert not (used_folder / "unfinished-270").exists()
+    with pytest.raises(ValueError, match=rf"checkpoint-180 is no checkpoint to resume from \(.*{lost}"):
+        prepare_output_dir(run_arguments(used_folder, resume_from_checkpoint=str(used_folder / "checkpoint-180")))
+
+
+def test_the_newest_and_the_best_checkpoint_are_never_removed(tmp_path):
+    for step in (10, 20, 30, 40):
+        write_checkpoint(tmp_path / f"checkpoint-{step}")
+
+    def steps():
+        return [int(path.name.split("-")[1]) for path in checkpoints_in(tmp_path)]
+
+    remove_old_checkpoints(tmp_path, None, None)
+    assert steps() == [10, 20, 30, 40]
+    remove_old_checkpoints(tmp_path, 3, str(tmp_path / "checkpoint-10"))
+    assert steps() == [10, 30, 40]
+    remove_old_checkpoints(tmp_path, 1, str(tmp_path / "checkpoint-10"))
+    assert steps() == [10, 40] and not list(tmp_path.glob("unfinished-*"))
+
+
+@pytest.mark.parametrize("wanted", ["last", "checkpoint-7"])
+def test_resuming_from_nothing_is_refused(tmp_path, wanted):
+    with pytest.raises(ValueError, match=r"no checkpoint to resume from"):
+        prepare_output_dir(run_arguments(tmp_path, resume_from_checkpoint=wanted))
