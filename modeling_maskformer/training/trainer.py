@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, Sampler
-from transformers import PreTrainedModel, TrainerCallback
+from transformers import PreTrainedModel, TrainerCallback, get_scheduler
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.trainer_utils import SchedulerType
 
@@ -128,7 +128,11 @@ class MaskFormerTrainer(EvaluatingTrainer):
     def create_scheduler(
         self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
     ) -> torch.optim.lr_scheduler.LRScheduler:
-        """The poly schedule, the step schedule, or one of transformers': see `args.lr_scheduler_type`."""
+        """The poly schedule, the step schedule, or one of transformers': see `args.lr_scheduler_type`.
+
+        Those that follow the metric take it for better where it is: unless told otherwise, transformers' wait for it to
+        fall.
+        """
         if self.lr_scheduler is None:
             optimizer = self.optimizer if optimizer is None else optimizer
             args = self.args
@@ -138,6 +142,11 @@ class MaskFormerTrainer(EvaluatingTrainer):
             elif args.lr_scheduler_type == SchedulerType.CONSTANT_WITH_WARMUP:
                 milestones = args.milestones_in_steps(num_training_steps)
                 self.lr_scheduler = step_schedule(optimizer, milestones, args.lr_gamma, **warmup)
+            elif args.lr_scheduler_type in (SchedulerType.REDUCE_ON_PLATEAU, SchedulerType.GREEDY):
+                settings = {"mode": "max" if args.greater_is_better else "min"} | (args.lr_scheduler_kwargs or {})
+                self.lr_scheduler = get_scheduler(
+                    args.lr_scheduler_type, optimizer, scheduler_specific_kwargs=settings
+                )
             else:
                 return super().create_scheduler(num_training_steps, optimizer)
             self._created_lr_scheduler = True

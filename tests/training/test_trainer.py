@@ -155,6 +155,35 @@ def test_step_schedule_takes_milestones_as_parts_of_the_training(tmp_path):
     assert trainer.lr_scheduler.get_last_lr()[0] == pytest.approx(0.1 * 0.1 * 0.1)
 
 
+@pytest.mark.parametrize("schedule", ["reduce_lr_on_plateau", "greedy"])
+@pytest.mark.parametrize(
+    ("metric", "settings", "falls"),
+    [
+        (None, {}, False),
+        (None, {"mode": "min"}, True),
+        ("eval_pixel_accuracy", {}, False),
+        ("loss", {}, True),
+        ("loss", {"mode": "max"}, False),
+    ],
+)
+def test_a_schedule_that_follows_the_metric_lowers_the_rate_where_it_gets_worse(
+    tmp_path, schedule, metric, settings, falls
+):
+    settings = {"patience": 0, "factor": 0.5, "min_lr": 0.0, **settings}
+    trainer = make_trainer(
+        tmp_path,
+        lr_scheduler_type=schedule,
+        lr_scheduler_kwargs=settings,
+        metric_for_best_model=metric,
+        eval_loss=True,
+        eval_strategy="epoch",
+    )
+    scheduler = trainer.create_scheduler(10, trainer.create_optimizer())
+    for rising in (0.1, 0.2, 0.3):
+        scheduler.step(rising)
+    assert (scheduler.get_last_lr()[0] < 0.1) is falls
+
+
 def test_gradient_accumulation_equals_the_larger_batch(tmp_path):
     weights = []
     for arguments in ({"per_device_train_batch_size": 4}, {"gradient_accumulation_steps": 2}):
