@@ -54,6 +54,11 @@ class Evaluator:
     def num_images(self) -> int:
         return self.metric.num_images
 
+    @property
+    def metric_names(self) -> list[str]:
+        """What `compute` returns a number for."""
+        return [name for name, value in self.metric.compute().items() if not isinstance(value, dict)]
+
     def reset(self) -> None:
         self.metric.reset()
         if self.analysis is not None:

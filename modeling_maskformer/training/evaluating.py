@@ -34,6 +34,11 @@ class EvaluatingTrainer(StreamingTrainer):
         with self._evaluation_batches():
             return super().get_eval_dataloader(eval_dataset)
 
+    def get_test_dataloader(self, test_dataset: Dataset) -> DataLoader:
+        """Batches of a set that `predict` measures, as those of an evaluation."""
+        with self._evaluation_batches():
+            return super().get_test_dataloader(test_dataset)
+
     @contextmanager
     def _evaluation_batches(self) -> Iterator[None]:
         kept = self.data_collator, self.args.dataloader_drop_last

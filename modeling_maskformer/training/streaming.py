@@ -70,17 +70,25 @@ class StreamingTrainer(AveragingTrainer):
     def get_eval_dataloader(self, eval_dataset: str | Dataset | None = None) -> DataLoader:
         """Batches of the evaluation set; of a stream those of this process, from its start."""
         dataset = self.eval_dataset if eval_dataset is None else eval_dataset
-        samples = _stream_in(dataset)
-        if samples is None:
+        if _stream_in(dataset) is None:
             return super().get_eval_dataloader(eval_dataset)
-        position = StreamPosition(process=self.args.process_index, num_processes=self.args.world_size)
-        batches = StreamBatches(samples, self.args.eval_batch_size, position)
-        return self._stream_dataloader(dataset, batches, self.eval_data_collator)
+        return self._whole_stream(dataset)
+
+    def get_test_dataloader(self, test_dataset: Dataset) -> DataLoader:
+        """Batches of a set that `predict` measures; of a stream those of this process, from its start."""
+        if _stream_in(test_dataset) is None:
+            return super().get_test_dataloader(test_dataset)
+        return self._whole_stream(test_dataset)
 
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)
         if self._stream is not None:
             self._stream.position.save(Path(output_dir))
+
+    def _whole_stream(self, dataset: Dataset) -> DataLoader:
+        position = StreamPosition(process=self.args.process_index, num_processes=self.args.world_size)
+        batches = StreamBatches(_stream_in(dataset), self.args.eval_batch_size, position)
+        return self._stream_dataloader(dataset, batches, self.eval_data_collator)
 
     def _stream_dataloader(self, dataset: Dataset, batches: StreamBatches, collator: Callable) -> DataLoader:
         """Not one of Accelerate's, which would share the batches out once more."""

@@ -52,6 +52,9 @@ class MaskFormerTrainer(EvaluatingTrainer):
         run_description: what the model's card says beyond what the trainer knows.
         shuffle_buffer: rows of a stream among which the next is drawn.
 
+    Raises:
+        ValueError: `args.metric_for_best_model` is nothing that is measured, or `args.eval_loss` cannot be.
+
     Attributes:
         pictures: files in the output folder that show predictions.
         examples: caption -> picture, of those that the model's card shows.
@@ -78,9 +81,12 @@ class MaskFormerTrainer(EvaluatingTrainer):
     ) -> None:
         if make_predictor is not None and args.eval_loss:
             raise ValueError("eval_loss is the loss of one forward pass, which a predictor of its own does not have.")
-        if args.metric_for_best_model is None and evaluator is not None:
-            args.metric_for_best_model = evaluator.main_metric
-            args.greater_is_better = True
+        if evaluator is not None:
+            if args.metric_for_best_model is None:
+                args.metric_for_best_model = evaluator.main_metric
+                args.greater_is_better = True
+            elif not isinstance(eval_dataset, Mapping):  # of several sets each has names of its own
+                _check_metric(args, evaluator)
         super().__init__(
             model=model,
             args=args,
@@ -130,8 +136,7 @@ class MaskFormerTrainer(EvaluatingTrainer):
     ) -> torch.optim.lr_scheduler.LRScheduler:
         """The poly schedule, the step schedule, or one of transformers': see `args.lr_scheduler_type`.
 
-        Those that follow the metric take it for better where it is: unless told otherwise, transformers' wait for it to
-        fall.
+        Those that follow the metric are told whether more of it is better: they would take it for a loss.
         """
         if self.lr_scheduler is None:
             optimizer = self.optimizer if optimizer is None else optimizer
@@ -286,3 +291,15 @@ class MaskFormerTrainer(EvaluatingTrainer):
         """Writes README.md into the output folder: see `trained_model_card`. One that is not ours stays as it is."""
         if self.is_world_process_zero():
             write_card(Path(self.args.output_dir), trained_model_card(self, language, license, tags, model_name))
+
+
+def _check_metric(args: MaskFormerTrainingArguments, evaluator: Evaluator) -> None:
+    """Refuses a metric to find the best checkpoint by that no evaluation gives, before one is waited for."""
+    metric, names = args.metric_for_best_model.removeprefix("eval_"), evaluator.metric_names
+    if metric == "loss" and not args.eval_loss:
+        raise ValueError("metric_for_best_model is the loss, which is not measured without eval_loss: pass it too.")
+    if metric not in [*names, "loss"]:
+        raise ValueError(
+            f"metric_for_best_model must be one of {', '.join(names)}, or with eval_loss loss, got "
+            f"{args.metric_for_best_model}."
+        )

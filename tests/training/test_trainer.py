@@ -99,6 +99,41 @@ def test_evaluation_gives_the_mean_loss_on_request(tmp_path):
     assert trainer.evaluate()["eval_loss"] == pytest.approx(sum(losses) / 3, rel=1e-5)
 
 
+def test_a_set_of_its_own_is_measured_by_predict_as_by_evaluate(tmp_path):
+    trainer = make_trainer(tmp_path, evaluation=3, dataloader_drop_last=True)
+    evaluated = trainer.evaluate(Squares(5))
+    output = trainer.predict(Squares(5))
+    assert output.predictions is None and output.label_ids is None
+    for name in ("mean_iou", "pixel_accuracy"):
+        assert output.metrics[f"test_{name}"] == evaluated[f"eval_{name}"]
+    assert trainer.evaluator.num_images == 5
+    assert "held_mean_iou" in trainer.predict(Squares(2), metric_key_prefix="held").metrics
+
+
+@pytest.mark.parametrize("metric", ["mean_iou", "eval_mean_iou", "pixel_accuracy", "loss", "eval_loss"])
+def test_the_best_checkpoint_is_found_by_anything_that_is_measured(tmp_path, metric):
+    trainer = make_trainer(
+        tmp_path, metric_for_best_model=metric, eval_loss=True, max_steps=1, eval_strategy="steps", eval_steps=1
+    )
+    trainer.train()
+    assert trainer.state.best_metric is not None
+
+
+@pytest.mark.parametrize(
+    ("metric", "message"),
+    [
+        ("miou", "must be one of mean_iou, .*, got miou"),
+        ("eval_miou", "must be one of mean_iou, .*, got eval_miou"),
+        ("per_class", "must be one of mean_iou, .*, got per_class"),
+        ("loss", "is not measured without eval_loss"),
+        ("eval_loss", "is not measured without eval_loss"),
+    ],
+)
+def test_what_no_evaluation_gives_cannot_choose_the_best_checkpoint(tmp_path, metric, message):
+    with pytest.raises(ValueError, match=f"metric_for_best_model .*{message}"):
+        make_trainer(tmp_path, metric_for_best_model=metric)
+
+
 def test_each_log_holds_the_mean_of_each_loss_part_since_the_last(tmp_path):
     losses = []
 
@@ -270,6 +305,8 @@ def test_images_that_fill_up_the_last_round_of_batches_do_not_count(tmp_path):
         ({"backbone_lr_factor": -1.0}, "backbone_lr_factor must be at least 0"),
         ({"remove_unused_columns": True}, "remove_unused_columns must be False"),
         ({"logging_nan_inf_filter": True}, "logging_nan_inf_filter has no effect"),
+        ({"data_seed": -1}, r"data_seed must lie between 0 and 2\*\*32 - 1, got -1"),
+        ({"seed": 2**32}, "^seed must lie between"),
     ],
 )
 def test_wrong_arguments_are_named(tmp_path, arguments, message):

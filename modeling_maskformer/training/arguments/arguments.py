@@ -117,6 +117,9 @@ class MaskFormerTrainingArguments(TrainingArguments):
                 f"train_sampling_strategy must be random or sequential, got {self.train_sampling_strategy}: images "
                 "have no lengths to sort by."
             )
+        for name in ("seed", "data_seed"):
+            if not 0 <= (getattr(self, name) or 0) < 2**32:
+                raise ValueError(f"{name} must lie between 0 and 2**32 - 1, got {getattr(self, name)}.")
         if self.backbone_lr_factor < 0:
             raise ValueError(f"backbone_lr_factor must be at least 0, got {self.backbone_lr_factor}.")
         if not 0 <= self.warmup_factor <= 1:

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerState
-from transformers.trainer_utils import TrainOutput
+from transformers.trainer_utils import PredictionOutput, TrainOutput
 
 from ..arguments.arguments import MaskFormerTrainingArguments
 from .checkpointing import CheckpointingTrainer
@@ -67,6 +67,11 @@ class AveragingTrainer(CheckpointingTrainer):
         """The metrics of the evaluation set, as `transformers.Trainer.evaluate`; of the averaged weights, if any."""
         with self._averaged():
             return super().evaluate(*args, **kwargs)
+
+    def predict(self, *args: Any, **kwargs: Any) -> PredictionOutput:
+        """The metrics of another set, as `evaluate` gives them; predictions are not kept."""
+        with self._averaged():
+            return super().predict(*args, **kwargs)
 
     @contextmanager
     def _averaged(self) -> Iterator[dict[str, Tensor]]:
