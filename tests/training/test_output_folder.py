@@ -30,7 +30,8 @@ def write_checkpoint(folder):
     folder.mkdir()
     (folder / "trainer_state.json").write_text("{}")
     save_file({"weight": torch.arange(5.0)}, folder / "model.safetensors")
-    torch.save({}, folder / "optimizer.pt")
+    for name in ("optimizer.pt", "scheduler.pt"):
+        torch.save({}, folder / name)
 
 
 @pytest.fixture
@@ -176,6 +177,20 @@ def test_the_newest_and_the_best_checkpoint_are_never_removed(tmp_path):
     assert steps() == [10, 30, 40]
     remove_old_checkpoints(tmp_path, 1, str(tmp_path / "checkpoint-10"))
     assert steps() == [10, 40] and not list(tmp_path.glob("unfinished-*"))
+
+
+@pytest.mark.parametrize("lost", [["optimizer.pt", "scheduler.pt"], ["optimizer.pt"], ["scheduler.pt"]])
+@pytest.mark.parametrize("ema_decay", [None, 0.9])
+def test_a_checkpoint_of_the_model_alone_is_refused_with_the_reason(tmp_path, lost, ema_decay):
+    checkpoint = tmp_path / "checkpoint-90"
+    write_checkpoint(checkpoint)
+    for name in lost:
+        (checkpoint / name).unlink()
+    for wanted in ("last", str(checkpoint)):
+        with pytest.raises(ValueError, match=f"no checkpoint to resume from .*no {lost[0]}, .* as save_only_mod"):
+            prepare_output_dir(run_arguments(tmp_path, resume_from_checkpoint=wanted, ema_decay=ema_decay))
+    (checkpoint / "global_step90").mkdir()  # where DeepSpeed keeps both
+    prepare_output_dir(run_arguments(tmp_path, resume_from_checkpoint="last"))
 
 
 @pytest.mark.parametrize("wanted", ["last", "checkpoint-7"])

@@ -13,7 +13,7 @@ import shutil
 import zipfile
 from pathlib import Path
 
-from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer import OPTIMIZER_NAME, OPTIMIZER_NAME_BIN, SCHEDULER_NAME, TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, logging
 
@@ -89,7 +89,7 @@ def last_checkpoint(folder: Path) -> Path | None:
 
 
 def problem_of(checkpoint: Path) -> str | None:
-    """What is missing or cut off in a checkpoint; None if it is whole."""
+    """What is missing or cut off in a checkpoint that a run is to go on from; None if it is whole."""
     try:
         json.loads((checkpoint / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -103,6 +103,11 @@ def problem_of(checkpoint: Path) -> str | None:
         path.is_dir() for path in checkpoint.iterdir()
     ):
         return f"no {SAFE_WEIGHTS_NAME}"  # several processes may write folders of shards instead
+    names = {path.name for path in checkpoint.iterdir()}
+    if not any(path.is_dir() for path in checkpoint.iterdir()):  # several processes may write folders of optimizers
+        for written in ({OPTIMIZER_NAME, OPTIMIZER_NAME_BIN}, {SCHEDULER_NAME}):
+            if not written & names:
+                return f"no {max(written)}, without which a run starts anew, as save_only_model leaves it"
     for path in sorted(checkpoint.glob("*.safetensors")):
         if not _is_whole_safetensors(path):
             return f"{path.name} is cut off"

@@ -128,9 +128,10 @@ def find_checkpoint(wanted: str, output_dir: Path) -> Path:
     if wanted == "last":
         checkpoint = last_checkpoint(output_dir)
         if checkpoint is None:
+            found = [f" ({path.name}: {problem_of(path)})" for path in checkpoints_in(output_dir)[-1:]]
             raise ValueError(
-                f"There is no checkpoint to resume from in {output_dir}: start anew (--overwrite_output_dir, if there "
-                "is anything)."
+                f"There is no checkpoint to resume from in {output_dir}{''.join(found)}: start "
+                "anew (--overwrite_output_dir, if there is anything)."
             )
         return checkpoint
     problem = problem_of(Path(wanted))
