@@ -71,7 +71,7 @@ def _sizes_text(augmentation: AugmentationArguments) -> str:
 
 def _length_text(run: RunArguments, num_images: int) -> str:
     steps = run.total_steps(num_images)
-    epochs = steps / max(1, -(-num_images // run.images_per_step))
+    epochs = steps / run.steps_per_epoch(num_images)
     length = f"{steps:,} steps of {run.images_per_step} images, {epochs:.3g} epochs"
     rate = f"learning rate {run.learning_rate:g} after {run.get_warmup_steps(steps):,} steps of warm-up"
     every = {"epoch": "after each epoch", "steps": f"every {run.eval_steps} steps", "no": "only at the end"}

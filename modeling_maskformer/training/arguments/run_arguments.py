@@ -32,7 +32,6 @@ EVERYDAY_FIELDS = (
     "activation_checkpointing",
     "dataloader_num_workers",
     "eval_steps",
-    "save_steps",
     "seed",
     "use_cpu",
 )
@@ -107,16 +106,20 @@ class RunArguments(MaskFormerTrainingArguments):
     eval_strategy: Literal["no", "steps", "epoch"] | None = field(
         default=None,
         metadata={
-            "help": "When to evaluate: after each epoch, every --eval_steps steps, or no. Default: epoch; where few "
-            "images make more than 40 epochs, 20 times in all."
+            "help": "When to evaluate: after each epoch, every --eval_steps steps, or no. Default: steps with "
+            "--eval_steps, else epoch; where few images make more than 40 epochs, 20 times in all."
         },
     )
     save_strategy: Literal["no", "steps", "epoch", "best"] | None = field(
         default=None,
         metadata={
-            "help": "When to save: after each epoch, every --save_steps steps, best, or no. Default: when evaluated, "
-            "else epoch."
+            "help": "When to save: after each epoch, every --save_steps steps, best, or no. Default: steps with "
+            "--save_steps, else when evaluated, else epoch."
         },
+    )
+    save_steps: float | None = field(
+        default=None,
+        metadata={"help": "Steps between two checkpoints; below 1, part of training. Default: --eval_steps, or 500."},
     )
     save_total_limit: int | None = field(
         default=2, metadata={"help": "Checkpoints to keep; the best one is always among them."}
@@ -228,6 +231,10 @@ class RunArguments(MaskFormerTrainingArguments):
         return False
 
     def _settle_until_data_are_known(self) -> None:
+        if self.eval_strategy is None and self.eval_steps is not None:
+            self.eval_strategy = "steps"
+        if self.save_strategy is None and self.save_steps is not None:
+            self.save_strategy = "steps"
         self._open = {name for name in (*_UNTIL_DATA_ARE_KNOWN, "save_strategy") if getattr(self, name) is None}
         for name in self._open - {"save_strategy"}:
             setattr(self, name, _UNTIL_DATA_ARE_KNOWN[name])
@@ -237,41 +244,54 @@ class RunArguments(MaskFormerTrainingArguments):
                 self._open.add("per_device_train_batch_size")
         if self.save_strategy is None:
             self.save_strategy = "epoch" if self.eval_strategy == "no" else self.eval_strategy
-            if self.save_strategy == "steps" and self.eval_steps:
-                self.save_steps = self.eval_steps
+        if self.save_steps is None:
+            self.save_steps = self.eval_steps if self.save_strategy == "steps" and self.eval_steps else 500
 
     def choose_for(self, num_images: int, machine: Machine | None = None, from_checkpoint: bool = False) -> None:
-        """Decides what was left open, for a training on so many images: batch, epochs, learning rate, evaluations."""
+        """Decides what was left open, for a training on so many images: batch, epochs, learning rate, evaluations.
+
+        Raises:
+            ValueError: `dataloader_drop_last` leaves no batch.
+        """
         if "learning_rate" in self._open and from_checkpoint:
             self.learning_rate = LEARNING_RATE_FROM_CHECKPOINT
         if "per_device_train_batch_size" in self._open:
             default = default_batch_size(machine or this_machine(self.use_cpu))
             self.per_device_train_batch_size = max(1, min(default, num_images // self.world_size))
-        steps_per_epoch = max(1, math.ceil(num_images / self.images_per_step))
+        at_once = self.train_batch_size * self.world_size
+        if self.dataloader_drop_last and num_images < at_once:
+            raise ValueError(
+                f"dataloader_drop_last leaves out batches that are not full, and the {num_images} training images fill "
+                f"none of {at_once}: leave it out, or lower per_device_train_batch_size."
+            )
         if "num_train_epochs" in self._open:
-            self.num_train_epochs = float(default_epochs(steps_per_epoch))
+            self.num_train_epochs = float(default_epochs(self.steps_per_epoch(num_images)))
         steps = self.total_steps(num_images)
         if "warmup_steps" in self._open:
             self.warmup_steps = default_warmup_steps(steps)
         every = default_eval_steps(self.num_train_epochs, steps)
-        if (
-            every is not None
-            and self.max_steps < 0
-            and {"num_train_epochs", "eval_strategy", "save_strategy"} <= self._open
-        ):
-            self.eval_strategy, self.save_strategy = IntervalStrategy.STEPS, SaveStrategy.STEPS
-            self.eval_steps = self.save_steps = every
+        if every is not None and self.max_steps < 0 and {"num_train_epochs", "eval_strategy"} <= self._open:
+            if "save_strategy" in self._open:
+                self.save_strategy, self.save_steps = SaveStrategy.STEPS, every
+            if "save_strategy" in self._open or not self.load_best_model_at_end:  # of those evaluated
+                self.eval_strategy, self.eval_steps = IntervalStrategy.STEPS, every
 
     @property
     def images_per_step(self) -> int:
         """Training images of one optimizer step, over all devices."""
         return self.train_batch_size * self.world_size * self.gradient_accumulation_steps
 
+    def steps_per_epoch(self, num_images: int) -> int:
+        """Optimizer steps that take each image once, or with `dataloader_drop_last` those that fill whole batches."""
+        at_once = self.train_batch_size * self.world_size
+        batches = num_images // at_once if self.dataloader_drop_last else math.ceil(num_images / at_once)
+        return max(1, math.ceil(batches / self.gradient_accumulation_steps))
+
     def total_steps(self, num_images: int) -> int:
         """Optimizer steps of a training on so many images."""
         if self.max_steps > 0:
             return self.max_steps
-        return math.ceil(self.num_train_epochs * math.ceil(num_images / self.images_per_step))
+        return math.ceil(self.num_train_epochs * self.steps_per_epoch(num_images))
 
     def _steps_of_total_batch(self) -> int:
         """How many batches of all devices make `total_batch_size` images."""

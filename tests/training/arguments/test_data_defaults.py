@@ -55,9 +55,39 @@ def test_what_was_passed_stays_and_the_rest_follows_from_it():
     run = run_for(18, warmup_steps=7, eval_strategy="steps", eval_steps=10)
     assert (run.warmup_steps, run.eval_steps, run.save_strategy, run.save_steps) == (7, 10, "steps", 10)
     assert run_for(18, eval_strategy="no", load_best_model_at_end=False).save_strategy == "epoch"
-    assert run_for(18, save_strategy="no", load_best_model_at_end=False).eval_strategy == "epoch"
+    run = run_for(18, save_strategy="no")
+    assert (run.eval_strategy, run.eval_steps, run.save_strategy) == ("steps", 50, "no")
+    run = run_for(18, save_strategy="epoch")  # so that every checkpoint is evaluated
+    assert (run.eval_strategy, run.load_best_model_at_end) == ("epoch", True)
     run = run_for(18, total_batch_size=8)
     assert (run.per_device_train_batch_size, run.gradient_accumulation_steps, run.total_steps(18)) == (4, 2, 1002)
+
+
+@pytest.mark.parametrize("length", [{}, {"num_train_epochs": 3}, {"max_steps": 40}])
+@pytest.mark.parametrize("images", [18, 400])
+def test_steps_between_evaluations_or_checkpoints_that_were_passed_are_kept(images, length):
+    def rhythm(**settings):
+        run = run_for(images, **length, **settings)
+        return run.eval_strategy, run.eval_steps, run.save_strategy, run.save_steps, run.load_best_model_at_end
+
+    assert rhythm(eval_steps=10, save_steps=10) == ("steps", 10, "steps", 10, True)
+    assert rhythm(eval_steps=10) == ("steps", 10, "steps", 10, True)
+    assert rhythm(eval_steps=10, save_steps=30) == ("steps", 10, "steps", 30, True)
+    assert rhythm(eval_strategy="steps", eval_steps=10, save_steps=30) == ("steps", 10, "steps", 30, True)
+    few = images == 18 and not length
+    assert rhythm(save_steps=30) == ("steps" if few else "epoch", 50 if few else None, "steps", 30, False)
+    assert rhythm(eval_strategy="no", save_steps=30)[2:] == ("steps", 30, False)
+    assert rhythm(eval_strategy="epoch", eval_steps=10)[0] == "epoch"  # a strategy that is passed decides
+
+
+def test_batches_that_are_not_full_are_left_out_of_the_length_and_some_must_be_full():
+    run = run_for(10, per_device_train_batch_size=4, num_train_epochs=3, dataloader_drop_last=True)
+    assert run.total_steps(10) == 6 and run.total_steps(4) == 3
+    run = run_for(10, per_device_train_batch_size=2, total_batch_size=4, num_train_epochs=3, dataloader_drop_last=True)
+    assert run.total_steps(10) == 9  # 5 batches, 2 a step
+    with pytest.raises(ValueError, match="the 5 training images fill none of 8: leave it out, or lower per_device"):
+        run_for(5, per_device_train_batch_size=8, dataloader_drop_last=True)
+    run_for(5, GPU, dataloader_drop_last=True)  # of 5
 
 
 def test_a_checkpoint_learns_more_slowly_than_a_new_model():
