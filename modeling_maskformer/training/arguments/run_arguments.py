@@ -261,8 +261,8 @@ class RunArguments(MaskFormerTrainingArguments):
         at_once = self.train_batch_size * self.world_size
         if self.dataloader_drop_last and num_images < at_once:
             raise ValueError(
-                f"dataloader_drop_last leaves out batches that are not full, and the {num_images} training images fill "
-                f"none of {at_once}: leave it out, or lower per_device_train_batch_size."
+                f"dataloader_drop_last leaves out batches that are not full, and the {num_images} training images "
+                f"fill none of {at_once}: leave it out, or lower per_device_train_batch_size."
             )
         if "num_train_epochs" in self._open:
             self.num_train_epochs = float(default_epochs(self.steps_per_epoch(num_images)))
@@ -273,7 +273,8 @@ class RunArguments(MaskFormerTrainingArguments):
         if every is not None and self.max_steps < 0 and {"num_train_epochs", "eval_strategy"} <= self._open:
             if "save_strategy" in self._open:
                 self.save_strategy, self.save_steps = SaveStrategy.STEPS, every
-            if "save_strategy" in self._open or not self.load_best_model_at_end:  # of those evaluated
+            # the best checkpoint is one of those that are evaluated
+            if "save_strategy" in self._open or not self.load_best_model_at_end:
                 self.eval_strategy, self.eval_steps = IntervalStrategy.STEPS, every
 
     @property
