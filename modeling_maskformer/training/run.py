@@ -14,6 +14,7 @@ from transformers.trainer_utils import has_length
 
 from ..architectures import ARCHITECTURES
 from ..data.check_samples import check_classes, check_dataset
+from ..data.errors import DataError
 from ..data.held_out import HeldOut, parts_of_run
 from ..data.labels.label_set import LabelSet
 from ..data.statistics import DataStatistics, found_text
@@ -41,8 +42,10 @@ from .early_stopping import EarlyStopping, was_ended_early
 from .first_process import on_first_process
 from .model_building import build_model, normalization_of
 from .opening import TimeEstimate, chosen_text
+from .saving.checkpoint_folders import last_checkpoint
 from .saving.checkpointing import EndOnSigterm
 from .saving.output_folder import PICTURES_NAME, TakeFolder, prepare_output_dir
+from .saving.same_model import check_same_model
 from .trainer import MaskFormerTrainer
 
 
@@ -103,6 +106,8 @@ def prepare_training(
         if reason is not None:
             print(f"No --backbone was named: {model_arguments.backbone} is taken, {reason}.", flush=True)
     model = build_model(model_arguments, data.labels.id2label, task, data.labels.dataset_ids)
+    if arguments.resume_from_checkpoint is not None:
+        check_same_model(model.config, Path(arguments.resume_from_checkpoint))
     if arguments.activation_checkpointing and not any(hasattr(m, "gradient_checkpointing") for m in model.modules()):
         raise ValueError("--activation_checkpointing has no effect: this model has no layers that can do it.")
     if is_first:
@@ -156,8 +161,30 @@ def run_training(trainer: MaskFormerTrainer) -> None:
     `training.png`, loss and metric over the steps; the model's card, `README.md`. How good the final model is stands
     in `trainer.evaluator.results`. `train_results.json` is written last: a run that is resumed and has it for its last
     step is finished, and nothing is changed.
+
+    Raises:
+        DataError: a sample that was not looked at before cannot be used; how to go on is said.
+        FloatingPointError: the loss is not finite.
+        NotSavedError: a checkpoint could not be written.
     """
-    output_dir = Path(trainer.args.output_dir)
+    try:
+        _train_and_evaluate(trainer, Path(trainer.args.output_dir))
+    except DataError as error:
+        raise DataError(_met_in_training(error, trainer)) from error
+
+
+def _met_in_training(error: DataError, trainer: MaskFormerTrainer) -> str:
+    """What is wrong with a sample that training has come upon, without what a worker was doing; and how to go on."""
+    sentence = str(error).rpartition(f"{DataError.__module__}.{DataError.__qualname__}: ")[2].strip()
+    step = trainer.state.global_step
+    if step == 0:
+        return sentence
+    checkpoint = last_checkpoint(Path(trainer.args.output_dir))
+    mend = "Mend it, and start anew" if checkpoint is None else "Mend it, and go on with --resume_from_checkpoint last"
+    return f"{sentence} That was met after step {step}. {mend}; more --check_samples find others before training."
+
+
+def _train_and_evaluate(trainer: MaskFormerTrainer, output_dir: Path) -> None:
     if trainer.args.resume_from_checkpoint is not None and on_first_process(
         trainer.args, lambda: _is_finished(trainer, output_dir / "train_results.json")
     ):

@@ -1,6 +1,7 @@
 """scripts/train.py on small folders: what it leaves, how it goes on, and what it refuses before training."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -174,6 +175,15 @@ def test_bad_arguments_are_refused_before_training(street, trained, tmp_path, re
         ([*data, *out, *SMALL, "--optim", "adamw_bnb_8bit"], "need to install `bitsandbytes`"),
         ([*data, *out, *SMALL, "--copy_paste_probability", 0.5], "--copy_paste_probability 0.5 pastes objects"),
         ([*data, *out, *SMALL, "--copy_paste_probability", 2], "--copy_paste_probability must lie in [0, 1], got 2"),
+        (
+            [*data, *out, *SMALL, "--metric_for_best_model", "miou"],
+            "--metric_for_best_model must be one of mean_iou, ",
+        ),
+        ([*data, *out, *SMALL, "--data_seed", -1], "--data_seed must lie between 0 and 2**32 - 1, got -1"),
+        (
+            [*data, *out, *SMALL, "--per_device_train_batch_size", 8, "--dataloader_drop_last"],
+            "the 6 training images fill none of 8",
+        ),
         ([*data, *out, *SMALL, "--eval_strategy", "never"], "--eval_strategy: invalid choice: 'never'"),
         ([*data, *out, *SMALL, "--lr_milestones", 3], "--lr_milestones need --lr_scheduler_type constant_with_warmup"),
         (
@@ -222,6 +232,46 @@ def test_a_refused_run_may_be_tried_again(street, tmp_path, refused):
     broken.write_bytes(whole)
     run(train.main, *command)
     assert (tmp_path / "out" / "held_out.json").is_file() and (tmp_path / "out" / "eval_results.json").is_file()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_broken_picture_that_was_not_looked_at_ends_a_run_with_a_sentence(
+    street, trained, tmp_path, refused, workers, split
+):
+    dataset, folder = (
+        shutil.copytree(street, tmp_path / "data"),
+        shutil.copytree(trained["semantic"], tmp_path / "run"),
+    )
+    broken = dataset / split / "images" / "2.png"
+    broken.write_bytes(broken.read_bytes()[:60])
+    command = ["--dataset", dataset, "--task", "semantic", "--check_samples", 1, *SMALL, *BRIEF]
+    command += ["--dataloader_num_workers", workers]
+    said = refused(train.main, *command, "--output_dir", tmp_path / "new", code=1)
+    assert re.search(rf"maskformer train: Sample 2 of split '{split}' \(2\): .*cannot be read", said), said
+    assert "DataLoader" not in said and "resume_from_checkpoint" not in said
+    resumed = [*command, "--output_dir", folder, "--resume_from_checkpoint", "last", "--max_steps", 6]
+    said = refused(train.main, *resumed, code=1)
+    assert "(2)" in said and "Mend it, and go on with --resume_from_checkpoint last" in said
+    shutil.copy(street / split / "images" / "2.png", broken)
+    run(train.main, *resumed)
+    assert json.loads((folder / "train_results.json").read_text())["global_step"] == 6
+
+
+def test_a_run_does_not_go_on_with_another_model(street, trained, tmp_path, refused):
+    folder = shutil.copytree(trained["semantic"], tmp_path / "run")
+    command = ["--dataset", street, "--task", "semantic", "--output_dir", folder, *SMALL, *BRIEF]
+    command += ["--resume_from_checkpoint", "last", "--max_steps", 4]
+    for flags, message in [
+        (["--num_queries", 12], "--num_queries is 8 there and 12 here"),
+        (["--decoder_layers", 3], "--decoder_layers is 2 there and 3 here"),
+        (["--attention_heads", 2], "decoder_attention_heads is 4 there and 2 here"),
+        (["--train_batch_norm", "false"], "freeze_backbone_batch_norm is False there and True here"),
+        (["--backbone", "resnet14t"], "backbone is resnet10t there and resnet14t here"),
+    ]:
+        assert message in refused(train.main, *command, *flags)
+    run(train.main, *command, "--dice_weight", 3, "--dropout", 0.2)
+    assert json.loads((folder / "train_results.json").read_text())["global_step"] == 4
 
 
 def test_help_is_a_page_for_newcomers(capsys):
