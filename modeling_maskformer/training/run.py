@@ -40,6 +40,7 @@ from .cards.model_card import RunDescription
 from .cards.training_plot import draw_training
 from .early_stopping import EarlyStopping, was_ended_early
 from .first_process import on_first_process
+from .lone_views import check_lone_views
 from .model_building import build_model, normalization_of
 from .opening import TimeEstimate, chosen_text
 from .saving.checkpoint_folders import last_checkpoint
@@ -110,6 +111,8 @@ def prepare_training(
         check_same_model(model.config, Path(arguments.resume_from_checkpoint))
     if arguments.activation_checkpointing and not any(hasattr(m, "gradient_checkpointing") for m in model.modules()):
         raise ValueError("--activation_checkpointing has no effect: this model has no layers that can do it.")
+    if arguments.smallest_batch(num_images) == 1:
+        check_lone_views(model, augmentation_arguments.config(), found.sizes)
     if is_first:
         print(chosen_text(found, model, model_arguments, augmentation_arguments, arguments), flush=True)
     image_processor = build_image_processor(model_arguments, data_arguments, augmentation_arguments, data.labels)

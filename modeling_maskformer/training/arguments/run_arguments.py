@@ -282,6 +282,13 @@ class RunArguments(MaskFormerTrainingArguments):
         """Training images of one optimizer step, over all devices."""
         return self.train_batch_size * self.world_size * self.gradient_accumulation_steps
 
+    def smallest_batch(self, num_images: int) -> int:
+        """Images of the smallest batch that a device gets: the last one of an epoch, if that is come by."""
+        if self.dataloader_drop_last or self.total_steps(num_images) < self.steps_per_epoch(num_images):
+            return self.train_batch_size
+        rest = num_images % (self.train_batch_size * self.world_size) % self.train_batch_size
+        return rest or self.train_batch_size
+
     def steps_per_epoch(self, num_images: int) -> int:
         """Optimizer steps that take each image once, or with `dataloader_drop_last` those that fill whole batches."""
         at_once = self.train_batch_size * self.world_size

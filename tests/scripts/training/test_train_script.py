@@ -230,6 +230,7 @@ def test_a_refused_run_may_be_tried_again(street, tmp_path, refused):
     for _ in range(2):
         assert "(4)" in refused(train.main, *command)
     broken.write_bytes(whole)
+    assert "BatchNorm has no statistics of a batch of one" in refused(train.main, *command, "--max_steps", 3)
     run(train.main, *command)
     assert (tmp_path / "out" / "held_out.json").is_file() and (tmp_path / "out" / "eval_results.json").is_file()
 

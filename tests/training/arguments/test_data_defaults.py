@@ -90,6 +90,15 @@ def test_batches_that_are_not_full_are_left_out_of_the_length_and_some_must_be_f
     run_for(5, GPU, dataloader_drop_last=True)  # of 5
 
 
+def test_the_last_batch_of_an_epoch_may_be_the_smallest():
+    run = run_for(5, per_device_train_batch_size=4)
+    assert [run.smallest_batch(images) for images in (3, 4, 5, 6, 8)] == [3, 4, 1, 2, 4]
+    run = run_for(5, per_device_train_batch_size=4, max_steps=1)
+    assert [run.smallest_batch(images) for images in (4, 5)] == [4, 4]  # one step does not come by it
+    run = run_for(5, per_device_train_batch_size=4, dataloader_drop_last=True)
+    assert [run.smallest_batch(images) for images in (5, 8)] == [4, 4]
+
+
 def test_a_checkpoint_learns_more_slowly_than_a_new_model():
     assert (run_for(400).learning_rate, run_for(400, from_checkpoint=True).learning_rate) == (5e-4, 2e-4)
     assert run_for(400, from_checkpoint=True, learning_rate=1e-3).learning_rate == 1e-3
