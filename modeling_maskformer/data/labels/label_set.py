@@ -12,9 +12,7 @@ from ..errors import DataError
 
 VOID_LABEL = -1  # the annotation's id means "unlabelled"
 NO_LABEL = -2  # the annotation's id means "no segment": background of every mask
-BACKGROUND_NAMES = frozenset(
-    {"background", "unknown", "void", "ignore", "ignored", "none", "null", "nodata", "dontcare"}
-)
+BACKGROUND_NAMES = frozenset({"background", "unknown", "void", "ignore", "ignored", "none", "null", "nodata"})
 BACKGROUND_NAMES |= {"unlabeled", "unlabelled", "notlabeled", "notlabelled", "nolabel", "unannotated", "unassigned"}
 BACKGROUND_NAMES |= {"unclassified", "undefined", "dontcare"}
 
