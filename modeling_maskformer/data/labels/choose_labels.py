@@ -177,8 +177,8 @@ def _names_by_annotated_ids(
     logger.warning(
         f"The first of {len(names)} names, '{names[0]}', does not sound like background: it is taken for that of id "
         f"{0 if as_many else 1}, {why}, so that {first} is '{chosen.names[first]}' and {max(chosen.names)} is "
-        f"'{chosen.names[max(chosen.names)]}'. If that is wrong, give the names by their ids, without 0 "
-        f'(id2label, as {{"1": "{chosen.names[first]}"}}).'
+        f"'{chosen.names[max(chosen.names)]}'. If that is wrong, name the ids from 1 on alone (id2label, as "
+        '{"1": "road", "2": "sky"}).'
     )
     return chosen
 
