@@ -26,6 +26,6 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def unused(path: Path) -> Path:
-    """The path, or the first of `name-2.json`, `name-3.json`, ... at which nothing is."""
+    """The path, or the first of `name-2.png`, `name-3.png`, ... at which nothing is."""
     numbered = (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(2))
     return next(candidate for candidate in itertools.chain([path], numbered) if not candidate.exists())

@@ -34,7 +34,7 @@ from ..evaluation.error_analysis import ErrorAnalysis
 from ..evaluation.error_report import write_error_report
 from ..evaluation.evaluator import Evaluator
 from ..evaluation.image_size import resize_to_shortest_edge, sizes_to_try
-from ..evaluation.results import nan_last, number_text, results_table, sweep_table, totals_of, write_results
+from ..evaluation.results import nan_last, number_text, results_table, sweep_table, totals_of, unused, write_results
 from ..exporting.card import record_quality
 from ..half_precision import slow_precision_text
 from ..inference.exported_folder import check_flags, is_exported
@@ -48,7 +48,6 @@ from ..training.arguments.data_arguments import DataArguments
 from ..training.arguments.device_defaults import default_num_workers, this_machine
 from ..training.first_process import leave_processes, on_first_process
 from ..training.trainer import MaskFormerTrainer
-from ..whole_file import unused
 
 logger = logging.get_logger(__name__)
 

@@ -3,3 +3,8 @@
 
 class DataError(ValueError):
     """A dataset that cannot be used as it is; the message names the sample or column and what was expected."""
+
+    @property
+    def sentence(self) -> str:
+        """The message, without the traceback that a process which reads images for this one has put before it."""
+        return str(self).rpartition(f"{type(self).__name__}: ")[2].strip()

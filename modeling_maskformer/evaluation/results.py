@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -63,6 +64,12 @@ def number_text(value: Any) -> str:
     if isinstance(value, float):
         return "-" if math.isnan(value) else f"{value:.4f}"
     return str(value)
+
+
+def unused(path: Path) -> Path:
+    """The path, or the first of `name-2.json`, `name-3.json`, ... at which nothing is."""
+    numbered = (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(2))
+    return next(candidate for candidate in itertools.chain([path], numbered) if not candidate.exists())
 
 
 def write_results(path: Path, results: Mapping[str, Any]) -> None:

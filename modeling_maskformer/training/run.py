@@ -177,14 +177,15 @@ def run_training(trainer: MaskFormerTrainer) -> None:
 
 
 def _met_in_training(error: DataError, trainer: MaskFormerTrainer) -> str:
-    """What is wrong with a sample that training has come upon, without what a worker was doing; and how to go on."""
-    sentence = str(error).rpartition(f"{DataError.__module__}.{DataError.__qualname__}: ")[2].strip()
+    """What is wrong with a sample that training has come upon, and how to go on."""
     step = trainer.state.global_step
     if step == 0:
-        return sentence
+        return error.sentence
     checkpoint = last_checkpoint(Path(trainer.args.output_dir))
     mend = "Mend it, and start anew" if checkpoint is None else "Mend it, and go on with --resume_from_checkpoint last"
-    return f"{sentence} That was met after step {step}. {mend}; more --check_samples find others before training."
+    return (
+        f"{error.sentence} That was met after step {step}. {mend}; more --check_samples find others before training."
+    )
 
 
 def _train_and_evaluate(trainer: MaskFormerTrainer, output_dir: Path) -> None:
