@@ -250,6 +250,14 @@ def test_masks_with_numbers_are_of_objects_though_one_has_none(make, tmp_path, c
     assert "are left out" not in caplog.text
 
 
+def test_the_first_mask_of_each_image_may_have_no_number(make, tmp_path, caplog):
+    folder = make("images/{i}.png", "masks/{i}_{n}.png")
+    for first in (tmp_path / "data" / "masks").glob("*_0.png"):
+        first.rename(first.with_name(first.name.replace("_0", "")))
+    check(open_dataset(folder, "instance").splits["train"], with_classes=False)
+    assert "are left out" not in caplog.text
+
+
 # In a table
 
 

@@ -94,7 +94,7 @@ def _left_over(owners: Mapping[str, _Owner], files: Mapping[str, Path]) -> list[
     """Masks whose image is gone, `a_1` where the image `a` has a mask `a`; warns of them.
 
     Cameras number photos like that too. They are masks of objects where some image has several with a number and none
-    of its own name.
+    of its own name, or beside it, if most images have such masks.
     """
     numbered: dict[tuple[str, str | None], list[str]] = {}
     whole = set()
@@ -103,7 +103,8 @@ def _left_over(owners: Mapping[str, _Owner], files: Mapping[str, Path]) -> list[
             numbered.setdefault(owner[:2], []).append(mask)
         else:
             whole.add(owner[:2])
-    if any(len(masks) > 1 for group, masks in numbered.items() if group not in whole):
+    are_many = 2 * len(numbered) > len(numbered.keys() | whole)
+    if any(len(masks) > 1 and (are_many or group not in whole) for group, masks in numbered.items()):
         return []
     found = [mask for group, masks in numbered.items() if group in whole for mask in masks]
     if found:
