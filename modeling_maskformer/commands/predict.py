@@ -33,7 +33,6 @@ from ..inference.exported_folder import check_flags
 from ..inference.inputs import MAX_PIXELS, MAX_TILED_PIXELS, Picture, find_pictures
 from ..inference.loading import category_ids_of, choose_task, load_image_processor, load_model
 from ..inference.multi_scale import TtaArguments
-from ..inference.prediction_run.joining import FAILURES
 from ..inference.prediction_run.predict_pictures import FullDiskError, predict_pictures
 from ..inference.prediction_run.processes import (
     LostProcessError,
@@ -43,9 +42,10 @@ from ..inference.prediction_run.processes import (
     wait_for_all,
 )
 from ..inference.prediction_run.records import RecordFile, Records
-from ..inference.prediction_run.run import RECORDS, digest_of, join_results, pictures_to_do, start_run
+from ..inference.prediction_run.run import digest_of, join_results, pictures_to_do, start_run
 from ..inference.prediction_run.writer import ResultWriter
 from ..inference.predictor import DEFAULT_THRESHOLDS, Predictor, prepare_model
+from ..inference.result_names import FAILURES, RECORDS
 from ..inference.tiles.tiled_predictor import TileArguments, TiledPredictor, TilePredictor
 from ..training.arguments.argument_parser import ScriptArgumentParser
 from ..training.arguments.device_defaults import default_num_workers, this_machine

@@ -16,9 +16,10 @@ from PIL import Image
 from ..inference.checkpoint import Checkpoint
 from ..inference.inputs import Picture
 from ..inference.prediction_run.records import RecordFile
-from ..inference.prediction_run.run import RECORDS, join_results
+from ..inference.prediction_run.run import join_results
 from ..inference.prediction_run.writer import ResultWriter
 from ..inference.predictor import DEFAULT_THRESHOLDS
+from ..inference.result_names import RECORDS
 from ..inference.uploads import UploadLimits
 from .overlay import overlay_of
 

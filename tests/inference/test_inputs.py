@@ -11,8 +11,9 @@ from PIL import Image
 from modeling_maskformer.inference.inputs import Picture, PictureFiles, find_pictures
 from modeling_maskformer.inference.prediction_run.predict_pictures import predict_pictures
 from modeling_maskformer.inference.prediction_run.records import RecordFile
-from modeling_maskformer.inference.prediction_run.run import RECORDS, join_results
+from modeling_maskformer.inference.prediction_run.run import join_results
 from modeling_maskformer.inference.prediction_run.writer import ResultWriter
+from modeling_maskformer.inference.result_names import RECORDS
 
 
 def save(path, size=(8, 6), mode="RGB", **options):

@@ -12,8 +12,9 @@ from PIL import Image
 from modeling_maskformer.inference.inputs import Picture
 from modeling_maskformer.inference.prediction_run.predict_pictures import FullDiskError, predict_pictures
 from modeling_maskformer.inference.prediction_run.records import RecordFile, Records
-from modeling_maskformer.inference.prediction_run.run import RECORDS, join_results, pictures_to_do, start_run
+from modeling_maskformer.inference.prediction_run.run import join_results, pictures_to_do, start_run
 from modeling_maskformer.inference.prediction_run.writer import Failure, ResultWriter
+from modeling_maskformer.inference.result_names import RECORDS
 
 LABELS = {0: "sky", 3: "tree"}
 

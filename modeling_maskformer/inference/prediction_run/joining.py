@@ -10,9 +10,8 @@ from typing import Any, TextIO
 
 from ...whole_file import whole_file
 from ..inputs import Picture
+from ..result_names import FAILURES
 from .records import Records
-
-FAILURES = "failures.json"
 
 
 @dataclass(frozen=True)

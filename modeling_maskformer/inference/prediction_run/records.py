@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,11 +20,17 @@ from .writer import Failure
 
 BEFORE_NAME = b'{"name": '
 FAILED = b', "failure": '
+OWN_NAME = re.compile(r"[0-9]{6}-[0-9]{6}\.jsonl")  # the start of the run, and the process
 
 
 def name_key(name: str) -> int:
     """A number of 64 bits that stands for the name; that two of a million names share one is a matter of 1 to 10^7."""
     return int.from_bytes(hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8).digest(), "little")
+
+
+def record_files(folder: Path) -> list[Path]:
+    """The files of records in a folder, which need not exist, in the order of the starts of their run."""
+    return sorted(file for file in folder.glob("*.jsonl") if OWN_NAME.fullmatch(file.name))
 
 
 class RecordFile:
@@ -64,7 +71,7 @@ class Records:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._files = sorted(folder.glob("*.jsonl"))
+        self._files = record_files(folder)
         keys, files, offsets, failed = array("Q"), array("H"), array("q"), array("b")
         for number, file in enumerate(self._files):
             for offset, line in _whole_lines(file):

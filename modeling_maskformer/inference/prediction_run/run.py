@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from array import array
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,12 +15,12 @@ from transformers.image_processing_utils import BaseImageProcessor
 from ...whole_file import whole_file
 from ..exported_model import ExportedSegmentationModel
 from ..inputs import Picture
-from .joining import FAILURES, Totals, write_coco, write_failures
-from .records import Records, name_key
+from ..result_names import RECORDS, SETTINGS
+from .earlier_run import earlier_settings, refuse_earlier_run, remove_run
+from .joining import Totals, write_coco, write_failures
+from .records import Records, name_key, record_files
 from .writer import ResultWriter
 
-RECORDS = "records"  # the folder of all records in the output folder
-SETTINGS = "settings.json"
 UNRELATED = ("_name_or_path", "transformers_version")  # to what a model computes
 
 
@@ -52,30 +51,26 @@ def start_run(
         overwrite: whether to replace it.
 
     Raises:
-        ValueError: the folder holds results and neither is asked for, or the run there had other settings.
+        ValueError: the folder holds results and neither is asked for, the run there had other settings, or what lies
+            where a run has its files is no run's.
     """
     folder = writer.folder / RECORDS
     settings = json.loads(json.dumps(settings))
-    if resume and (folder / SETTINGS).exists():
-        earlier = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+    earlier = earlier_settings(writer.folder) if resume else None
+    if earlier is not None:
         other = sorted(name for name in settings.keys() | earlier.keys() if settings.get(name) != earlier.get(name))
         if other:
             raise ValueError(
                 f"{writer.folder} holds results of a run with another {' and '.join(other)}: --resume goes on under "
                 "the same settings. Choose another --output_dir, or pass --overwrite."
             )
-        return 1 + max((int(file.stem.split("-")[0]) for file in folder.glob("*.jsonl")), default=0)
-    if not overwrite:
-        if any(folder.glob("*.jsonl")):
-            raise ValueError(
-                f"{writer.folder} holds results of an earlier run: go on with it (--resume), choose another "
-                "--output_dir, or pass --overwrite."
-            )
+        return 1 + max((int(file.stem.split("-")[0]) for file in record_files(folder)), default=0)
+    if overwrite:
+        remove_run(writer.folder, writer.summary)
+    else:
+        refuse_earlier_run(writer.folder)
         writer.refuse_to_overwrite(picture.name for picture in pictures)
-    shutil.rmtree(folder, ignore_errors=True)
-    for name in (writer.summary, FAILURES):
-        (writer.folder / name).unlink(missing_ok=True)
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     with whole_file(folder / SETTINGS) as file:
         file.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
     return 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from image_processing.results import coco_instances, save_class_map, save_panopt
 from ...whole_file import whole_file
 from ..draw_prediction import draw_prediction
 from ..inputs import Picture
+from ..result_names import FAILURES, FOLDERS, OVERLAYS, SUMMARIES
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 LEAST_SPACE = 1 << 20  # bytes; Pillow's errors do not tell why a picture cannot be written
@@ -69,7 +71,7 @@ class ResultWriter:
         self.task = task
         self.id2label = dict(id2label)
         self.overlays = overlays
-        self.summary = {"semantic": "classes.json", "instance": "instances.json", "panoptic": "panoptic.json"}[task]
+        self.summary = SUMMARIES[task]
         self.category_ids = {class_id: class_id for class_id in id2label} | dict(category_ids or {})
         self.categories = [
             {"id": self.category_ids[class_id], "name": name, "isthing": int(class_id not in stuff)}
@@ -77,21 +79,22 @@ class ResultWriter:
         ]
 
     def refuse_to_overwrite(self, names: Iterable[str]) -> None:
-        """Raises a ValueError that names one if files of these pictures' results are already there."""
-        planned = chain([self.folder / self.summary], chain.from_iterable(map(self._files_of, names)))
+        """Raises a ValueError that names one if files of these pictures' results, or of all, are already there."""
+        of_all = [self.folder / self.summary, self.folder / FAILURES]
+        planned = chain(of_all, chain.from_iterable(map(self._files_of, names)))
         first, count = None, 0
         for path in planned:
-            if path.exists():
+            if os.path.lexists(path):  # also a link to nothing
                 first, count = first or path, count + 1
         if count:
             raise ValueError(
-                f"{count} of the results are already there, such as {first}: "
-                "choose another --output_dir, go on with an earlier run (--resume), or pass --overwrite."
+                f"{count} of the results are already there, such as {first}, but no run to go on with: "
+                "choose another --output_dir, or pass --overwrite."
             )
 
     def has_files(self, name: str) -> bool:
         """Whether all files of a picture's result are there."""
-        return all(path.exists() for path in self._files_of(name))
+        return all(os.path.exists(path) for path in self._files_of(name))
 
     def write(self, picture: Picture, image: Image.Image, prediction: Any) -> list[dict]:
         """Draws and writes one picture's own files; its annotations of COCO. Threads may do it at once."""
@@ -117,7 +120,7 @@ class ResultWriter:
         if self.task == "panoptic":
             with whole_file(files[0]) as file:
                 entry = save_panoptic(prediction, file, picture.image_id, self.category_ids)
-            entry["file_name"] = files[0].relative_to(self.folder / "panoptic").as_posix()
+            entry["file_name"] = files[0].relative_to(self.folder / FOLDERS["panoptic"]).as_posix()
             return [entry]
         return [
             {**entry, "area": int(coco_mask.area(entry["segmentation"])), "iscrowd": 0}
@@ -129,8 +132,8 @@ class ResultWriter:
         path = PurePath(name)
         if path.anchor or ".." in path.parts or "\0" in name:  # as from the names that a dataset gives
             raise ValueError(f"the name of its results, {name!r}, leads out of the output folder")
-        overlay = [self.folder / "overlays" / f"{name}.jpg"] if self.overlays else []
-        own = {"semantic": "class_ids", "panoptic": "panoptic"}.get(self.task)
+        overlay = [self.folder / OVERLAYS / f"{name}.jpg"] if self.overlays else []
+        own = FOLDERS.get(self.task)
         return overlay + ([self.folder / own / f"{name}.png"] if own else [])
 
 
