@@ -42,7 +42,7 @@ from ..inference.prediction_run.processes import (
     wait_for_all,
 )
 from ..inference.prediction_run.records import RecordFile, Records
-from ..inference.prediction_run.run import digest_of, join_results, pictures_to_do, start_run
+from ..inference.prediction_run.run import clear_results, digest_of, join_results, pictures_to_do, start_run
 from ..inference.prediction_run.writer import ResultWriter
 from ..inference.predictor import DEFAULT_THRESHOLDS, Predictor, prepare_model
 from ..inference.result_names import FAILURES, RECORDS
@@ -94,7 +94,7 @@ class PredictionArguments:
         default=False,
         metadata={
             "help": "Go on with the run in --output_dir, if there is one: leave out pictures whose results are whole, "
-            "try again those that failed."
+            "try again those that failed, and make anew the results of pictures that were replaced since."
         },
     )
     batch_size: int = field(default=1, metadata={"help": "Pictures, or tiles, that go through the model at once."})
@@ -163,8 +163,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     before = Records(writer.folder / RECORDS)
     share = pictures_to_do(pictures, before, writer, state.process_index, state.num_processes)
     records = RecordFile(writer.folder / RECORDS, prediction.run, state.process_index)
-    problem = ""
+    problem, again = "", 0
     try:
+        again = clear_results(share, before, writer, records)
         is_first = state.is_main_process
         at_once = arguments.batch_size if tiles.tile is None else 1
         predict_pictures(share, prediction.predictor, writer, records, at_once, arguments.num_threads, is_first)
@@ -173,6 +174,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         problem = "The run was broken off."
     except (FullDiskError, LostProcessError) as error:
         problem = str(error)
+    except OSError as error:
+        problem = f"{error}."
     records.close()
     if problem:
         problem += " What is done is kept: go on with --resume."
@@ -182,7 +185,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         totals = join_results(writer, pictures)
     except OSError as error:
         sys.exit(f"{problem or error} The results are not joined yet: {error}.")
-    speed = max(0, totals.done - before.num_done) / (time.perf_counter() - start)
+    speed = max(0, totals.done - (before.num_done - again)) / (time.perf_counter() - start)
     print(f"{totals.done} of {len(pictures)} pictures segmented ({speed:.2f} a second), results in {writer.folder}.")
     if totals.failed:
         first = json.loads((writer.folder / FAILURES).read_text(encoding="utf-8"))[:MAX_NAMED]
@@ -230,7 +233,7 @@ def prepare_prediction(arguments: PredictionArguments, tta: TtaArguments, tiles:
     state = join_processes(machine.has_gpu)
     scales = [tta.tta_scales, tta.tta_flip] if tta.tta else None
     settings = {"model": digest_of(model, image_processor), "task": task, "threshold": threshold, "scales": scales}
-    settings["categories"] = writer.categories
+    settings |= {"dtype": arguments.dtype, "categories": writer.categories}
     if tiles.tile is not None:
         settings["tiles"] = [tiles.tile, tiles.overlap]
     run, problem = None, None

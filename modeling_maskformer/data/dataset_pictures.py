@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from datasets import Dataset
 from PIL.Image import Image
 
-from ..inference.inputs import MAX_PIXELS, Picture
+from ..inference.inputs import MAX_PIXELS, Picture, file_stamp
 from .columns import find_columns
 from .datasets import GENERATED, open_dataset
 from .errors import DataError
@@ -47,7 +48,9 @@ def dataset_pictures(
         raise DataError(f"Dataset '{dataset}' has the splits {', '.join(splits)}, but {found}.")
     if is_generated:
         samples = splits[split]
-        return PicturesOfRows(split, len(samples), lambda row: samples[row].image, lambda row: (row, ""))
+        return PicturesOfRows(
+            split, len(samples), lambda row: samples[row].image, lambda row: (row, ""), lambda row: GENERATED
+        )
     return _pictures_of_rows(splits[split], split, image_column, max_pixels)
 
 
@@ -59,15 +62,22 @@ class PicturesOfRows(Sequence[Picture]):
         count: how many rows there are.
         load: a row's number -> its picture, as RGB.
         ids: a row's number -> what COCO files call its picture, and its file's name there, if it has one.
+        stamp: a row's number -> what tells its picture from that of another dataset, or from an earlier one.
     """
 
     def __init__(
-        self, split: str, count: int, load: Callable[[int], Image], ids: Callable[[int], tuple[int | str, str]]
+        self,
+        split: str,
+        count: int,
+        load: Callable[[int], Image],
+        ids: Callable[[int], tuple[int | str, str]],
+        stamp: Callable[[int], str],
     ) -> None:
         self.split = split
         self.count = count
         self.load = load
         self.ids = ids
+        self.stamp = stamp
 
     def __len__(self) -> int:
         return self.count
@@ -76,7 +86,8 @@ class PicturesOfRows(Sequence[Picture]):
         if not 0 <= row < self.count:
             raise IndexError(row)
         image_id, file_name = self.ids(row)
-        return Picture(f"{self.split}_{row:06d}", image_id, partial(self.load, row), file_name)
+        name = f"{self.split}_{row:06d}"
+        return Picture(name, image_id, partial(self.load, row), file_name, partial(self.stamp, row))
 
 
 def _pictures_of_rows(rows: Dataset, split: str, image_column: str | None, max_pixels: int) -> PicturesOfRows:
@@ -93,4 +104,15 @@ def _pictures_of_rows(rows: Dataset, split: str, image_column: str | None, max_p
         entry = described[row] if own else {}
         return entry.get(columns.image_id, row), entry.get("file_name") or ""
 
-    return PicturesOfRows(split, len(rows), load, ids)
+    def stamp(row: int) -> str:
+        return _stamp_of(encoded[row][columns.image])
+
+    return PicturesOfRows(split, len(rows), load, ids, stamp)
+
+
+def _stamp_of(encoded: Mapping[str, Any] | None) -> str:
+    """What tells an encoded picture from another: its bytes, or the file or address that has them."""
+    content, path = (encoded or {}).get("bytes"), (encoded or {}).get("path")
+    if content is not None:
+        return hashlib.blake2b(content, digest_size=16).hexdigest()
+    return path or "" if path is None or "://" in path or "::" in path else file_stamp(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +16,7 @@ from .decoding import decode_picture, has_deep_pixels
 
 MAX_PIXELS = 100_000_000  # a prediction of one takes some 50 bytes of memory a pixel
 MAX_TILED_PIXELS = 1_000_000_000  # and in tiles some 20, four of them for the picture
+BEGINNING = 1 << 16  # bytes of a file that are looked at to tell it from another
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm")
 
 
@@ -27,12 +29,14 @@ class Picture:
         image_id: what COCO files call it.
         load: reads it, as RGB; raises OSError or ValueError where it cannot.
         file_name: of its file, below the folder that it was found in; the name where it has no file.
+        stamp: a text that is another one where the name stands for another picture than before; raises as `load` does.
     """
 
     name: str
     image_id: int | str
     load: Callable[[], Image.Image]
     file_name: str = ""
+    stamp: Callable[[], str] = str  # the same of all, where names tell pictures apart
 
     def __post_init__(self) -> None:
         if not self.file_name:
@@ -79,7 +83,8 @@ class PictureFiles(Sequence[Picture]):
     def __getitem__(self, place: int) -> Picture:
         folder, path = self.files[place]
         name = self.long_names.get(place) or _stem(path)
-        return Picture(name, place, partial(read_picture, os.path.join(folder, path), self.max_pixels), path)
+        file = os.path.join(folder, path)
+        return Picture(name, place, partial(read_picture, file, self.max_pixels), path, partial(file_stamp, file))
 
 
 def find_pictures(paths: Sequence[str | Path], max_pixels: int = MAX_PIXELS) -> PictureFiles:
@@ -141,6 +146,20 @@ def _stem(path: str) -> str:
 def _as_on_any_disk(name: str) -> str:
     """What is the same for two names that some disk takes for one: those of Windows and macOS know no case."""
     return name.casefold()
+
+
+def file_stamp(file: str | Path) -> str:
+    """A text that is another one for a changed file, or for another one: its size, time of change and beginning.
+
+    Where the file lies makes no difference: a folder may be moved, or copied together with its times.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with open(file, "rb") as stream:
+        status = os.fstat(stream.fileno())
+        beginning = hashlib.blake2b(stream.read(BEGINNING), digest_size=8).hexdigest()
+    return f"{status.st_size} {status.st_mtime_ns} {beginning}"
 
 
 def read_picture(source: str | Path | bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:

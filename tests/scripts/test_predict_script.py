@@ -203,6 +203,23 @@ def test_results_are_not_overwritten_unasked(trained, photos, tmp_path, refused)
     assert overlay.read_bytes() != b"mine"
 
 
+def test_a_run_goes_on_with_the_pictures_that_are_there_now_and_in_the_same_precision(
+    trained, photos, tmp_path, refused, capsys
+):
+    output = tmp_path / "out"
+    arguments = ["--model", trained["semantic"], "--output_dir", output, "--use_cpu", "--inputs"]
+    run(predict.main, *arguments, photos)
+    other = tmp_path / "other" / "first.png"
+    other.parent.mkdir()
+    Image.new("RGB", (30, 20)).save(other)
+    message = refused(predict.main, *arguments, photos, "--resume", "--dtype", "bfloat16")
+    assert "a run with another dtype" in message
+    capsys.readouterr()
+    run(predict.main, *arguments, other.parent, "--resume")
+    assert "1 of 1 pictures segmented" in capsys.readouterr().out
+    assert Image.open(output / "class_ids" / "first.png").size == (30, 20)
+
+
 def test_what_cannot_be_predicted_is_refused(trained, photos, street, tmp_path, refused):
     model = ["--model", trained["semantic"], "--output_dir", tmp_path / "out"]
     (tmp_path / "empty").mkdir()

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from PIL import Image
 from tqdm.auto import tqdm
@@ -18,6 +18,14 @@ from .writer import Failure, ResultWriter, is_full
 
 class FullDiskError(RuntimeError):
     """No result can be written any more; those that were written are whole."""
+
+
+class ReadPicture(NamedTuple):
+    """A picture that was read: what it shows, and the stamp it had before."""
+
+    picture: Picture
+    stamp: str
+    image: Image.Image
 
 
 def predict_pictures(
@@ -47,11 +55,11 @@ def predict_pictures(
     Raises:
         FullDiskError: nothing more can be written.
     """
-    written: deque[tuple[Picture, Image.Image, Future]] = deque()
+    written: deque[tuple[ReadPicture, Future]] = deque()
 
     def record_written(at_most: int) -> None:
         while len(written) > at_most:
-            picture, image, result = written.popleft()
+            (picture, stamp, image), result = written.popleft()
             try:
                 annotations = result.result()
             except Exception as error:  # a picture that cannot be drawn: the others may be
@@ -61,6 +69,7 @@ def predict_pictures(
             else:
                 records.add(
                     picture.name,
+                    stamp,
                     {"file_name": picture.file_name, "width": image.width, "height": image.height},
                     annotations,
                 )
@@ -74,13 +83,14 @@ def predict_pictures(
             read = _read_ahead(pictures, readers, batch_size + num_threads)
             while batch := list(islice(read, batch_size)):
                 found = []
-                for picture, image, error in batch:
-                    if error is None:
-                        found.append((picture, image))
-                    else:
+                for picture, reading in batch:
+                    error = reading.exception()  # decoders fail in many ways
+                    if isinstance(error, Exception):
                         records.add_failure(Failure.of(picture, "reading", error))
-                for picture, image, prediction in _predict(found, predictor, records):
-                    written.append((picture, image, writers.submit(writer.write, picture, image, prediction)))
+                    else:
+                        found.append(reading.result())
+                for each, prediction in _predict(found, predictor, records):
+                    written.append((each, writers.submit(writer.write, each.picture, each.image, prediction)))
                 record_written(at_most=num_threads)
                 progress.update(len(batch))
             record_written(at_most=0)
@@ -91,37 +101,37 @@ def predict_pictures(
 
 
 def _predict(
-    batch: Sequence[tuple[Picture, Image.Image]],
+    batch: Sequence[ReadPicture],
     predictor: Callable[[Sequence[Image.Image]], list[Any]],
     records: RecordFile,
-) -> list[tuple[Picture, Image.Image, Any]]:
+) -> list[tuple[ReadPicture, Any]]:
     """The pictures with their predictions; where a batch fails, each alone, so that only the cause is left out."""
     if not batch:
         return []
     try:
-        predictions = predictor([image for _, image in batch])
-        return [(*pair, prediction) for pair, prediction in zip(batch, predictions, strict=True)]
+        predictions = predictor([each.image for each in batch])
+        return list(zip(batch, predictions, strict=True))
     except Exception as error:
         if len(batch) == 1:
-            records.add_failure(Failure.of(batch[0][0], "predicting", error))
+            records.add_failure(Failure.of(batch[0].picture, "predicting", error))
             return []
-    return [found for pair in batch for found in _predict([pair], predictor, records)]
+    return [found for each in batch for found in _predict([each], predictor, records)]
 
 
 def _read_ahead(
     pictures: Sequence[Picture], readers: ThreadPoolExecutor, ahead: int
-) -> Iterator[tuple[Picture, Image.Image | None, Exception | None]]:
-    """The pictures with what they show, or with the error that says why that cannot be read."""
+) -> Iterator[tuple[Picture, Future]]:
+    """The pictures, each with what it shows or the error that says why it cannot be read, in their order."""
     waiting: deque[tuple[Picture, Future]] = deque()
     upcoming = iter(pictures)
     while True:
         while len(waiting) <= ahead and (picture := next(upcoming, None)) is not None:
-            waiting.append((picture, readers.submit(picture.load)))
+            waiting.append((picture, readers.submit(_read, picture)))
         if not waiting:
             return
-        picture, image = waiting.popleft()
-        error = image.exception()  # decoders fail in many ways
-        if isinstance(error, Exception):
-            yield picture, None, error
-        else:
-            yield picture, image.result(), None
+        yield waiting.popleft()
+
+
+def _read(picture: Picture) -> ReadPicture:
+    stamp = picture.stamp()  # of a file that is replaced meanwhile the earlier one, so that it is read again
+    return ReadPicture(picture, stamp, picture.load())

@@ -20,11 +20,12 @@ from .writer import Failure
 
 BEFORE_NAME = b'{"name": '
 FAILED = b', "failure": '
+BEFORE_STAMP = b', "stamp": '
 OWN_NAME = re.compile(r"[0-9]{6}-[0-9]{6}\.jsonl")  # the start of the run, and the process
 
 
 def name_key(name: str) -> int:
-    """A number of 64 bits that stands for the name; that two of a million names share one is a matter of 1 to 10^7."""
+    """A number of 64 bits that stands for a text; that two of a million names share one is a matter of 1 to 10^7."""
     return int.from_bytes(hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8).digest(), "little")
 
 
@@ -46,9 +47,9 @@ class RecordFile:
         folder.mkdir(parents=True, exist_ok=True)
         self._file = (folder / f"{run:06d}-{process:06d}.jsonl").open("wb", buffering=0)
 
-    def add(self, name: str, image: dict[str, Any], annotations: list[dict[str, Any]]) -> None:
-        """A picture is done: its entries for COCO files."""
-        self._write({"name": name, "image": image, "annotations": annotations})
+    def add(self, name: str, stamp: str, image: dict[str, Any], annotations: list[dict[str, Any]]) -> None:
+        """A picture is done: what it was (`Picture.stamp`), and its entries for COCO files."""
+        self._write({"name": name, "stamp": stamp, "image": image, "annotations": annotations})
 
     def add_failure(self, failure: Failure) -> None:
         """A picture has no result."""
@@ -64,7 +65,7 @@ class RecordFile:
 
 
 class Records:
-    """The records of all processes and runs in a folder; of each picture the latest. Some 20 bytes a picture are kept.
+    """The records of all processes and runs in a folder; of each picture the latest. Some 28 bytes a picture are kept.
 
     Args:
         folder: which need not exist.
@@ -72,18 +73,23 @@ class Records:
 
     def __init__(self, folder: Path) -> None:
         self._files = record_files(folder)
-        keys, files, offsets, failed = array("Q"), array("H"), array("q"), array("b")
+        keys, stamps, files, offsets, failed = array("Q"), array("Q"), array("H"), array("q"), array("b")
         for number, file in enumerate(self._files):
             for offset, line in _whole_lines(file):
-                name, end = json.JSONDecoder().raw_decode(line.decode("ascii"), len(BEFORE_NAME))
+                text = line.decode("ascii")
+                name, end = json.JSONDecoder().raw_decode(text, len(BEFORE_NAME))
+                stamp = ""
+                if line.startswith(BEFORE_STAMP, end):
+                    stamp, _ = json.JSONDecoder().raw_decode(text, end + len(BEFORE_STAMP))
                 keys.append(name_key(name))
+                stamps.append(name_key(stamp))
                 files.append(number)
                 offsets.append(offset)
                 failed.append(line.startswith(FAILED, end))
         self._keys, from_the_end = np.unique(np.asarray(keys)[::-1], return_index=True)
         latest = len(keys) - 1 - from_the_end
         self._file_of, self._offsets = np.asarray(files)[latest], np.asarray(offsets)[latest]
-        self._failed = np.asarray(failed)[latest].astype(bool)
+        self._failed, self._stamps = np.asarray(failed)[latest].astype(bool), np.asarray(stamps)[latest]
 
     @property
     def num_done(self) -> int:
@@ -95,8 +101,16 @@ class Records:
         place = self._place(name)
         return place is not None and not self._failed[place]
 
+    def has_stamp(self, name: str, stamp: str) -> bool:
+        """Whether the picture's result was made of the picture that has this stamp."""
+        place = self._place(name)
+        return place is not None and self._stamps[place] == np.uint64(name_key(stamp))
+
     def of(self, name: str) -> dict[str, Any] | None:
-        """The picture's record: `name`, and either `image` and `annotations` or `failure`; None if there is none."""
+        """The picture's record, None if there is none.
+
+        It has `name`, and either `stamp`, `image` and `annotations` or `failure`.
+        """
         place = self._place(name)
         if place is None:
             return None

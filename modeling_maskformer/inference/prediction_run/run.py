@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
+from transformers.utils import logging
 
 from ...whole_file import whole_file
 from ..exported_model import ExportedSegmentationModel
@@ -18,8 +19,10 @@ from ..inputs import Picture
 from ..result_names import RECORDS, SETTINGS
 from .earlier_run import earlier_settings, refuse_earlier_run, remove_run
 from .joining import Totals, write_coco, write_failures
-from .records import Records, name_key, record_files
-from .writer import ResultWriter
+from .records import RecordFile, Records, name_key, record_files
+from .writer import Failure, ResultWriter
+
+logger = logging.get_logger(__name__)
 
 UNRELATED = ("_name_or_path", "transformers_version")  # to what a model computes
 
@@ -81,16 +84,51 @@ def pictures_to_do(
 ) -> ChosenPictures:
     """The pictures of one process that have no whole result yet; those that failed are tried again.
 
+    A result that was made of another picture than the one that has its name now is none. Where that cannot be told,
+    because the picture cannot be read any more, it is kept.
+
     Which process has a picture follows from its name alone: where processes list a folder that changes, none writes
     what another writes.
     """
     places = array("Q")
     for place, picture in enumerate(pictures):
-        if name_key(picture.name) % num_processes == process and not (
-            records.is_done(picture.name) and writer.has_files(picture.name)
-        ):
+        if name_key(picture.name) % num_processes == process and not _has_result(picture, records, writer):
             places.append(place)
     return ChosenPictures(pictures, places)
+
+
+def _has_result(picture: Picture, records: Records, writer: ResultWriter) -> bool:
+    if not (records.is_done(picture.name) and writer.has_files(picture.name)):
+        return False
+    try:
+        return records.has_stamp(picture.name, picture.stamp())
+    except (OSError, ValueError):
+        return True
+
+
+def clear_results(share: Sequence[Picture], records: Records, writer: ResultWriter, record_file: RecordFile) -> int:
+    """Removes what earlier starts left of the results of these pictures; how many of them were done before.
+
+    However this start ends, no result then stands for another picture, nor for one that fails now.
+
+    Args:
+        share: the pictures of this process, as `pictures_to_do` gives them.
+        records: of the earlier starts.
+        writer: whose folder it is.
+        record_file: of this start.
+    """
+    first, count = "", 0
+    for picture in share:
+        writer.remove(picture.name)
+        if records.is_done(picture.name):
+            record_file.add_failure(Failure(picture.name, "reading", "the run ended before its result was made again"))
+            first, count = first or picture.name, count + 1
+    if count:
+        logger.warning(
+            f"{count} results are made again, such as that of '{first}': their files are not all there, or they were "
+            "made of other pictures than those that have their names now."
+        )
+    return count
 
 
 def join_results(writer: ResultWriter, pictures: Sequence[Picture]) -> Totals:

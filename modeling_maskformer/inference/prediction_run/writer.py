@@ -102,11 +102,20 @@ class ResultWriter:
         for file in files:
             file.parent.mkdir(parents=True, exist_ok=True)
         try:
-            return self._write_files(picture, image, prediction, list(files))
+            return self._write_files(picture, image, prediction, files)
         except BaseException:
-            for file in files:  # no overlay without its result
-                file.unlink(missing_ok=True)
+            self.remove(picture.name)  # no overlay without its result
             raise
+
+    def remove(self, name: str) -> None:
+        """Removes a picture's own files, those that are there."""
+        try:
+            files = self._files_of(name)
+        except ValueError:  # nothing is ever written under such a name
+            return
+        for file in files:
+            if os.path.isfile(file) or os.path.islink(file):
+                file.unlink()
 
     def _write_files(self, picture: Picture, image: Image.Image, prediction: Any, files: list[Path]) -> list[dict]:
         if self.overlays:
