@@ -59,7 +59,10 @@ class PredictionArguments:
 
     model: str = field(metadata={"help": "Checkpoint: a folder, or a name on the Hub."})
     output_dir: str = field(metadata={"help": "Folder for overlays and results."})
-    inputs: list[str] = field(default_factory=list, metadata={"help": "Picture files, and folders of pictures."})
+    inputs: list[str] = field(
+        default_factory=list,
+        metadata={"help": "Picture files, and folders of pictures, in which results of predictions are left out."},
+    )
     dataset: str | None = field(
         default=None,
         metadata={"help": "Instead of --inputs: a dataset, as for training; needs no annotations."},
@@ -202,7 +205,7 @@ def prepare_prediction(arguments: PredictionArguments, tta: TtaArguments, tiles:
     if arguments.max_pixels is None:
         arguments.max_pixels = MAX_PIXELS if tiles.tile is None else MAX_TILED_PIXELS
     if arguments.dataset is None:
-        pictures = find_pictures(arguments.inputs, arguments.max_pixels)
+        pictures = find_pictures(arguments.inputs, arguments.max_pixels, arguments.output_dir)
     else:
         pictures = dataset_pictures(
             arguments.dataset,

@@ -13,6 +13,7 @@ from pathlib import Path
 from PIL import Image
 
 from .decoding import decode_picture, has_deep_pixels
+from .result_names import RECORDS, RESULT_FOLDERS, SETTINGS
 
 MAX_PIXELS = 100_000_000  # a prediction of one takes some 50 bytes of memory a pixel
 MAX_TILED_PIXELS = 1_000_000_000  # and in tiles some 20, four of them for the picture
@@ -87,24 +88,31 @@ class PictureFiles(Sequence[Picture]):
         return Picture(name, place, partial(read_picture, file, self.max_pixels), path, partial(file_stamp, file))
 
 
-def find_pictures(paths: Sequence[str | Path], max_pixels: int = MAX_PIXELS) -> PictureFiles:
+def find_pictures(
+    paths: Sequence[str | Path], max_pixels: int = MAX_PIXELS, output_dir: str | Path | None = None
+) -> PictureFiles:
     """The pictures of files, and of folders with all folders below, in the order of their paths.
 
     A picture's name is its path below the folder, without its ending; with it where two differ in nothing else, as
-    `a.jpg` and `a.png`.
+    `a.jpg` and `a.png`. Where a folder holds results of a prediction, these are no pictures to predict: its folders
+    `overlays`, `class_ids`, `panoptic` and `records` are left out.
 
     Args:
         paths: files and folders.
         max_pixels: a picture of more cannot be read.
+        output_dir: where results will be written, if anywhere.
 
     Raises:
-        ValueError: a path does not exist, a folder holds no picture, or two pictures have one name.
+        ValueError: a path does not exist or is where results will be written, a folder holds no picture, or two
+            pictures have one name.
     """
     files: list[tuple[str, str]] = []
     for path in map(Path, paths):
+        if output_dir is not None:
+            _refuse_results(path, Path(output_dir))
         if path.is_dir():
             found = len(files)
-            files.extend((str(path), below) for below in _pictures_in(str(path)))
+            files.extend((str(path), below) for below in _pictures_in(str(path), output_dir))
             if len(files) == found:
                 raise ValueError(f"The folder {path} holds no picture ({', '.join(SUFFIXES)}).")
         elif path.is_file():
@@ -114,7 +122,21 @@ def find_pictures(paths: Sequence[str | Path], max_pixels: int = MAX_PIXELS) -> 
     return PictureFiles(files, max_pixels)
 
 
-def _pictures_in(folder: str) -> Iterator[str]:
+def _refuse_results(path: Path, output_dir: Path) -> None:
+    """Raises a ValueError for inputs that lie where results are written, which would become inputs or replace them."""
+    for folder in (output_dir / name for name in RESULT_FOLDERS):
+        if Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
+            raise ValueError(f"{path} lies in {folder}, where results are written: choose another --output_dir.")
+
+
+def _holds_results(folder: str, output_dir: str | Path | None) -> bool:
+    """Whether results are, or will be, written to the folder."""
+    if output_dir is not None and os.path.exists(output_dir) and os.path.samefile(folder, output_dir):
+        return True
+    return os.path.isfile(os.path.join(folder, RECORDS, SETTINGS))
+
+
+def _pictures_in(folder: str, output_dir: str | Path | None) -> Iterator[str]:
     """The paths of pictures below a folder, in order. Links to folders are not followed: they may lead in circles."""
     waiting = [("", True)]
     while waiting:
@@ -124,10 +146,12 @@ def _pictures_in(folder: str) -> Iterator[str]:
             continue
         with os.scandir(os.path.join(folder, below)) as found:
             entries = sorted(found, key=lambda entry: entry.name, reverse=True)
+        left_out = RESULT_FOLDERS if _holds_results(os.path.join(folder, below), output_dir) else ()
         for entry in entries:
             path = f"{below}/{entry.name}" if below else entry.name
             if entry.is_dir(follow_symlinks=False):
-                waiting.append((path, True))
+                if entry.name not in left_out:
+                    waiting.append((path, True))
             elif _is_picture(entry):
                 waiting.append((path, False))
 

@@ -6,3 +6,4 @@ SUMMARIES = {"semantic": "classes.json", "instance": "instances.json", "panoptic
 FAILURES = "failures.json"
 RECORDS = "records"  # the folder of all records
 SETTINGS = "settings.json"  # in that folder
+RESULT_FOLDERS = (OVERLAYS, *FOLDERS.values(), RECORDS)

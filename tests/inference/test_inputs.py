@@ -108,6 +108,35 @@ def test_links_in_a_circle_and_to_nothing_end_no_search(tmp_path):
         find_pictures([tmp_path / "in"])[1].load()
 
 
+@pytest.mark.parametrize("output", ["", "seen", "deep/er/seen"])
+def test_results_in_the_folder_of_pictures_are_no_pictures(tmp_path, output):
+    """Of this run, also before there is any, and of another one below."""
+    names = {"a", "more/b", "overlays/c", "seen/d"}  # the user's own, wherever nothing is written
+    for name in names if output else names - {"overlays/c"}:
+        save(tmp_path / f"{name}.png")
+    expected = names_of(tmp_path)
+    for folder in (tmp_path / output, tmp_path / "another"):
+        for below in ("overlays/more", "class_ids", "panoptic", "records"):
+            save(folder / below / "x.png")
+    (tmp_path / "another" / "records" / "settings.json").write_text("{}")
+    found = find_pictures([tmp_path], output_dir=tmp_path / output)
+    assert [picture.name for picture in found] == expected == sorted(expected)
+    link = tmp_path.with_name(tmp_path.name + " link")
+    link.symlink_to(tmp_path)
+    assert [picture.name for picture in find_pictures([link], output_dir=tmp_path / output)] == expected
+    assert names_of(tmp_path / "another" / "overlays") == ["more/x"]  # asked for
+
+
+@pytest.mark.parametrize("name", ["out/overlays", "out/overlays/more", "out/panoptic/x.png", "link"])
+def test_pictures_that_lie_where_results_are_written_are_refused(tmp_path, name):
+    for below in ("overlays/more", "panoptic"):
+        save(tmp_path / "out" / below / "x.png")
+    (tmp_path / "link").symlink_to(tmp_path / "out" / "overlays")
+    with pytest.raises(ValueError, match="where results are written: choose another --output_dir"):
+        find_pictures([tmp_path / name], output_dir=tmp_path / "out")
+    assert len(find_pictures([tmp_path / name], output_dir=tmp_path / "other")) == 1
+
+
 KINDS = {
     "cmyk.jpg": dict(mode="CMYK"),
     "palette.png": dict(mode="P"),
