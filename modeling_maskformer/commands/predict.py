@@ -18,6 +18,7 @@ them; the first one joins their results at the end: accelerate launch scripts/pr
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -92,7 +93,10 @@ class PredictionArguments:
             "--tile ten times as many."
         },
     )
-    overwrite: bool = field(default=False, metadata={"help": "Replace results that are already there."})
+    overwrite: bool = field(
+        default=False,
+        metadata={"help": "Replace results that are already there: those of the run in --output_dir go first."},
+    )
     resume: bool = field(
         default=False,
         metadata={
@@ -232,6 +236,9 @@ def prepare_prediction(arguments: PredictionArguments, tta: TtaArguments, tiles:
     writer = ResultWriter(
         Path(arguments.output_dir), task, model.config.id2label, stuff, arguments.overlays, category_ids
     )
+    summary = writer.folder / writer.summary
+    if arguments.coco is not None and os.path.realpath(arguments.coco) == os.path.realpath(summary):
+        raise ValueError(f"The results would replace {summary}, the file of --coco: choose another --output_dir.")
     machine = this_machine(arguments.use_cpu)
     state = join_processes(machine.has_gpu)
     scales = [tta.tta_scales, tta.tta_flip] if tta.tta else None

@@ -167,7 +167,7 @@ def write_archive(
     picture, recorded = Picture(name, 0, lambda: image), writer.folder / RECORDS
     records = RecordFile(recorded)
     entry = {"file_name": name, "width": image.width, "height": image.height}
-    records.add(name, picture.stamp(), entry, writer.write(picture, image, prediction))
+    records.add(name, picture.stamp(), writer.paths_of(name), entry, writer.write(picture, image, prediction))
     records.close()
     join_results(writer, [picture])
     rmtree(recorded)

@@ -1,6 +1,7 @@
 """An output folder that is not empty: what an earlier run left there is told from what is the user's."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from PIL import Image
 from modeling_maskformer.inference.inputs import Picture
 from modeling_maskformer.inference.prediction_run.predict_pictures import predict_pictures
 from modeling_maskformer.inference.prediction_run.records import RecordFile, Records
-from modeling_maskformer.inference.prediction_run.run import join_results, start_run
+from modeling_maskformer.inference.prediction_run.run import clear_results, join_results, pictures_to_do, start_run
 from modeling_maskformer.inference.prediction_run.writer import ResultWriter
 from modeling_maskformer.inference.result_names import RECORDS
 
@@ -22,15 +23,18 @@ def pictures(*names):
 
 def predict(task):
     ids = torch.ones(6, 8, dtype=torch.int32)
-    found = {"segmentation": ids, "segments_info": [{"id": 1, "label_id": 3, "score": 0.5}]}
+    segmentation = [{"size": [6, 8], "counts": "0`1"}] if task == "instance" else ids
+    found = {"segmentation": segmentation, "segments_info": [{"id": 1, "label_id": 3, "score": 0.5}]}
     return lambda images: [ids.long() if task == "semantic" else found for _ in images]
 
 
 def run(folder, everyone, task="panoptic", overwrite=False, overlays=True):
     writer = ResultWriter(folder, task, LABELS, overlays=overlays)
     start_run(writer, everyone, {"task": task}, resume=False, overwrite=overwrite)
-    records = RecordFile(folder / RECORDS)
-    predict_pictures(everyone, predict(task), writer, records, show_progress=False)
+    before, records = Records(folder / RECORDS), RecordFile(folder / RECORDS)
+    share = pictures_to_do(everyone, before, writer)
+    clear_results(share, before, writer, records)
+    predict_pictures(share, predict(task), writer, records, show_progress=False)
     records.close()
     join_results(writer, everyone)
 
@@ -87,6 +91,53 @@ def test_overwriting_replaces_the_records_of_the_run_and_nothing_beside_them(tmp
     assert [file.read_text() for file in own] == ["mine"] * 4
     files = {path.name for path in (tmp_path / RECORDS).iterdir()} - {"2024", "notes.txt", "visits.jsonl", ".part"}
     assert files == {"settings.json", "000001-000000.jsonl"}
+
+
+@pytest.mark.parametrize("task", ["semantic", "instance", "panoptic"])
+@pytest.mark.parametrize("earlier", ["semantic", "instance", "panoptic"])
+def test_overwriting_leaves_nothing_of_the_earlier_run_and_all_of_the_users(tmp_path, earlier, task):
+    run(tmp_path, pictures("a", "deep/er/b", "c", "\udcff"), earlier)
+    users_own = ["overlays/mine.jpg", "class_ids/mine.png", "panoptic/deep/mine.png", "mine.json"]
+    summaries = {"semantic": "classes.json", "instance": "instances.json", "panoptic": "panoptic.json"}
+    users_own += [summaries[other] for other in summaries if other not in (earlier, task)]
+    for name in users_own:
+        write(tmp_path / name)
+    run(tmp_path, pictures("a"), task, overwrite=True, overlays=False)
+    own = {"semantic": ["class_ids/a.png"], "instance": [], "panoptic": ["panoptic/a.png"]}[task]
+    found = {name: content for name, content in content_of(tmp_path).items() if not name.startswith(RECORDS)}
+    assert found.keys() == {*users_own, summaries[task], *own}
+    assert all(found[name] == b"mine" for name in users_own)
+    assert not (tmp_path / "overlays" / "deep").exists() and not (tmp_path / "class_ids" / "deep").exists()
+
+
+@pytest.mark.parametrize("without_records", [False, True])
+def test_overwriting_leaves_no_earlier_result_of_a_picture_that_fails_now(tmp_path, without_records):
+    run(tmp_path, pictures("a", "b"))
+    if without_records:
+        shutil.rmtree(tmp_path / RECORDS)
+    (a, _) = pictures("a", "b")
+    run(tmp_path, [a, Picture("b", 1, lambda: Image.open(tmp_path / "panoptic.json"))], overwrite=True)
+    files = {name for name in content_of(tmp_path) if not name.startswith(RECORDS)}
+    assert files == {"panoptic/a.png", "overlays/a.jpg", "panoptic.json", "failures.json"}
+
+
+def test_overwriting_removes_no_overlay_that_no_run_has_drawn(tmp_path):
+    mine = write(tmp_path / "overlays" / "a.jpg")
+    run(tmp_path, pictures("a"), overlays=False)
+    run(tmp_path, pictures("a"), overlays=False, overwrite=True)
+    assert mine.read_text() == "mine"
+
+
+def test_overwriting_follows_no_record_out_of_the_folder(tmp_path):
+    output = tmp_path / "out"
+    run(output, pictures("a"))
+    outside = [write(tmp_path / "x.png"), write(output / "notes" / "x.png"), write(output / "x.png")]
+    records = RecordFile(output / RECORDS, 2)
+    paths = ["../x.png", "overlays/../../x.png", str(tmp_path / "x.png"), "notes/x.png", "x.png", "", "."]
+    records.add("b", "", paths, {}, [])
+    records.close()
+    run(output, pictures("a"), overwrite=True)
+    assert [file.read_text() for file in outside] == ["mine"] * 3
 
 
 def test_files_beside_the_records_are_no_records(tmp_path):

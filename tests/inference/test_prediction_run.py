@@ -137,7 +137,7 @@ def test_other_settings_and_results_of_others_are_refused(tmp_path):
 def test_a_line_that_a_killed_process_left_half_written_counts_for_nothing(tmp_path):
     whole = RecordFile(tmp_path, 1, 0)
     for name in ("a", 'with "quotes", \\ and a\nnew line', "\udcff of no encoding"):
-        whole.add(name, "1 2 3", {"file_name": name}, [])
+        whole.add(name, "1 2 3", ["overlays/x.jpg"], {"file_name": name}, [])
     whole.add_failure(Failure("b", "reading", "broken"))
     whole.close()
     (file,) = tmp_path.iterdir()
@@ -148,7 +148,7 @@ def test_a_line_that_a_killed_process_left_half_written_counts_for_nothing(tmp_p
     file.write_bytes(content[:-9])
     assert not Records(tmp_path).is_done("b") and Records(tmp_path).of("b") is None
     again = RecordFile(tmp_path, 2, 0)
-    again.add("b", "", {"file_name": "b"}, [])
+    again.add("b", "", [], {"file_name": "b"}, [])
     again.add_failure(Failure("a", "writing", "later"))
     records = Records(tmp_path)
     assert records.is_done("b") and not records.is_done("a") and records.num_done == 3
@@ -163,7 +163,7 @@ def test_joining_holds_one_record_at_a_time(tmp_path):
     everyone = pictures(60)
     for picture in everyone:
         entry = {"image_id": 0, "file_name": "x.png", "segments_info": segments}
-        records.add(picture.name, "", {"file_name": picture.name, "width": 8, "height": 6}, [entry])
+        records.add(picture.name, "", [], {"file_name": picture.name, "width": 8, "height": 6}, [entry])
     size = sum(file.stat().st_size for file in (tmp_path / RECORDS).iterdir())
     tracemalloc.start()
     join_results(writer, everyone)

@@ -178,6 +178,9 @@ def test_a_file_of_other_images_or_classes_is_refused(coco, checkpoint, tmp_path
         (tmp_path / "other.json").write_text(json.dumps(content | change))
         assert words in refused(predict.main, *flags, "--coco", tmp_path / "other.json")
     assert "There is no COCO file" in refused(predict.main, *flags, "--coco", tmp_path / "nowhere.json")
+    for more in ([], ["--overwrite"], ["--resume"]):
+        into_it = [*flags[:4], "--use_cpu", "--output_dir", coco, "--coco", coco / "instances.json"]
+        assert "would replace" in refused(predict.main, *into_it, *more)
     semantic = refused(predict.main, *flags, "--task", "semantic", "--coco", coco / "instances.json")
     assert "--coco is for instance and panoptic results" in semantic
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
-from ..result_names import FAILURES, RECORDS, SETTINGS
-from .records import record_files
+from ..result_names import FAILURES, FOLDERS, OVERLAYS, RECORDS, SETTINGS, SUMMARIES
+from .records import Records, record_files
 
 PART = re.compile(r"\.[0-9a-f]{16}\.part\.json")  # of settings that a killed process was writing
 
@@ -59,15 +60,38 @@ def check_records(folder: Path) -> None:
         raise ValueError(f"{folder} is a file, where a prediction keeps its records: choose another --output_dir.")
 
 
-def remove_run(output: Path, summary: str) -> None:
-    """Removes the files of an earlier run that the next one makes anew, and nothing else.
+def remove_run(output: Path, task: str) -> None:
+    """Removes the files of the run in the folder, and those of all pictures that the next one writes; nothing else.
 
     Args:
-        output: its folder.
-        summary: the name of the file that tells of all pictures.
+        output: the folder, which need not have a run.
+        task: of the next one.
     """
     folder = output / RECORDS
     check_records(folder)
+    try:
+        earlier = earlier_settings(output) or {}
+    except ValueError:
+        earlier = {}
+    for path in Records(folder).written_files():
+        _remove_result(output, PurePath(path))
+    summaries = [name for each, name in SUMMARIES.items() if each in (task, earlier.get("task"))]
     parts = [path for path in folder.glob(".*") if PART.fullmatch(path.name)]
-    for path in (output / summary, output / FAILURES, *parts, *record_files(folder), folder / SETTINGS):
+    of_all = [output / name for name in (*summaries, FAILURES)]
+    for path in (*of_all, *parts, *record_files(folder), folder / SETTINGS):
         path.unlink(missing_ok=True)
+
+
+def _remove_result(output: Path, path: PurePath) -> None:
+    """Removes a file of a picture's result, and the folders that are empty then."""
+    folder = path.parts[0] if path.parts else ""
+    if ".." in path.parts or folder not in (OVERLAYS, *FOLDERS.values()):
+        return  # no run has written it
+    file = output / path
+    if os.path.isfile(file) or os.path.islink(file):
+        file.unlink()
+    try:
+        for parent in path.parents[:-1]:
+            (output / parent).rmdir()
+    except OSError:  # not empty
+        return

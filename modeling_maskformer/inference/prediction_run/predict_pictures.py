@@ -70,6 +70,7 @@ def predict_pictures(
                 records.add(
                     picture.name,
                     stamp,
+                    writer.paths_of(picture.name),
                     {"file_name": picture.file_name, "width": image.width, "height": image.height},
                     annotations,
                 )

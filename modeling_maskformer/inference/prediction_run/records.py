@@ -47,9 +47,11 @@ class RecordFile:
         folder.mkdir(parents=True, exist_ok=True)
         self._file = (folder / f"{run:06d}-{process:06d}.jsonl").open("wb", buffering=0)
 
-    def add(self, name: str, stamp: str, image: dict[str, Any], annotations: list[dict[str, Any]]) -> None:
-        """A picture is done: what it was (`Picture.stamp`), and its entries for COCO files."""
-        self._write({"name": name, "stamp": stamp, "image": image, "annotations": annotations})
+    def add(
+        self, name: str, stamp: str, files: list[str], image: dict[str, Any], annotations: list[dict[str, Any]]
+    ) -> None:
+        """A picture is done: what it was (`Picture.stamp`), its result's own files, and its entries for COCO files."""
+        self._write({"name": name, "stamp": stamp, "files": files, "image": image, "annotations": annotations})
 
     def add_failure(self, failure: Failure) -> None:
         """A picture has no result."""
@@ -109,7 +111,7 @@ class Records:
     def of(self, name: str) -> dict[str, Any] | None:
         """The picture's record, None if there is none.
 
-        It has `name`, and either `stamp`, `image` and `annotations` or `failure`.
+        It has `name`, and either `stamp`, `files`, `image` and `annotations` or `failure`.
         """
         place = self._place(name)
         if place is None:
@@ -117,6 +119,12 @@ class Records:
         with self._files[self._file_of[place]].open("rb") as file:
             file.seek(self._offsets[place])
             return json.loads(file.readline())
+
+    def written_files(self) -> Iterator[str]:
+        """The files of all results that were ever recorded, as paths below the output folder."""
+        for file in self._files:
+            for _, line in _whole_lines(file):
+                yield from json.loads(line).get("files", ())
 
     def _place(self, name: str) -> int | None:
         key = np.uint64(name_key(name))

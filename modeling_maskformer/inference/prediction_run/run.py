@@ -69,7 +69,7 @@ def start_run(
             )
         return 1 + max((int(file.stem.split("-")[0]) for file in record_files(folder)), default=0)
     if overwrite:
-        remove_run(writer.folder, writer.summary)
+        remove_run(writer.folder, writer.task)
     else:
         refuse_earlier_run(writer.folder)
         writer.refuse_to_overwrite(picture.name for picture in pictures)

@@ -96,6 +96,10 @@ class ResultWriter:
         """Whether all files of a picture's result are there."""
         return all(os.path.exists(path) for path in self._files_of(name))
 
+    def paths_of(self, name: str) -> list[str]:
+        """All files of a picture's result, as paths below the folder."""
+        return [path.relative_to(self.folder).as_posix() for path in self._files_of(name)]
+
     def write(self, picture: Picture, image: Image.Image, prediction: Any) -> list[dict]:
         """Draws and writes one picture's own files; its annotations of COCO. Threads may do it at once."""
         files = self._files_of(picture.name)
