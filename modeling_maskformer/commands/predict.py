@@ -5,7 +5,8 @@
 
 Written are overlays, and: for semantic segmentation PNG images of class ids; for instance segmentation COCO JSON with
 run-length encoded masks; for panoptic segmentation COCO PNG images and JSON. With --coco FILE these have the ids of
-that file, and are scored against it: COCOeval(COCO("FILE"), COCO("predictions/instances.json"), "segm").
+that file, and are scored against it: COCOeval(COCO("FILE"), COCO("predictions/instances.json"), "segm"). Add
+--threshold 0 for that: average precision counts segments of any score.
 With --tile pictures of any size are segmented in tiles, in little memory.
 With --tta semantic segmentation is the mean of several scales and mirror images.
 Pictures that cannot be read, segmented or written are left out and named at the end and, with the cause, in
@@ -75,7 +76,8 @@ class PredictionArguments:
         default=None,
         metadata={
             "help": "COCO JSON file against which results will be scored: they take its ids of images (by file name) "
-            "and of categories (by name). Default: the ids of --dataset, and those the checkpoint was trained on."
+            "and of categories (by name), and pictures of other sizes are left out. Default: the ids of --dataset, "
+            "and those the checkpoint was trained on."
         },
     )
     task: Literal["semantic", "instance", "panoptic"] | None = field(

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 
+from PIL.Image import Image
 from transformers.utils import logging
 
 from ..inference.inputs import Picture
 from .errors import DataError
 from .layouts.json_files import dicts_in, integer_in, read_json
+from .samples import why_sizes_differ
 
 logger = logging.get_logger(__name__)
 
@@ -36,10 +39,15 @@ class CocoIds:
         if not images or not categories:
             raise DataError(f"'{file}' is no COCO file with images and categories.")
         self.image_ids: dict[str, int | str] = {}
+        self.sizes: dict[str, tuple[int, int]] = {}  # (H, W), of those images that have one
         for image in images:
             if not isinstance(image.get("file_name"), str) or not isinstance(image.get("id"), (int, str)):
                 raise DataError(f"In '{file}' an image has no file_name or no id: {str(image)[:100]}.")
-            self.image_ids[image["file_name"].replace("\\", "/")] = image["id"]
+            name = image["file_name"].replace("\\", "/")
+            self.image_ids[name] = image["id"]
+            size = tuple(integer_in(image, side, f"In '{file}' image '{name}'") or 0 for side in ("height", "width"))
+            if min(size) > 0:
+                self.sizes[name] = size
         self.category_ids: dict[str, int] = {}
         for category in categories:
             raw = integer_in(category, "id", f"A category in '{file}'")
@@ -49,6 +57,8 @@ class CocoIds:
 
     def pictures(self, pictures: Sequence[Picture]) -> list[Picture]:
         """The pictures with the file's ids and file names; those it does not list get ids of their own.
+
+        Where the file tells a size, a picture of another one cannot be read: its result would count as a miss.
 
         A picture is found by its path below the folder that it was found in, or else by its name without folders,
         where only one image and one picture are called so.
@@ -78,11 +88,15 @@ class CocoIds:
             )
         free = 1 + max((raw for raw in self.image_ids.values() if isinstance(raw, int)), default=0)
         return [
-            replace(picture, image_id=self.image_ids[found[number]], file_name=found[number])
-            if number in found
-            else replace(picture, image_id=free + number)
+            self._as_listed(picture, found[number]) if number in found else replace(picture, image_id=free + number)
             for number, picture in enumerate(pictures)
         ]
+
+    def _as_listed(self, picture: Picture, name: str) -> Picture:
+        load = picture.load
+        if name in self.sizes:
+            load = partial(_load_in_size, picture.load, self.sizes[name], self.file)
+        return replace(picture, image_id=self.image_ids[name], file_name=name, load=load)
 
     def categories(self, id2label: Mapping[int, str]) -> dict[int, int]:
         """Label -> the category of its name; those it does not name get ids of their own.
@@ -103,6 +117,18 @@ class CocoIds:
             )
         free = 1 + max(self.category_ids.values())
         return {label: self.category_ids.get(name, free + label) for label, name in id2label.items()}
+
+
+def _load_in_size(load: Callable[[], Image], size: tuple[int, int], file: Path) -> Image:
+    """The picture, if it has this (H, W)."""
+    image = load()
+    if (image.height, image.width) != size:
+        mend = why_sizes_differ(size, (image.height, image.width), "predict the pictures that were annotated")
+        raise DataError(
+            f"it is {image.width} x {image.height} pixels (width x height), but {size[1]} x {size[0]} in '{file}', "
+            f"against which its result is to be scored: {mend}"
+        )
+    return image
 
 
 def _unique(paths: Sequence[str] | Mapping[str, object]) -> dict[str, str]:

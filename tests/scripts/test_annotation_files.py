@@ -163,6 +163,17 @@ def test_pictures_and_classes_that_the_file_lacks_are_counted(coco, checkpoint, 
     assert next(entry["id"] for entry in found["categories"] if entry["name"] == "car") not in (4, 5)
 
 
+def test_a_picture_of_another_size_than_in_the_file_fails_by_name(coco, checkpoint, perfect, tmp_path, capsys):
+    content = json.loads((coco / "instances.json").read_text())
+    content["images"][0]["width"] += 1
+    (tmp_path / "other.json").write_text(json.dumps(content))
+    flags = ["--inputs", coco / "images", "--output_dir", tmp_path / "out", "--no_overlays", "--use_cpu"]
+    with pytest.raises(SystemExit, match="1"):
+        run(predict.main, "--model", checkpoint, *flags, "--coco", tmp_path / "other.json")
+    said = capsys.readouterr()
+    assert "7 of 8 pictures segmented" in said.out and "against which its result is to be scored" in said.err
+
+
 def test_a_file_of_other_images_or_classes_is_refused(coco, checkpoint, tmp_path, refused):
     content = json.loads((coco / "instances.json").read_text())
     flags = ["--model", checkpoint, "--inputs", coco / "images", "--output_dir", tmp_path / "out", "--use_cpu"]
