@@ -9,7 +9,18 @@ from threading import Lock
 from PIL import ExifTags, Image, ImageOps
 
 # Pillow itself reads others too: for EPS it would start another program
-FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+FORMATS = {  # and the endings of their files
+    "AVIF": (".avif", ".avifs"),
+    "BMP": (".bmp",),
+    "GIF": (".gif",),
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "JPEG2000": (".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"),
+    "MPO": (".mpo",),
+    "PNG": (".png", ".apng"),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),  # none of .pfm, whose values are no 8 bits
+    "TIFF": (".tif", ".tiff"),
+    "WEBP": (".webp",),
+}
 
 _OPENING = Lock()
 

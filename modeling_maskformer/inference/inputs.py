@@ -6,19 +6,24 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from PIL import Image
+from transformers.utils import logging
 
-from .decoding import decode_picture, has_deep_pixels
-from .result_names import RECORDS, RESULT_FOLDERS, SETTINGS
+from .decoding import FORMATS, decode_picture, has_deep_pixels
+from .result_names import FAILURES, RECORDS, RESULT_FOLDERS, SETTINGS, SUMMARIES
+
+logger = logging.get_logger(__name__)
 
 MAX_PIXELS = 100_000_000  # a prediction of one takes some 50 bytes of memory a pixel
 MAX_TILED_PIXELS = 1_000_000_000  # and in tiles some 20, four of them for the picture
 BEGINNING = 1 << 16  # bytes of a file that are looked at to tell it from another
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm")
+SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
+MAX_NAMED = 5  # endings
+RESULT_NAMES = (*RESULT_FOLDERS, *SUMMARIES.values(), FAILURES)
 
 
 @dataclass(frozen=True)
@@ -95,7 +100,8 @@ def find_pictures(
 
     A picture's name is its path below the folder, without its ending; with it where two differ in nothing else, as
     `a.jpg` and `a.png`. Where a folder holds results of a prediction, these are no pictures to predict: its folders
-    `overlays`, `class_ids`, `panoptic` and `records` are left out.
+    `overlays`, `class_ids`, `panoptic` and `records` are passed over. It is said which, and how many files have
+    endings that are no picture's.
 
     Args:
         paths: files and folders.
@@ -107,19 +113,51 @@ def find_pictures(
             pictures have one name.
     """
     files: list[tuple[str, str]] = []
+    passed_over = PassedOver()
     for path in map(Path, paths):
         if output_dir is not None:
             _refuse_results(path, Path(output_dir))
         if path.is_dir():
             found = len(files)
-            files.extend((str(path), below) for below in _pictures_in(str(path), output_dir))
+            files.extend((str(path), below) for below in _pictures_in(str(path), output_dir, passed_over))
             if len(files) == found:
-                raise ValueError(f"The folder {path} holds no picture ({', '.join(SUFFIXES)}).")
+                others = f", but other things: {passed_over}" if passed_over else ""
+                raise ValueError(f"The folder {path} holds no picture ({', '.join(SUFFIXES)}){others}.")
         elif path.is_file():
             files.append((str(path.parent), path.name))
         else:
             raise ValueError(f"There is no file or folder {path}.")
+    if passed_over:
+        logger.warning(f"Passed over in the folders of pictures: {passed_over}.")
     return PictureFiles(files, max_pixels)
+
+
+@dataclass
+class PassedOver:
+    """What a search has found beside pictures.
+
+    Attributes:
+        endings: of files that are no pictures by their endings, in lower case, each with how many there are.
+        folders: of results.
+    """
+
+    endings: Counter[str] = field(default_factory=Counter)
+    folders: list[str] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.endings or self.folders)
+
+    def __str__(self) -> str:
+        told = []
+        if self.endings:
+            named = sorted(self.endings.items(), key=lambda item: (-item[1], item[0]))[:MAX_NAMED]
+            kinds = [f"{count} {ending or 'without'}" for ending, count in named]
+            more = self.endings.total() - sum(count for _, count in named)
+            kinds += [f"{more} more"] if more else []
+            told.append(f"files of other endings ({', '.join(kinds)})")
+        if self.folders:
+            told.append(f"folders of results ({len(self.folders)}, such as {self.folders[0]})")
+        return ", ".join(told)
 
 
 def _refuse_results(path: Path, output_dir: Path) -> None:
@@ -136,7 +174,7 @@ def _holds_results(folder: str, output_dir: str | Path | None) -> bool:
     return os.path.isfile(os.path.join(folder, RECORDS, SETTINGS))
 
 
-def _pictures_in(folder: str, output_dir: str | Path | None) -> Iterator[str]:
+def _pictures_in(folder: str, output_dir: str | Path | None, passed_over: PassedOver) -> Iterator[str]:
     """The paths of pictures below a folder, in order. Links to folders are not followed: they may lead in circles."""
     waiting = [("", True)]
     while waiting:
@@ -146,14 +184,18 @@ def _pictures_in(folder: str, output_dir: str | Path | None) -> Iterator[str]:
             continue
         with os.scandir(os.path.join(folder, below)) as found:
             entries = sorted(found, key=lambda entry: entry.name, reverse=True)
-        left_out = RESULT_FOLDERS if _holds_results(os.path.join(folder, below), output_dir) else ()
+        left_out = RESULT_NAMES if _holds_results(os.path.join(folder, below), output_dir) else ()
         for entry in entries:
             path = f"{below}/{entry.name}" if below else entry.name
             if entry.is_dir(follow_symlinks=False):
                 if entry.name not in left_out:
                     waiting.append((path, True))
+                elif entry.name != RECORDS:
+                    passed_over.folders.append(entry.path)
             elif _is_picture(entry):
                 waiting.append((path, False))
+            elif entry.name not in left_out and not entry.name.startswith(".") and entry.is_file():
+                passed_over.endings[os.path.splitext(entry.name)[1].lower()] += 1
 
 
 def _is_picture(entry: os.DirEntry) -> bool:

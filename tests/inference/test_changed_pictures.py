@@ -77,7 +77,7 @@ def test_a_picture_that_was_replaced_in_place_is_done_again_alone(tmp_path, capl
     (folder / "b.bmp").write_bytes(content)
     assert run(output, find_pictures([folder])) == (["b"], 3)
     assert (result(output, "a"), result(output, "b")) == (10, 64)
-    assert "1 results are made again, such as that of 'b'" in caplog.text
+    assert "1 of the results are made again, such as that of 'b'" in caplog.text
 
 
 def test_a_folder_that_was_moved_or_copied_with_its_times_is_not_done_again(tmp_path):

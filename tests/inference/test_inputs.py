@@ -1,5 +1,6 @@
 """Pictures to predict: found cheaply, named without clashes, and read or refused, whatever their files hold."""
 
+import io
 import os
 import tracemalloc
 
@@ -8,7 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from modeling_maskformer.inference.inputs import Picture, PictureFiles, find_pictures
+from modeling_maskformer.inference.decoding import FORMATS
+from modeling_maskformer.inference.inputs import SUFFIXES, Picture, PictureFiles, find_pictures
 from modeling_maskformer.inference.prediction_run.predict_pictures import predict_pictures
 from modeling_maskformer.inference.prediction_run.records import RecordFile
 from modeling_maskformer.inference.prediction_run.run import join_results
@@ -135,6 +137,53 @@ def test_pictures_that_lie_where_results_are_written_are_refused(tmp_path, name)
     with pytest.raises(ValueError, match="where results are written: choose another --output_dir"):
         find_pictures([tmp_path / name], output_dir=tmp_path / "out")
     assert len(find_pictures([tmp_path / name], output_dir=tmp_path / "other")) == 1
+
+
+def encoded(picture_format):
+    """A small picture in a format, as its bytes."""
+    content = io.BytesIO()
+    options = {"save_all": True, "append_images": [Image.new("RGB", (8, 6))]} if picture_format == "MPO" else {}
+    Image.new("RGB", (8, 6)).save(content, picture_format, **options)
+    return content.getvalue()
+
+
+@pytest.mark.parametrize("picture_format", FORMATS)
+def test_a_folder_gives_the_pictures_of_all_formats_that_are_decoded(tmp_path, picture_format):
+    if picture_format not in Image.SAVE:
+        pytest.skip("this Pillow does not write it")
+    for suffix in FORMATS[picture_format]:
+        (tmp_path / f"a{suffix}").write_bytes(encoded(picture_format))
+        (tmp_path / f"b{suffix.upper()}").write_bytes(encoded(picture_format))
+    found = find_pictures([tmp_path])
+    assert len(found) == 2 * len(FORMATS[picture_format])
+    assert {picture.load().size for picture in found} == {(8, 6)}
+
+
+def test_every_ending_that_pillow_knows_for_these_formats_is_a_pictures():
+    known = {suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS}
+    assert known - {".pfm"} <= set(SUFFIXES)  # .pfm has no 8 bits
+
+
+def test_how_many_files_were_passed_over_is_said(tmp_path, caplog):
+    save(tmp_path / "a.jpg")
+    find_pictures([tmp_path])
+    assert not caplog.text
+    for name in ("b.heic", "more/c.HEIC", "more/d.cr2", "README", ".DS_Store"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    save(tmp_path / "out" / "overlays" / "a.jpg")
+    (tmp_path / "out" / "panoptic.json").write_text("{}")
+    assert len(find_pictures([tmp_path], output_dir=tmp_path / "out")) == 1
+    assert "files of other endings (2 .heic, 1 without, 1 .cr2), folders of results (1, such as" in caplog.text
+    for number in range(9):
+        (tmp_path / f"x.{number}").write_bytes(b"")
+    find_pictures([tmp_path])
+    assert "(2 .heic, 1 without, 1 .0, 1 .1, 1 .2, 8 more)" in caplog.text
+    with pytest.raises(
+        ValueError, match=r"holds no picture .*, but other things: files of other endings \(1 \.cr2, 1"
+    ):
+        (tmp_path / "a.jpg").unlink()
+        find_pictures([tmp_path / "more"])
 
 
 KINDS = {
