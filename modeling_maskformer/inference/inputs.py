@@ -151,12 +151,14 @@ class PassedOver:
         told = []
         if self.endings:
             named = sorted(self.endings.items(), key=lambda item: (-item[1], item[0]))[:MAX_NAMED]
-            kinds = [f"{count} {ending or 'without'}" for ending, count in named]
+            kinds = [
+                f"{count} {repr(ending)[1:-1][:20] or 'without'}" for ending, count in named
+            ]  # steers no terminal
             more = self.endings.total() - sum(count for _, count in named)
             kinds += [f"{more} more"] if more else []
             told.append(f"files of other endings ({', '.join(kinds)})")
         if self.folders:
-            told.append(f"folders of results ({len(self.folders)}, such as {self.folders[0]})")
+            told.append(f"folders of results ({len(self.folders)}, such as {self.folders[0]!r})")
         return ", ".join(told)
 
 

@@ -175,6 +175,10 @@ def test_how_many_files_were_passed_over_is_said(tmp_path, caplog):
     (tmp_path / "out" / "panoptic.json").write_text("{}")
     assert len(find_pictures([tmp_path], output_dir=tmp_path / "out")) == 1
     assert "files of other endings (2 .heic, 1 without, 1 .cr2), folders of results (1, such as" in caplog.text
+    (tmp_path / "e.\x1b[31m").write_bytes(b"")
+    find_pictures([tmp_path])
+    assert r"1 .\x1b[31m" in caplog.text and "\x1b" not in caplog.text
+    (tmp_path / "e.\x1b[31m").unlink()
     for number in range(9):
         (tmp_path / f"x.{number}").write_bytes(b"")
     find_pictures([tmp_path])

@@ -125,7 +125,7 @@ def clear_results(share: Sequence[Picture], records: Records, writer: ResultWrit
             first, count = first or picture.name, count + 1
     if count:
         logger.warning(
-            f"{count} of the results are made again, such as that of '{first}': their files are not all there, or "
+            f"{count} of the results are made again, such as that of {first!r}: their files are not all there, or "
             "they were made of other pictures than those that have their names now."
         )
     return count
