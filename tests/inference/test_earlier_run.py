@@ -75,6 +75,14 @@ def test_what_the_user_has_where_results_would_be_is_refused_and_stays(tmp_path,
     assert content_of(tmp_path) == before
 
 
+def test_a_run_that_was_killed_before_its_first_record_can_be_gone_on_with(tmp_path):
+    writer = ResultWriter(tmp_path, "panoptic", LABELS)
+    start_run(writer, pictures("a"), {"task": "panoptic"}, resume=False, overwrite=False)
+    with pytest.raises(ValueError, match=r"earlier run: go on with it \(--resume\)"):
+        start_run(writer, pictures("a"), {"task": "panoptic"}, resume=False, overwrite=False)
+    assert start_run(writer, pictures("a"), {"task": "panoptic"}, resume=True, overwrite=False) == 1
+
+
 def test_a_link_where_a_result_would_be_is_refused(tmp_path):
     (tmp_path / "panoptic").mkdir()
     (tmp_path / "panoptic" / "a.png").symlink_to(tmp_path / "disk_that_is_away.png")
@@ -132,6 +140,7 @@ def test_overwriting_follows_no_record_out_of_the_folder(tmp_path):
     output = tmp_path / "out"
     run(output, pictures("a"))
     outside = [write(tmp_path / "x.png"), write(output / "notes" / "x.png"), write(output / "x.png")]
+    write(output / "overlays" / "mine.jpg")  # keeps the folder
     records = RecordFile(output / RECORDS, 2)
     paths = ["../x.png", "overlays/../../x.png", str(tmp_path / "x.png"), "notes/x.png", "x.png", "", "."]
     records.add("b", "", paths, {}, [])
