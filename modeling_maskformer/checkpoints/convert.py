@@ -92,6 +92,8 @@ def build_config(
 def load_original(path: str | Path, labels: Sequence[str] | None = None) -> PreTrainedModel:
     """The model in a `.pkl` file of the original's model zoo, in evaluation mode.
 
+    The file does not say the task: where `find_preset` tells it, set `model.config.segmentation_task` before saving.
+
     Args:
         path: the file.
         labels: the names of its classes, in order; default class_0, class_1, ...

@@ -48,6 +48,7 @@ def convert(args: argparse.Namespace) -> None:
     preset = find_preset(architecture, args.dataset, args.task)
     labels = make_label_set(read_named_ids(args.id2label)) if args.id2label else None
     model = load_weights(weights, architecture, labels.names if labels else None)
+    model.config.segmentation_task = preset.task  # what everything that loads the folder does by default
     model.save_pretrained(args.output)
     build_processor(architecture.kind, preset, labels).save_pretrained(args.output)
     print(

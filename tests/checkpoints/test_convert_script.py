@@ -9,11 +9,18 @@ import pytest
 import torch
 from original_backbones import Swin
 from original_models import OriginalModel, randomize, write_checkpoint, zoo_names
-from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation, AutoModelForUniversalSegmentation
+from transformers import (
+    AutoImageProcessor,
+    AutoModelForSemanticSegmentation,
+    AutoModelForUniversalSegmentation,
+    pipeline,
+)
 
 from image_processing import MaskFormerImageProcessor, PerPixelImageProcessor
 from modeling_maskformer import MaskFormerForInstanceSegmentation
 from modeling_maskformer.commands.convert import main
+from modeling_maskformer.inference.checkpoint import Checkpoint
+from modeling_maskformer.inference.loading import choose_task, load_config
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SMALL = {"num_queries": 7, "channels": 64, "mask_channels": 32, "hidden": 48, "decoder_layers": 2}
@@ -78,6 +85,27 @@ def test_a_panoptic_checkpoint_remembers_its_stuff(tmp_path):
     processor = MaskFormerImageProcessor.from_pretrained(tmp_path / "out")
     assert processor.label_ids_to_fuse == list(range(80, 133))
     assert processor.size["shortest_edge"] == 800
+
+
+@pytest.mark.parametrize(
+    ("fields", "arguments", "task"),
+    [
+        ({"num_classes": 19}, [], "semantic"),
+        ({"num_classes": 133}, [], "panoptic"),
+        ({"num_classes": 150}, [], "semantic"),
+        ({"num_classes": 150, "encoder_layers": 2}, [], "panoptic"),
+        ({"num_classes": 150}, ["--task", "panoptic"], "panoptic"),
+        ({"num_classes": 150, "kind": "per_pixel_plus"}, [], "semantic"),
+    ],
+)
+def test_the_folder_says_what_the_checkpoint_was_trained_for(tmp_path, fields, arguments, task):
+    checkpoint, _ = write_original(tmp_path, **fields)
+    main([str(checkpoint), str(tmp_path / "out"), *arguments])
+    config = load_config(tmp_path / "out")
+    assert config.segmentation_task == choose_task(config, None) == task
+    assert Checkpoint.load(str(tmp_path / "out"), "cpu").task == task
+    pipe = pipeline("image-segmentation", model=str(tmp_path / "out"), device="cpu")
+    assert pipe.default_subtask() == task
 
 
 def test_cocos_own_category_file_names_classes_and_stuff(tmp_path):
