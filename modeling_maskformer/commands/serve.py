@@ -55,6 +55,12 @@ def make_parser() -> CommandParser:
         help="requests in work at once; more are answered with 429 (default: %(default)s)",
     )
     parser.add_argument(
+        "--upload_seconds",
+        type=at_least(0.001, float),
+        default=60.0,
+        help="so long an upload may take; slower ones are answered with 408 (default: %(default)s)",
+    )
+    parser.add_argument(
         "--grace_seconds",
         type=at_least(0),
         default=30,
@@ -72,6 +78,7 @@ def prepare_service(arguments: argparse.Namespace) -> Any:
         max_batch_size=arguments.max_batch_size,
         max_wait=arguments.max_wait_ms / 1000,
         max_requests=arguments.max_requests,
+        upload_seconds=arguments.upload_seconds,
         upload=upload_limits(arguments),
     )
     return make_application(load_checkpoint(arguments.checkpoint, arguments), limits)

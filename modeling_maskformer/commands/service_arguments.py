@@ -18,7 +18,9 @@ def service_parser(command: str, description: str, port: int) -> CommandParser:
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 is all of them (default: %(default)s)"
     )
-    parser.add_argument("--port", type=int, default=port, help="port to listen on (default: %(default)s)")
+    parser.add_argument(
+        "--port", type=at_least(0, most=65_535), default=port, help="port to listen on (default: %(default)s)"
+    )
     parser.add_argument(
         "--max_upload_mb",
         type=at_least(0.001, float),
@@ -62,13 +64,15 @@ def upload_limits(arguments: argparse.Namespace) -> UploadLimits:
     return UploadLimits(arguments.max_upload_mb, arguments.max_pixels)
 
 
-def at_least(least: float, kind: Callable[[str], float] = int) -> Callable[[str], float]:
-    """Text -> number of a kind, for argparse, which says it if it is too small."""
+def at_least(least: float, kind: Callable[[str], float] = int, most: float = 1_000_000_000) -> Callable[[str], float]:
+    """Text -> number of a kind, for argparse, which says it if it is too small, or larger than anything means."""
 
     def number(text: str) -> float:
         value = kind(text)
         if not value >= least:
             raise argparse.ArgumentTypeError(f"must be at least {least}, got {text}.")
+        if value > most:
+            raise argparse.ArgumentTypeError(f"must be at most {most}, got {text}.")
         return value
 
     number.__name__ = kind.__name__  # what argparse says of text that is no number

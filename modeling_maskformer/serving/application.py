@@ -7,9 +7,10 @@ Both are what most Python services of models are made of, and light. The queue i
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -21,6 +22,7 @@ from fastapi_offline import FastAPIOffline
 from PIL import Image
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.datastructures import UploadFile
+from starlette.requests import ClientDisconnect
 
 from ..inference.checkpoint import Checkpoint
 from ..inference.uploads import MEGABYTE, UploadLimits
@@ -46,12 +48,14 @@ class Limits:
 
     Attributes:
         max_batch_size, max_wait, max_requests: those of `BatchQueue`.
+        upload_seconds: within which an upload has to be there.
         upload: of a picture.
     """
 
     max_batch_size: int = 8
     max_wait: float = 0.005
     max_requests: int = 64
+    upload_seconds: float = 60
     upload: UploadLimits = field(default_factory=UploadLimits)
 
 
@@ -130,6 +134,7 @@ def make_application(checkpoint: Checkpoint, limits: Limits) -> FastAPI:
         openapi_extra={"requestBody": BODY},
         responses={
             200: {"content": {"image/png": {}}, "description": "The segments, in the format asked for."},
+            408: {"description": "The upload took too long."},
             413: {"description": "The upload has too many bytes."},
             422: {"description": "It is no picture, has too many pixels, or a parameter is wrong."},
             429: {"description": "Too many requests are in work: try again after a second."},
@@ -157,20 +162,71 @@ def make_application(checkpoint: Checkpoint, limits: Limits) -> FastAPI:
         queue: BatchQueue = application.state.queue
         try:
             with queue.place():
-                try:
+                with sentences_for_the_client():
                     check_format(task or checkpoint.task, format)
-                    data = await read_upload(request, limits.upload.max_bytes)
-                    image = await run_in_threadpool(limits.upload.decode, data)
-                    wish = checkpoint.request(image, task, threshold)
-                except ValueError as error:
-                    raise HTTPException(422, str(error)) from error
-                prediction = await queue.submit(wish)
+                    data = await read_in_time(request, limits)
+                async with client_leaves(request) as leaves:
+                    with sentences_for_the_client():
+                        image = await run_in_threadpool(limits.upload.decode, data)
+                        wish = checkpoint.request(image, task, threshold)
+                    prediction = await unless(leaves, queue.submit(wish))
                 return await run_in_threadpool(answer, checkpoint, wish.task, image, prediction, format)
+        except ClientDisconnect:
+            raise HTTPException(499, "The client has left.") from None  # for the metrics: nobody reads it
         except QueueFull:
             sentence = f"{limits.max_requests} requests are in work, and no more are taken: try again after a second."
             raise HTTPException(429, sentence, {"Retry-After": "1"}) from None
 
     return application
+
+
+@contextmanager
+def sentences_for_the_client() -> Iterator[None]:
+    """Answers a ValueError with 422 and its sentence."""
+    try:
+        yield
+    except ValueError as error:
+        raise HTTPException(422, str(error)) from error
+
+
+@asynccontextmanager
+async def client_leaves(request: Request) -> AsyncIterator[asyncio.Task[None]]:
+    """A task that ends when the client of a request leaves, whose body has been read: nothing else comes any more."""
+
+    async def wait() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    leaves = asyncio.create_task(wait())
+    try:
+        yield leaves
+    finally:
+        leaves.cancel()
+
+
+async def unless(leaves: asyncio.Task[None], work: Coroutine[Any, Any, Any]) -> Any:
+    """What the work returns; it is cancelled when the client leaves.
+
+    Raises:
+        ClientDisconnect: it has left.
+    """
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.wait({task, leaves}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise ClientDisconnect
+    finally:
+        task.cancel()
+
+
+async def read_in_time(request: Request, limits: Limits) -> bytes:
+    """What `read_upload` returns, or an HTTPException 408 where a client takes too long and would hold its place."""
+    try:
+        return await asyncio.wait_for(read_upload(request, limits.upload.max_bytes), limits.upload_seconds)
+    except asyncio.TimeoutError:
+        sentence = f"The upload was not there after {limits.upload_seconds:g} seconds, which is all that is waited."
+        raise HTTPException(408, sentence, {"Connection": "close"}) from None
 
 
 async def read_upload(request: Request, max_bytes: int) -> bytes:

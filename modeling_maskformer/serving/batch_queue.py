@@ -15,7 +15,7 @@ class QueueFull(Exception):
     """There are as many requests in work as there may be."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # no entry is another one, and to find one no pictures are compared
 class _Entry:
     """A request, the future of its answer, and when it came by the loop's clock."""
 
@@ -102,24 +102,31 @@ class BatchQueue:
             self.in_work -= 1
 
     async def submit(self, request: Any) -> Any:
-        """The result of a request, or the error that it caused."""
+        """The result of a request, or the error that it caused. Where this is cancelled, no call is made for it."""
         loop = asyncio.get_running_loop()
         entry = _Entry(request, loop.create_future(), loop.time())
         self._waiting.append(entry)
         self._signal()
-        return await entry.answer
+        try:
+            return await entry.answer
+        finally:
+            if entry in self._waiting:  # cancelled: its picture is not kept until its turn comes
+                self._waiting.remove(entry)
+                self._signal()
 
     async def _make_calls(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
             await self._some.wait()
-            if not self._waiting:  # closing, and all is done
-                return
+            if not self._waiting:
+                if self._closing:
+                    return
+                continue  # who came has left
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._enough.wait(), self._waiting[0].came + self.max_wait - loop.time())
             batch = [self._waiting.popleft() for _ in range(min(self.max_batch_size, len(self._waiting)))]
             self._signal()
-            batch = [entry for entry in batch if not entry.answer.done()]  # else its client has left
+            batch = [entry for entry in batch if not entry.answer.done()]  # else cancelled a moment ago
             if batch:
                 await self._answer(batch)
 

@@ -111,6 +111,33 @@ def test_a_client_that_has_left_costs_no_call():
     assert calls.batches == [[0], [2]]
 
 
+def test_a_cancelled_request_is_let_go_at_once_and_the_next_one_is_answered():
+    calls = Calls()
+
+    async def work(queue):
+        alone = asyncio.create_task(queue.submit(0))
+        await asyncio.sleep(0)
+        alone.cancel()  # before the queue has looked
+        with pytest.raises(asyncio.CancelledError):
+            await alone
+        await asyncio.sleep(0.01)
+        calls.may_go_on.clear()
+        first = asyncio.create_task(queue.submit(1))
+        await asyncio.to_thread(calls.is_in.wait, 20)
+        gone = [asyncio.create_task(queue.submit(7)) for _ in range(3)]
+        stays = asyncio.create_task(queue.submit(7))  # equal, and not the same
+        await asyncio.sleep(0)
+        for task in gone:
+            task.cancel()
+        await asyncio.wait(gone)
+        waiting = queue.waiting
+        calls.may_go_on.set()
+        return waiting, queue.is_running, await asyncio.gather(first, stays)
+
+    assert in_queue(calls, work, max_wait=0) == (1, True, [2, 14])
+    assert calls.batches == [[1], [7]]
+
+
 def test_no_more_places_are_given_than_there_are():
     async def work(queue):
         with queue.place(), queue.place():

@@ -9,6 +9,8 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -183,6 +185,112 @@ def test_requests_beyond_the_bound_are_told_to_come_again(checkpoint):
         assert "maskformer_batch_size_sum 6.0" in text and "maskformer_requests_in_work 0.0" in text
 
 
+@contextmanager
+def listening(service):
+    """The port at which a service listens, in a thread; what it logs goes to the log of the test."""
+    uvicorn = pytest.importorskip("uvicorn")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = uvicorn.Server(uvicorn.Config(service, log_config=None, timeout_graceful_shutdown=10))
+        thread = threading.Thread(target=server.run, args=([listener],))
+        thread.start()
+        try:
+            until(lambda: server.started)
+            yield listener.getsockname()[1]
+        finally:
+            server.should_exit = True
+            thread.join(30)
+
+
+def sending(port, length, data, kind="image/png"):
+    """A connection that has sent the head of a request and this much of its body."""
+    connection = socket.create_connection(("127.0.0.1", port), timeout=20)
+    head = f"POST /segment HTTP/1.1\r\nHost: here\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n"
+    connection.sendall(head.encode() + data)
+    return connection
+
+
+FORM = "multipart/form-data; boundary=x"
+HALF_A_FORM = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\nabc'
+
+
+@pytest.mark.parametrize(("kind", "part"), [("image/png", b"abc"), ("image/png", b""), (FORM, HALF_A_FORM)])
+def test_an_upload_that_stalls_gives_its_place_back(checkpoint, kind, part):
+    limits = replace(LIMITS, max_requests=2, upload_seconds=0.5)
+    with listening(make_application(checkpoint, limits)) as port:
+        stalled = [sending(port, 1000, part, kind) for _ in range(2)]
+        url = f"http://127.0.0.1:{port}"
+        until(lambda: "maskformer_requests_in_work 2.0" in httpx.get(f"{url}/metrics").text)
+        for connection in stalled:
+            with connection, connection.makefile("rb") as file:
+                answer = file.read()  # to the end: the connection is closed
+            assert answer.startswith(b"HTTP/1.1 408 ") and b"not there after 0.5 seconds" in answer
+        assert httpx.post(f"{url}/segment", content=encoded()).status_code == 200
+        text = httpx.get(f"{url}/metrics").text
+        assert 'maskformer_requests_total{status="408"} 2.0' in text and "maskformer_requests_in_work 0.0" in text
+
+
+@pytest.mark.parametrize(("kind", "part"), [("image/png", b"abc"), (FORM, HALF_A_FORM)])
+def test_who_leaves_during_the_upload_is_no_error_of_the_service(checkpoint, caplog, kind, part):
+    with listening(make_application(checkpoint, replace(LIMITS, max_requests=1))) as port:
+        url = f"http://127.0.0.1:{port}"
+        with sending(port, 1000, part, kind):
+            until(lambda: "maskformer_requests_in_work 1.0" in httpx.get(f"{url}/metrics").text)
+        until(lambda: "maskformer_requests_in_work 0.0" in httpx.get(f"{url}/metrics").text)
+        assert httpx.post(f"{url}/segment", content=encoded()).status_code == 200
+        text = httpx.get(f"{url}/metrics").text
+        assert 'maskformer_requests_total{status="499"} 1.0' in text and 'status="500"' not in text
+    assert "Traceback" not in caplog.text and "Exception" not in caplog.text
+
+
+@pytest.mark.parametrize("form", [False, True])
+def test_who_leaves_while_waiting_costs_no_call_and_no_place(checkpoint, caplog, form):
+    held = Held(checkpoint)
+    limits = replace(LIMITS, max_batch_size=1, max_requests=3)
+    with listening(make_application(held, limits)) as port, ThreadPoolExecutor(2) as threads:
+        url = f"http://127.0.0.1:{port}"
+        first = threads.submit(httpx.post, f"{url}/segment", content=encoded(), timeout=30)
+        until(lambda: held.sizes)  # the model is at work, and the next ones wait
+        body, kind = encoded((30, 20)), "image/png"
+        if form:
+            body, kind = HALF_A_FORM[:-3] + body + b"\r\n--x--\r\n", FORM
+        leaving = [sending(port, len(body), body, kind) for _ in range(2)]
+        until(lambda: "maskformer_requests_waiting 2.0" in httpx.get(f"{url}/metrics").text)
+        assert httpx.post(f"{url}/segment", content=encoded()).status_code == 429
+        for connection in leaving:
+            connection.close()
+        until(lambda: "maskformer_requests_in_work 1.0" in httpx.get(f"{url}/metrics").text)
+        assert "maskformer_requests_waiting 0.0" in httpx.get(f"{url}/metrics").text
+        last = threads.submit(httpx.post, f"{url}/segment", content=encoded((40, 40)), timeout=30)
+        until(lambda: "maskformer_requests_waiting 1.0" in httpx.get(f"{url}/metrics").text)
+        held.may_go_on.set()
+        assert first.result().status_code == last.result().status_code == 200
+        assert held.sizes == [[(60, 40)], [(40, 40)]]
+        assert 'maskformer_requests_total{status="499"} 2.0' in httpx.get(f"{url}/metrics").text
+    assert "Traceback" not in caplog.text and "never retrieved" not in caplog.text
+
+
+def test_who_leaves_while_the_picture_is_decoded_costs_no_call(checkpoint):
+    held, decoding, may_decode = Held(checkpoint), threading.Event(), threading.Event()
+    held.may_go_on.set()
+
+    class SlowLimits(UploadLimits):
+        def decode(self, source):
+            decoding.set()
+            assert may_decode.wait(20)
+            return super().decode(source)
+
+    with listening(make_application(held, replace(LIMITS, max_batch_size=1, upload=SlowLimits(0.03, 10_000)))) as port:
+        url, body = f"http://127.0.0.1:{port}", encoded((30, 20))
+        with sending(port, len(body), body):
+            until(decoding.is_set)
+        time.sleep(0.2)  # the service learns of it
+        assert "maskformer_requests_in_work 1.0" in httpx.get(f"{url}/metrics").text
+        may_decode.set()
+        until(lambda: 'maskformer_requests_total{status="499"} 1.0' in httpx.get(f"{url}/metrics").text)
+        assert httpx.post(f"{url}/segment", content=encoded()).status_code == 200
+    assert held.sizes == [[(60, 40)]]
+
+
 def test_health_says_whether_pictures_are_segmented(checkpoint):
     service = make_application(checkpoint, LIMITS)
     with TestClient(service) as client:
@@ -211,7 +319,7 @@ def test_the_description_is_complete_and_needs_no_network(client):
     operation = paths["/segment"]["post"]
     assert {"image/*", "multipart/form-data"} == set(operation["requestBody"]["content"])
     assert {parameter["name"] for parameter in operation["parameters"]} == {"task", "threshold", "format"}
-    assert {"200", "413", "422", "429"} <= set(operation["responses"])
+    assert {"200", "408", "413", "422", "429"} <= set(operation["responses"])
     assert {"/health", "/metrics", "/model"} <= set(paths)
 
 
@@ -251,6 +359,14 @@ def test_what_cannot_be_served_is_refused(tmp_path, capsys):
         ([tmp_path, "--max_batch_size", 0], "--max_batch_size: must be at least 1, got 0"),
         ([tmp_path, "--max_wait_ms", -1], "--max_wait_ms: must be at least 0, got -1"),
         ([tmp_path, "--max_pixels", "many"], "--max_pixels: invalid int value: 'many'"),
+        ([tmp_path, "--max_upload_mb", "inf"], "--max_upload_mb: must be at most 1000000000, got inf"),
+        ([tmp_path, "--max_upload_mb", "1e305"], "--max_upload_mb: must be at most 1000000000, got 1e305"),
+        ([tmp_path, "--max_wait_ms", "inf"], "--max_wait_ms: must be at most 1000000000, got inf"),
+        ([tmp_path, "--max_wait_ms", "nan"], "--max_wait_ms: must be at least 0, got nan"),
+        ([tmp_path, "--upload_seconds", 0], "--upload_seconds: must be at least 0.001, got 0"),
+        ([tmp_path, "--grace_seconds", 10**400], "--grace_seconds: must be at most 1000000000, got 1000"),
+        ([tmp_path, "--port", -1], "--port: must be at least 0, got -1"),
+        ([tmp_path, "--port", 99999], "--port: must be at most 65535, got 99999"),
     ):
         with pytest.raises(SystemExit) as stop:
             serve.main([str(flag) for flag in flags])
