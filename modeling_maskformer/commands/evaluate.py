@@ -25,6 +25,7 @@ from transformers.utils import logging
 
 from ..data.check_samples import check_dataset
 from ..data.datasets import SegmentationData
+from ..data.errors import DataError
 from ..data.held_out import DrawnHeldOut, held_out_of, part
 from ..data.labels.label_matching import RelabelledSamples, match_labels
 from ..data.samples import SampleSource
@@ -34,7 +35,8 @@ from ..evaluation.error_analysis import ErrorAnalysis
 from ..evaluation.error_report import write_error_report
 from ..evaluation.evaluator import Evaluator
 from ..evaluation.image_size import resize_to_shortest_edge, sizes_to_try
-from ..evaluation.results import nan_last, number_text, results_table, sweep_table, totals_of, unused, write_results
+from ..evaluation.report_files import check_files, errors_folder, unused
+from ..evaluation.results import nan_last, number_text, results_table, sweep_table, totals_of, write_results
 from ..exporting.card import record_quality
 from ..half_precision import slow_precision_text
 from ..inference.exported_folder import check_flags, is_exported
@@ -52,6 +54,7 @@ from ..training.trainer import MaskFormerTrainer
 logger = logging.get_logger(__name__)
 
 DEFAULT_FILE = "evaluation.json"
+CHECK_ALL = "Nothing is measured. A larger --check_samples finds such images before the evaluation starts."
 
 
 @dataclass
@@ -65,7 +68,9 @@ class EvaluationArguments:
             "help": f"JSON file for all numbers. Default: {DEFAULT_FILE}, with a number where that is there already."
         },
     )
-    overwrite: bool = field(default=False, metadata={"help": f"Replace --output_file, or {DEFAULT_FILE}."})
+    overwrite: bool = field(
+        default=False, metadata={"help": f"Replace --output_file, or {DEFAULT_FILE}, and the errors beside it."}
+    )
     panoptic_threshold: float = field(
         default=0.8, metadata={"help": "Least class probability of a panoptic segment (paper: 0.8; on ADE20K 0.7)."}
     )
@@ -89,7 +94,7 @@ class EvaluationArguments:
     num_pictures: int = field(
         default=8,
         metadata={
-            "help": "Worst images to draw, into <output_file>_errors/ beside it, with a confusion "
+            "help": "Worst images to draw, beside results.json into results_errors/, with a confusion "
             "matrix (semantic) or the kinds of errors (instance, panoptic); 0 for none of these."
         },
     )
@@ -110,6 +115,21 @@ class EvaluationArguments:
         default=False, metadata={"help": "Open an exported folder of format torch, which holds pickled code."}
     )
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.panoptic_threshold <= 1:
+            raise ValueError(f"--panoptic_threshold must lie in [0, 1], got {self.panoptic_threshold}.")
+        if self.num_pictures < 0:
+            raise ValueError(f"--num_pictures must be at least 0, got {self.num_pictures}.")
+        if self.batch_size < 1:
+            raise ValueError(f"--batch_size must be at least 1, got {self.batch_size}.")
+        if self.num_workers is not None and self.num_workers < 0:
+            raise ValueError(f"--num_workers must be at least 0, got {self.num_workers}.")
+
+    def path(self) -> Path:
+        """The file for all numbers."""
+        path = Path(self.output_file or DEFAULT_FILE)
+        return path if self.output_file or self.overwrite else unused(path, self.num_pictures > 0)
+
 
 def main(argv: Sequence[str] | None = None) -> None:
     groups = (EvaluationArguments, DataArguments, TtaArguments, TileArguments)
@@ -121,9 +141,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error(str(error))
     sizes, analysis = arguments.shortest_edge or [None], trainer.evaluator.analysis
     reports, analyses = [], []
-    for size in sizes:
-        reports.append({**described(arguments, data_arguments, tta, tiles), **measure(trainer, size)})
-        analyses.append(None if analysis is None else analysis.state())
+    try:
+        for size in sizes:
+            reports.append({**described(arguments, data_arguments, tta, tiles), **measure(trainer, size)})
+            analyses.append(None if analysis is None else analysis.state())
+    except DataError as error:  # numbers of the other images would be those of another dataset
+        parser.exit(1, f"\n{parser.prog}: {error.sentence} {CHECK_ALL}\n")  # below the progress bar
     best = max(range(len(sizes)), key=lambda place: nan_last(reports[place][trainer.evaluator.main_metric]))
     report = reports[best]
     if trainer.is_world_process_zero():
@@ -132,19 +155,19 @@ def main(argv: Sequence[str] | None = None) -> None:
             sweep = [totals_of(report) for report in reports]
             print("", sweep_table(sweep, trainer.evaluator.main_metric), sep="\n")
             report |= {"sweep": sweep}
-        path = Path(arguments.output_file or DEFAULT_FILE)
-        if arguments.output_file is None and not arguments.overwrite:
-            path = unused(path)
-        write_results(path, report)
-        if is_exported(arguments.model):
-            record_quality(Path(arguments.model), quality_text(report, trainer.evaluator.main_metric))
-        print(f"\nAll numbers are in {path}.")
-        if analysis is not None:
-            analysis.reset()
-            analysis.merge(analyses[best])
-            folder = path.with_name(f"{path.stem}_errors")
-            lines = write_error_report(folder, analysis, trainer.eval_dataset.samples)
-            print("", *lines, sep="\n")
+        path = arguments.path()
+        try:
+            write_results(path, report)
+            print(f"\nAll numbers are in {path}.")
+            if is_exported(arguments.model):
+                record_quality(Path(arguments.model), quality_text(report, trainer.evaluator.main_metric))
+            if analysis is not None:
+                analysis.reset()
+                analysis.merge(analyses[best])
+                lines = write_error_report(errors_folder(path), analysis, trainer.eval_dataset.samples)
+                print("", *lines, sep="\n")
+        except (OSError, DataError) as error:  # a full disk, a picture that is gone
+            parser.exit(1, f"{parser.prog}: Not all of the evaluation is written: {error}\n")
     leave_processes()
 
 
@@ -185,8 +208,6 @@ def prepare_evaluation(
     arguments: EvaluationArguments, data_arguments: DataArguments, tta: TtaArguments, tiles: TileArguments
 ) -> MaskFormerTrainer:
     """A trainer that holds checkpoint and data and is ready to evaluate."""
-    if arguments.output_file is not None and Path(arguments.output_file).exists() and not arguments.overwrite:
-        raise ValueError(f"{arguments.output_file} is already there: pass another --output_file, or --overwrite.")
     model = load_model(arguments.model, arguments.trust_remote_code)
     image_processor = load_image_processor(arguments.model)
     task = choose_task(model.config, data_arguments.task)
@@ -214,6 +235,8 @@ def prepare_evaluation(
         use_cpu=arguments.use_cpu,
         report_to="none",
     )
+    with_errors = arguments.num_pictures > 0
+    on_first_process(training_arguments, lambda: check_files(arguments.path(), with_errors, arguments.overwrite))
     if slow := slow_precision_text(training_arguments.device, getattr(torch, arguments.dtype)):
         logger.warning(f"{slow}.")
     with training_arguments.main_process_first(desc="opening the dataset"):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from ..whole_file import whole_file
 
 
 def results_table(results: Mapping[str, Any]) -> str:
@@ -66,18 +67,11 @@ def number_text(value: Any) -> str:
     return str(value)
 
 
-def unused(path: Path) -> Path:
-    """The path, or the first of `name-2.json`, `name-3.json`, ... at which nothing is."""
-    numbered = (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(2))
-    return next(candidate for candidate in itertools.chain([path], numbered) if not candidate.exists())
-
-
 def write_results(path: Path, results: Mapping[str, Any]) -> None:
     """Writes results as JSON, undefined values as null. A file that is there is replaced at once, or stays."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    unfinished.write_text(json.dumps(_without_nan(results), indent=2) + "\n", encoding="utf-8")
-    unfinished.replace(path)
+    with whole_file(path) as file:
+        file.write_text(json.dumps(_without_nan(results), indent=2) + "\n", encoding="utf-8")
 
 
 def _without_nan(value: Any) -> Any:

@@ -8,9 +8,13 @@ from typing import Any
 
 from huggingface_hub import ModelCardData
 from transformers import PreTrainedModel
+from transformers.utils import logging
 
 from ..training.cards.card_text import CARD_NAME, is_signed, render_card, sign, table_cell, unsigned
 from ..training.hardware import versions
+from ..whole_file import whole_file
+
+logger = logging.get_logger(__name__)
 
 TEMPLATE = Path(__file__).with_name("export_card.md.jinja")
 QUALITY_ROW = "Quality of this folder"
@@ -40,11 +44,19 @@ def write_export_card(folder: Path, model: PreTrainedModel, settings: Any, origi
 
 
 def record_quality(folder: Path, quality: str) -> None:
-    """Writes what was measured of an exported folder into its card, unless somebody has edited that."""
+    """Writes what was measured of an exported folder into its card, unless somebody has edited that.
+
+    Where the card cannot be written, as in a folder that is only to be read, a warning says so: it is no part of what
+    was measured.
+    """
     path = folder / CARD_NAME
-    if not is_signed(path):
-        return
-    rows = unsigned(path.read_text(encoding="utf-8")).split("\n")
-    start = f"| {QUALITY_ROW} |"
-    rows = [f"{start} {table_cell(quality)} |" if row.startswith(start) else row for row in rows]
-    path.write_text(sign("\n".join(rows)), encoding="utf-8")
+    try:
+        if not is_signed(path):
+            return
+        rows = unsigned(path.read_text(encoding="utf-8")).split("\n")
+        start = f"| {QUALITY_ROW} |"
+        rows = [f"{start} {table_cell(quality)} |" if row.startswith(start) else row for row in rows]
+        with whole_file(path) as file:
+            file.write_text(sign("\n".join(rows)), encoding="utf-8")
+    except OSError as error:
+        logger.warning(f"The card {path} does not say what was measured, since it cannot be written: {error}.")

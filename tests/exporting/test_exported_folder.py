@@ -1,5 +1,8 @@
 """An exported folder opens like the checkpoint it was made of, and gives the same."""
 
+import errno
+import os
+
 import pytest
 import torch
 from exports import PACKAGES, need, picture
@@ -87,6 +90,19 @@ def test_a_measured_quality_stands_on_the_card_once_it_is_known(checkpoint, tmp_
     card.write_text("mine", encoding="utf-8")
     record_quality(tmp_path, "mean_iou 0.7000 on 5 images of street")
     assert card.read_text(encoding="utf-8") == "mine"
+
+
+def test_a_card_that_cannot_be_written_is_left_and_that_is_said(checkpoint, tmp_path, monkeypatch, caplog):
+    write_export_card(tmp_path, load_model(checkpoint), ExportSettings("torch"), "street")
+    before = (tmp_path / "README.md").read_bytes()
+
+    def read_only(*_):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(os, "replace", read_only)
+    record_quality(tmp_path, "mean_iou 0.5000 on 3 images of street")
+    assert "does not say what was measured" in caplog.text and "Read-only file system" in caplog.text
+    assert (tmp_path / "README.md").read_bytes() == before and len(list(tmp_path.iterdir())) == 1
 
 
 @pytest.mark.parametrize("format", ["onnx", "openvino"])

@@ -1,5 +1,6 @@
 """scripts/evaluate.py: the numbers of the training script again, also for checkpoints of transformers."""
 
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -301,6 +302,89 @@ def test_checkpoints_of_transformers_are_measured_too(street, tmp_path):
     arguments = ["--model", model, "--dataset", street, "--output_file", output, "--use_cpu"]
     run(evaluate.main, *arguments, "--task", "semantic")
     assert list(json.loads(output.read_text())["per_class"]) == ["car", "sky", "road"]
+
+
+def test_reports_of_two_names_do_not_replace_each_other(trained, street, tmp_path):
+    for name in ("run.v1", "run.v2", "plain"):
+        measured(trained["semantic"], street, tmp_path / name)
+    found = sorted(path.name for path in tmp_path.iterdir())
+    assert found == ["plain", "plain_errors", "run.v1", "run.v1_errors", "run.v2", "run.v2_errors"]
+
+
+def test_a_report_that_is_there_is_replaced_when_asked_alone(trained, street, tmp_path, monkeypatch, refused):
+    monkeypatch.chdir(tmp_path)
+    command = ["--model", trained["semantic"], "--dataset", street, "--use_cpu"]
+    mine = tmp_path / "results_errors" / "errors.json"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    assert "results_errors is already there" in refused(evaluate.main, *command, "--output_file", "results.json")
+    assert mine.read_text() == "mine" and not Path("results.json").exists()
+    run(evaluate.main, *command, "--output_file", "results.json", "--overwrite")
+    assert mine.read_text() != "mine"
+
+    run(evaluate.main, *command)
+    Path("evaluation.json").rename("first.json")  # its report keeps its name
+    report = Path("evaluation_errors/errors.json").read_text()
+    run(evaluate.main, *command, "--shortest_edge", 32)
+    assert Path("evaluation_errors/errors.json").read_text() == report
+    assert Path("evaluation-2.json").is_file() and Path("evaluation-2_errors/errors.json").is_file()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_image_that_breaks_on_the_way_ends_in_a_sentence(trained, street, tmp_path, refused, workers):
+    dataset = shutil.copytree(street, tmp_path / "street")
+    (dataset / "val" / "images" / "2.png").write_bytes(b"no picture")
+    command = ["--model", trained["semantic"], "--dataset", dataset, "--use_cpu", "--num_workers", workers]
+    output = ["--output_file", tmp_path / "results.json"]
+    error = refused(evaluate.main, *command, *output, "--check_samples", 1, code=1)
+    (said,) = (line for line in error.splitlines() if line.startswith("maskformer evaluate: "))
+    assert said.startswith("maskformer evaluate: Sample 2 of split 'val' (2): the picture in column 'image' cannot be")
+    assert "Nothing is measured. A larger --check_samples" in said and "Caught" not in error
+    assert not (tmp_path / "results.json").exists()
+    assert "Nothing is measured" not in refused(evaluate.main, *command, *output)  # found at once
+
+
+def test_what_cannot_be_written_in_the_end_is_said_below_the_numbers(trained, street, tmp_path, refused, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    command = ["--model", trained["semantic"], "--dataset", street, "--use_cpu"]
+    monkeypatch.setattr(evaluate, "write_error_report", full)
+    error = refused(evaluate.main, *command, "--output_file", tmp_path / "results.json", code=1)
+    assert "Not all of the evaluation is written: [Errno 28] No space left" in error
+    assert json.loads((tmp_path / "results.json").read_text())["num_images"] == 3
+
+
+def test_what_is_wrong_with_arguments_and_places_is_said_before_the_model_runs(
+    street, trained, tmp_path, refused, monkeypatch
+):
+    monkeypatch.setattr(evaluate, "measure", lambda *_: pytest.fail("the model runs"))
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("mine")
+    Path("folder").mkdir()
+    Path("evaluation.json").mkdir()
+    Path("used.json").write_text("{}")
+    Path("used_errors").write_text("mine")
+    command = ["--model", trained["semantic"], "--dataset", street, "--use_cpu"]
+    cases = [
+        (["--batch_size", 0], "--batch_size must be at least 1, got 0"),
+        (["--num_workers", -1], "--num_workers must be at least 0, got -1"),
+        (["--num_pictures", -1], "--num_pictures must be at least 0, got -1"),
+        (["--panoptic_threshold", 80], "--panoptic_threshold must lie in [0, 1], got 80"),
+        (["--panoptic_threshold", "nan"], "--panoptic_threshold must lie in [0, 1], got nan"),
+        (["--output_file", "file/results.json"], "file/results.json cannot be written"),
+        (["--output_file", "file/deeper/results.json"], "file/deeper/results.json cannot be written"),
+        (["--output_file", "new/" + 256 * "n"], "ile name too long"),
+        (["--output_file", "folder"], "folder is a folder, expected a file"),
+        (["--output_file", "folder", "--overwrite"], "folder is a folder, expected a file"),
+        (["--overwrite"], "evaluation.json is a folder, expected a file"),
+        (["--output_file", "used.json", "--overwrite"], "used_errors/used.json cannot be written"),
+        (["--output_file", "/proc/results.json"], "/proc/results.json cannot be written"),
+    ]
+    for flags, message in cases:
+        assert message in refused(evaluate.main, *command, *flags), flags
+    assert Path("file").read_text() == Path("used_errors").read_text() == "mine"
+    assert not list(Path("folder").iterdir())
 
 
 def test_what_cannot_be_measured_is_refused(street, trained, tmp_path, refused):
