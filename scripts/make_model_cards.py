@@ -18,6 +18,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from modeling_maskformer.training.cards.card_text import fill_template, render_card
 
 FOLDER = Path(__file__).resolve().parents[1] / "model_cards"
+MARK = "<!-- Written by scripts/make_model_cards.py from zoo.yaml, which is what to change. -->\n"
 METRICS = {"mean_iou": "mean IoU in percent", "pq": "PQ in percent"}
 
 
@@ -52,9 +53,13 @@ def make_cards(zoo: Mapping[str, Any]) -> dict[str, str]:
 
 
 def outdated_cards(cards: Mapping[str, str]) -> list[str]:
-    """Files in model_cards/ that are missing, other than in `cards`, or not among them."""
+    """Files in model_cards/ that are missing, other than in `cards`, or of a model that the table has no more.
+
+    A card without the mark of this script is somebody's own.
+    """
     found = {path.name: path.read_text(encoding="utf-8") for path in FOLDER.glob("*.md")}
-    return sorted(name for name in cards.keys() | found.keys() if cards.get(name) != found.get(name))
+    ours = cards.keys() | {name for name, text in found.items() if text.endswith(MARK)}
+    return sorted(name for name in ours if cards.get(name) != found.get(name))
 
 
 def make_card(name: str, zoo: Mapping[str, Any]) -> str:
@@ -62,7 +67,7 @@ def make_card(name: str, zoo: Mapping[str, Any]) -> str:
     model = zoo["models"][name]
     data = zoo["data"][model["data"]]
     configuration = model["folder"].split("/")[-1]
-    return render_card(
+    text = render_card(
         _template("card"),
         metadata_of(name, zoo),
         name=name,
@@ -77,6 +82,7 @@ def make_card(name: str, zoo: Mapping[str, Any]) -> str:
         configuration=configuration,
         file=f"model_final_{model['checksum']}.pkl",
     )
+    return f"{text}\n{MARK}"
 
 
 def metadata_of(name: str, zoo: Mapping[str, Any]) -> ModelCardData:

@@ -47,19 +47,22 @@ def test_the_files_are_what_the_generator_makes_of_the_table():
     assert outdated_cards(make_cards(ZOO)) == [], "run python scripts/make_model_cards.py"
 
 
-def test_the_check_names_a_file_that_differs_is_missing_or_is_too_many(tmp_path, monkeypatch):
+def test_a_file_that_differs_is_missing_or_is_too_many_is_named_and_put_right_and_an_own_card_stays(
+    tmp_path, monkeypatch
+):
     shutil.copytree(FOLDER, tmp_path, dirs_exist_ok=True)
     monkeypatch.setattr(make_model_cards, "FOLDER", tmp_path)
     make_model_cards.main(["--check"])
     changed, missing = "maskformer-swin-tiny-ade20k.md", "maskformer-resnet50-ade20k.md"
     (tmp_path / changed).write_text((tmp_path / changed).read_text().replace("46.7", "47.7"))
     (tmp_path / missing).unlink()
-    (tmp_path / "stray.md").write_text("")
+    (tmp_path / "stray.md").write_text((tmp_path / changed).read_text())  # of a model that was renamed
+    (tmp_path / "own.md").write_text("mine")
     with pytest.raises(SystemExit, match=f"{missing}, {changed}, stray.md"):
         make_model_cards.main(["--check"])
     make_model_cards.main([])
     make_model_cards.main(["--check"])
-    assert not (tmp_path / "stray.md").exists()
+    assert not (tmp_path / "stray.md").exists() and (tmp_path / "own.md").read_text() == "mine"
 
 
 def test_scores_are_the_published_ones():
