@@ -19,7 +19,7 @@ import time
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -41,12 +41,18 @@ class ServingBenchmarkArguments:
     clients: int = field(default=16, metadata={"help": "Clients at once; each sends its next request when answered."})
     max_batch_size: int = field(default=8, metadata={"help": "Of the run with batches."})
     alone: int = field(default=100, metadata={"help": "Requests of the run with one client."})
-    format: str = field(default="rle", metadata={"help": "What is asked for: rle, coco or png."})
+    format: Literal["rle", "coco", "png"] = field(default="rle", metadata={"help": "What is asked for."})
+
+    def __post_init__(self) -> None:
+        for name in ("requests", "clients", "max_batch_size", "alone"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name} must be at least 1, got {getattr(self, name)}.")
 
 
 def run(arguments: ServingBenchmarkArguments) -> None:
     """Prints a row for each run, and writes all as JSON."""
-    pictures = [file.read_bytes() for file in sorted(Path(arguments.pictures).rglob("*")) if file.suffix in SUFFIXES]
+    files = sorted(Path(arguments.pictures).rglob("*"))
+    pictures = [file.read_bytes() for file in files if file.suffix.lower() in SUFFIXES and file.is_file()]
     if not pictures:
         raise SystemExit(f"The folder {arguments.pictures} holds no picture.")
     runs = {
@@ -76,7 +82,12 @@ def measure(
     process = subprocess.Popen([sys.executable, "-c", code, *flags], stdout=subprocess.DEVNULL)
     try:
         wait_for(port, process)
-        send(port, pictures, clients, 2 * clients, arguments.format)  # warm
+        warm, _ = send(port, pictures, clients, 2 * clients, arguments.format)
+        if not warm[200]:
+            raise SystemExit(
+                f"No request is answered with 200, but with {dict(warm)} (status: requests): can the model's task be "
+                f"written as --format {arguments.format}, and are these pictures?"
+            )
         before = metrics_of(port)
         start = time.perf_counter()
         statuses, seconds = send(port, pictures, clients, count, arguments.format)
