@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,7 +25,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
-def unused(path: Path) -> Path:
+def unused(path: Path, is_taken: Callable[[Path], bool] = Path.exists) -> Path:
     """The path, or the first of `name-2.png`, `name-3.png`, ... at which nothing is."""
     numbered = (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(2))
-    return next(candidate for candidate in itertools.chain([path], numbered) if not candidate.exists())
+    return next(candidate for candidate in itertools.chain([path], numbered) if not is_taken(candidate))

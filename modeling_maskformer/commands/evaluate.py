@@ -35,7 +35,7 @@ from ..evaluation.error_analysis import ErrorAnalysis
 from ..evaluation.error_report import write_error_report
 from ..evaluation.evaluator import Evaluator
 from ..evaluation.image_size import resize_to_shortest_edge, sizes_to_try
-from ..evaluation.report_files import check_files, errors_folder, unused
+from ..evaluation.report_files import check_files, errors_folder, unused_file
 from ..evaluation.results import nan_last, number_text, results_table, sweep_table, totals_of, write_results
 from ..exporting.card import record_quality
 from ..half_precision import slow_precision_text
@@ -128,7 +128,7 @@ class EvaluationArguments:
     def path(self) -> Path:
         """The file for all numbers."""
         path = Path(self.output_file or DEFAULT_FILE)
-        return path if self.output_file or self.overwrite else unused(path, self.num_pictures > 0)
+        return path if self.output_file or self.overwrite else unused_file(path, self.num_pictures > 0)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

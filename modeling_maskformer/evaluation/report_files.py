@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import tempfile
 from pathlib import Path
+
+from ..whole_file import unused
 
 
 def errors_folder(path: Path) -> Path:
@@ -17,11 +18,9 @@ def files_of(path: Path, with_errors: bool) -> list[Path]:
     return [path, errors_folder(path)] if with_errors else [path]
 
 
-def unused(path: Path, with_errors: bool) -> Path:
+def unused_file(path: Path, with_errors: bool) -> Path:
     """The path, or the first of `name-2.json`, `name-3.json`, ... of which no file is there."""
-    numbered = (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(2))
-    candidates = itertools.chain([path], numbered)
-    return next(candidate for candidate in candidates if not any(map(Path.exists, files_of(candidate, with_errors))))
+    return unused(path, lambda candidate: any(file.exists() for file in files_of(candidate, with_errors)))
 
 
 def check_files(path: Path, with_errors: bool, overwrite: bool) -> None:
