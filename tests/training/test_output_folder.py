@@ -94,6 +94,16 @@ def test_a_run_that_goes_on_in_another_folder_does_not_write_over_a_run_there(us
     assert names_in(used_folder) == ["checkpoint-of-mine", "notes.txt"] and elsewhere.is_dir()
 
 
+def test_a_link_to_a_checkpoint_is_gone_on_from_where_it_stands(used_folder, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("linked")
+    (folder / "checkpoint-90").symlink_to(used_folder / "checkpoint-90")
+    arguments = run_arguments(folder, resume_from_checkpoint="last")
+    start_training(arguments)
+    assert arguments.resume_from_checkpoint == str(folder / "checkpoint-90")
+    start_training(run_arguments(folder, overwrite_output_dir=True))  # the link goes, what it leads to stays
+    assert names_in(folder) == [] and (used_folder / "checkpoint-90" / "model.safetensors").is_file()
+
+
 def test_pictures_and_plot_go_with_the_run_that_drew_them_and_others_stay(used_folder):
     (used_folder / "pictures").mkdir()
     picture = Image.new("RGB", (4, 4))

@@ -48,7 +48,7 @@ def _settle(arguments: RunArguments, start_from: Mapping[str, str | None]) -> st
     if arguments.resume_from_checkpoint is not None:
         checkpoint = find_checkpoint(arguments.resume_from_checkpoint, folder)
         check_average_in(checkpoint, arguments.ema_decay)
-        if _lies_in(checkpoint, folder):
+        if _is_of(checkpoint, folder):
             if arguments.overwrite_output_dir:
                 raise ValueError(
                     f"overwrite_output_dir would remove {checkpoint}, which resume_from_checkpoint goes on from: pass "
@@ -69,6 +69,11 @@ def _settle(arguments: RunArguments, start_from: Mapping[str, str | None]) -> st
                 f"overwrite_output_dir would remove {path}, which --{flag} starts from: choose another --output_dir."
             )
     return None if checkpoint is None else str(checkpoint)
+
+
+def _is_of(checkpoint: Path, folder: Path) -> bool:
+    """Whether a checkpoint is one of the run in a folder, also as a link there, or by a link to it."""
+    return folder.resolve() in (checkpoint.parent.resolve(), checkpoint.resolve().parent)
 
 
 def _lies_in(path: Path, folder: Path) -> bool:
@@ -96,7 +101,7 @@ class TakeFolder(TrainerCallback):
 
     def _take(self, args: RunArguments) -> None:
         folder, checkpoint = Path(args.output_dir), args.resume_from_checkpoint
-        if checkpoint is not None and _lies_in(Path(checkpoint), folder):
+        if checkpoint is not None and _is_of(Path(checkpoint), folder):
             remove_unfinished(folder)
         else:
             for path in traces_of_a_run(folder):
