@@ -8,7 +8,7 @@ from transformers import TrainerControl, TrainerState
 
 from image_processing.drawing.charts import line_charts
 from image_processing.drawing.signature import save_signed
-from modeling_maskformer.data.held_out import HeldOut
+from modeling_maskformer.data.held_out import HeldOut, HeldOutImage
 from modeling_maskformer.training.arguments.run_arguments import RunArguments
 from modeling_maskformer.training.cards.card_text import sign
 from modeling_maskformer.training.saving.checkpoint_folders import checkpoints_in, remove_old_checkpoints
@@ -123,8 +123,8 @@ def test_pictures_and_plot_go_with_the_run_that_drew_them_and_others_stay(used_f
 
 def test_what_is_held_out_is_kept_once_training_starts_and_is_no_run_alone(tmp_path):
     held_out = tmp_path / "held_out.json"
-    start_training(run_arguments(tmp_path), HeldOut(None, 0.1, 7))
-    assert '"seed": 7' in held_out.read_text()
+    start_training(run_arguments(tmp_path), HeldOut("train", [HeldOutImage(3, "street_7", "0" * 64)]))
+    assert '"street_7"' in held_out.read_text()
     start_training(run_arguments(tmp_path))  # with a validation split
     assert not held_out.exists()
 
