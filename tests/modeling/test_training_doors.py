@@ -44,17 +44,23 @@ def test_checkpointing_computes_layers_twice_and_changes_no_gradient(kind, backb
         torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-3, atol=1e-5)
 
 
-def test_a_trainer_checkpoints_swin(tmp_path):
-    batch = batch_of(batch_size=1)
-    arguments = TrainingArguments(
-        tmp_path,
+def two_steps(folder, **more):
+    """What transformers' Trainer needs to know of a training of one image a batch."""
+    return TrainingArguments(
+        folder,
         use_cpu=True,
         report_to=[],
         max_steps=2,
-        gradient_checkpointing=True,
         per_device_train_batch_size=1,
         remove_unused_columns=False,
+        save_strategy="no",
+        **more,
     )
+
+
+def test_a_trainer_checkpoints_swin(tmp_path):
+    batch = batch_of(batch_size=1)
+    arguments = two_steps(tmp_path, gradient_checkpointing=True)
     model = tiny("maskformer", "swin")
     before = model.get_backbone().model.encoder.layers[0].blocks[0].attention.self.query.weight.clone()
     Trainer(model, arguments, train_dataset=[batch] * 2, data_collator=lambda rows: rows[0]).train()
@@ -94,16 +100,7 @@ def test_masks_may_be_lists_or_arrays(kind):
 def test_what_else_a_collator_adds_to_a_batch_reaches_no_loss(kind, tmp_path):
     """Such as names for the metrics: with `remove_unused_columns=False` transformers' Trainer passes everything on."""
     batch = batch_of(batch_size=1)
-    arguments = TrainingArguments(
-        tmp_path,
-        use_cpu=True,
-        report_to=[],
-        max_steps=2,
-        per_device_train_batch_size=1,
-        gradient_accumulation_steps=2,
-        remove_unused_columns=False,
-        save_strategy="no",
-    )
+    arguments = two_steps(tmp_path, gradient_accumulation_steps=2)
     losses = []
     for more in ({}, {"image_id": ["a"], "extra": torch.zeros(1)}):
         trainer = Trainer(
