@@ -64,7 +64,7 @@ class SegmentationImageProcessor(TorchvisionBackend):
         resample: filter for images; targets are always resized to the nearest.
         do_rescale, rescale_factor, do_normalize, image_mean, image_std: value = (pixel * factor - mean) / std.
         do_convert_rgb: make images of other modes RGB, without their transparency. Where `image_mean` is of another
-            number of channels than 3, images stay as they are.
+            number of channels than 3, images stay as they are; one number for all channels is no list.
         pad_size: {"height", "width"} of the batch. None: the largest height and width in the batch.
         ignore_index: this value in `segmentation_maps` is no segment.
         do_reduce_labels: 0 in `segmentation_maps` becomes `ignore_index` (needed then), any other value one less.

@@ -158,7 +158,7 @@ class PerPixelPreTrainedModel(MaskFormerPreTrainedModel):
         segment_ids: Tensor | None = None,
         mask_labels: Sequence[Tensor] | None = None,
     ) -> Tensor:
-        """`()`, what the loss of a batch is divided by: its number of labelled pixels."""
+        """`()`, what the loss of a batch is divided by: its labelled pixels, also of padding, as in training."""
         targets, _ = read_targets(class_labels, segment_ids, mask_labels, self.config.num_labels, self.device)
         return num_labelled(class_maps(targets.maps.ids, targets.class_ids))
 

@@ -14,6 +14,7 @@ from torch.utils.data import Subset
 from tqdm.auto import tqdm
 from transformers.utils import logging
 
+from ..whole_file import whole_file
 from .errors import DataError
 from .samples import SampleSource
 from .streams import stream_of
@@ -81,10 +82,17 @@ class HeldOut:
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         content = asdict(self) | {"images": [image._asdict() for image in self.images]}
-        (folder / HELD_OUT_NAME).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        with whole_file(folder / HELD_OUT_NAME) as file:
+            file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
-    def find(self, samples: KnownSamples) -> Found:
-        """Their places in a split, which may have grown or be in another order; another dataset lacks them."""
+    def find(self, samples: KnownSamples, is_same_dataset: bool = False) -> Found:
+        """Their places in a split, which may have grown or be in another order; another dataset lacks them.
+
+        Args:
+            samples: the split.
+            is_same_dataset: whether it is said to be the one that they are of: what has the place and the name of one
+                is then that image, mended or saved anew, if not all of several have changed.
+        """
         if stream_of(samples) is not None:
             return Found([], self.images[0].name)
         if all(image.index < len(samples) and image[1:] == samples.identity(image.index) for image in self.images):
@@ -92,11 +100,20 @@ class HeldOut:
         places: dict[str, list[int]] = defaultdict(list)
         for index in tqdm(range(len(samples)), desc="Looking for the images that were set aside", leave=False):
             places[samples.identity(index)[1]].append(index)
-        indices = []
+        indices, changed = [], []
         for image in self.images:
-            if not places[image.sha256]:
+            if places[image.sha256]:
+                indices.append(places[image.sha256].pop(0))
+            elif is_same_dataset and image.index < len(samples) and samples.identity(image.index)[0] == image.name:
+                indices.append(image.index)
+                changed.append(image.name)
+            else:
                 return Found([], image.name)
-            indices.append(places[image.sha256].pop(0))
+        if len(set(indices)) < len(indices) or len(changed) == len(self.images) > 1:
+            return Found([], self.images[0].name)
+        if changed:
+            names = ", ".join(f"'{name}'" for name in changed)
+            logger.warning(f"Of the images that were set aside, these have changed, and stay set aside: {names}.")
         return Found(sorted(indices))
 
 
@@ -108,7 +125,7 @@ class DrawnHeldOut:
     validation_fraction: float
     seed: int
 
-    def find(self, samples: SampleSource) -> Found:
+    def find(self, samples: SampleSource, is_same_dataset: bool = False) -> Found:
         """What is drawn of the split: the same images as then only where it is the same."""
         try:
             return Found([] if stream_of(samples) else draw(len(samples), self.validation_fraction, self.seed))
@@ -117,13 +134,22 @@ class DrawnHeldOut:
 
 
 def held_out_of(model: str) -> HeldOut | DrawnHeldOut | None:
-    """What the run behind a model's folder, or one of its checkpoints, has set aside; None where that is not known."""
+    """What the run behind a model's folder, or one of its checkpoints, has set aside; None where that is not known.
+
+    Raises:
+        DataError: the file that tells it is broken.
+    """
     for folder in (Path(model), Path(model).parent):
         if (folder / HELD_OUT_NAME).is_file():
-            content = json.loads((folder / HELD_OUT_NAME).read_text(encoding="utf-8"))
-            if "images" not in content:
-                return DrawnHeldOut(**content)
-            return HeldOut(content["train_split"], [HeldOutImage(**image) for image in content["images"]])
+            try:
+                content = json.loads((folder / HELD_OUT_NAME).read_text(encoding="utf-8"))
+                if "images" not in content:
+                    return DrawnHeldOut(**content)
+                return HeldOut(content["train_split"], [HeldOutImage(**image) for image in content["images"]])
+            except (ValueError, TypeError, KeyError) as error:
+                raise DataError(
+                    f"{folder / HELD_OUT_NAME} does not tell which images a run has set aside: {error}."
+                ) from error
     return None
 
 
@@ -151,7 +177,7 @@ def parts_of_run(parts: tuple[SampleSource, SampleSource], checkpoint: str) -> t
             f"{where}, and would now train on them and be measured on another split: name the training split as the "
             "--validation_split to go on as it began, or start a new run."
         )
-    found = held_out.find(validation.dataset)
+    found = held_out.find(validation.dataset, is_same_dataset=True)
     if not found.indices:
         image = f", among them '{found.missing}'" if found.missing else ""
         raise DataError(

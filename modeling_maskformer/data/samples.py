@@ -176,17 +176,25 @@ def file_stem(encoded: Any) -> str | None:
     return PurePath(path).stem if path else None
 
 
-def read_encoded(encoded: Mapping[str, Any], column: str) -> bytes:
-    """The file of an encoded `datasets.Image` value."""
-    content, path = encoded["bytes"], encoded["path"]
+def content_or_path(encoded: Any, column: str) -> tuple[bytes | None, str | None]:
+    """The file of an encoded `datasets.Image` value, or where it lies."""
+    content, path = (encoded.get("bytes"), encoded.get("path")) if isinstance(encoded, Mapping) else (None, None)
+    if content is None and path is None:
+        raise DataError(f"column '{column}' is empty, a picture is expected")
+    return content, path
+
+
+def read_encoded(encoded: Any, column: str) -> bytes:
+    """The file of an encoded `datasets.Image` value, of a picture in memory its pixels."""
+    if isinstance(encoded, PIL.Image.Image):
+        return encoded.tobytes()
+    content, path = content_or_path(encoded, column)
     if content is not None:
         return content
-    if path is None:
-        raise DataError(f"column '{column}' is empty, a picture is expected")
     try:
-        with open(path, "rb") as file:
+        with fsspec.open(path, "rb") as file:
             return file.read()
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise DataError(f"the picture in column '{column}' cannot be read: {error}") from error
 
 
@@ -194,9 +202,7 @@ def decode_image(encoded: Any, column: str, max_pixels: int | None = None) -> PI
     """The picture of an encoded `datasets.Image` value, in its own mode, if it has at most `max_pixels`."""
     if isinstance(encoded, PIL.Image.Image):
         return encoded
-    content, path = (encoded.get("bytes"), encoded.get("path")) if isinstance(encoded, Mapping) else (None, None)
-    if content is None and path is None:
-        raise DataError(f"column '{column}' is empty, a picture is expected")
+    content, path = content_or_path(encoded, column)
     try:
         if content is None and ("://" in path or "::" in path):  # of a stream: `datasets` writes archives so
             with fsspec.open(path, "rb") as file:

@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from PIL import Image
@@ -109,14 +109,18 @@ def find_pictures(
         output_dir: where results will be written, if anywhere.
 
     Raises:
-        ValueError: a path does not exist or is where results will be written, a folder holds no picture, or two
-            pictures have one name.
+        ValueError: a path does not exist or is where predictions are kept in `output_dir`, a folder holds no picture,
+            or two pictures have one name.
     """
     files: list[tuple[str, str]] = []
     passed_over = PassedOver()
+    results = [] if output_dir is None else [Path(os.path.realpath(output_dir), name) for name in RESULT_FOLDERS]
+    real_folder = cache(os.path.realpath)  # of many files in one folder
     for path in map(Path, paths):
-        if output_dir is not None:
-            _refuse_results(path, Path(output_dir))
+        where = Path(real_folder(path if path.is_dir() else path.parent))
+        for folder in results:
+            if where.is_relative_to(folder):
+                raise ValueError(f"{path} lies in {folder}, where predictions are kept: choose another --output_dir.")
         if path.is_dir():
             found = len(files)
             files.extend((str(path), below) for below in _pictures_in(str(path), output_dir, passed_over))
@@ -162,13 +166,6 @@ class PassedOver:
         return ", ".join(told)
 
 
-def _refuse_results(path: Path, output_dir: Path) -> None:
-    """Raises a ValueError for inputs that lie where results are written, which would become inputs or replace them."""
-    for folder in (output_dir / name for name in RESULT_FOLDERS):
-        if Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
-            raise ValueError(f"{path} lies in {folder}, where results are written: choose another --output_dir.")
-
-
 def _holds_results(folder: str, output_dir: str | Path | None) -> bool:
     """Whether results are, or will be, written to the folder."""
     if output_dir is not None and os.path.exists(output_dir) and os.path.samefile(folder, output_dir):
@@ -196,14 +193,14 @@ def _pictures_in(folder: str, output_dir: str | Path | None, passed_over: Passed
                     passed_over.folders.append(entry.path)
             elif _is_picture(entry):
                 waiting.append((path, False))
-            elif entry.name not in left_out and not entry.name.startswith(".") and entry.is_file():
+            elif entry.name not in left_out and not entry.name.startswith(".") and os.path.isfile(entry.path):
                 passed_over.endings[os.path.splitext(entry.name)[1].lower()] += 1
 
 
 def _is_picture(entry: os.DirEntry) -> bool:
     """Whether a file has the name of a picture; a link to nothing too: it fails when it is read, and is told."""
     has_name = entry.name.lower().endswith(SUFFIXES) and not entry.name.startswith(".")
-    return has_name and (entry.is_file() or not os.path.exists(entry.path))
+    return has_name and (os.path.isfile(entry.path) or not os.path.exists(entry.path))
 
 
 def _stem(path: str) -> str:

@@ -13,6 +13,7 @@ from torch.utils.data import Subset
 from modeling_maskformer.data.datasets import open_dataset
 from modeling_maskformer.data.errors import DataError
 from modeling_maskformer.data.held_out import HELD_OUT_NAME, HeldOut, held_out_of, part, parts_of_run
+from modeling_maskformer.data.samples import read_encoded
 
 
 @pytest.fixture
@@ -105,6 +106,24 @@ def test_a_run_does_not_go_on_without_the_images_it_was_measured_on(begun, write
         parts_of_run(drawn, str(begun[1] / "checkpoint-3"))
 
 
+def test_an_image_that_was_mended_stays_set_aside(begun, write, caplog):
+    """As the run asks for where it comes upon one that cannot be read."""
+    folder = write("now", range(10))
+    names = [image.name for image in held_out_of(str(begun[1])).images]
+    Image.new("RGB", (8, 6), "white").save(folder / "images" / f"{names[0]}.png")
+    train, validation = parts_of_run(opened(folder).train_and_validation(), str(begun[1] / "checkpoint-3"))
+    assert sorted(validation[place].name for place in range(2)) == sorted(names)
+    assert len(train) == 8
+    assert f"these have changed, and stay set aside: '{names[0]}'" in caplog.text
+
+
+def test_a_file_that_tells_nothing_is_named(tmp_path):
+    for content in ("", '{"train_split": "train", "images": [{"ind', '{"images": [{"index": 1}]}', "[1]"):
+        (tmp_path / HELD_OUT_NAME).write_text(content)
+        with pytest.raises(DataError, match=r"held_out\.json does not tell which images a run has set aside: "):
+            held_out_of(str(tmp_path))
+
+
 def test_a_run_does_not_go_on_to_train_on_what_it_has_set_aside(begun, write, tmp_path):
     for split, numbers in (("train", range(10)), ("val", range(10, 12))):
         write(f"now/{split}", numbers)
@@ -129,3 +148,9 @@ def test_what_an_earlier_version_has_kept_is_drawn_as_it_was_then(write, tmp_pat
     assert parts_of_run(drawn, str(tmp_path / "checkpoint-3"))[1].indices == expected
     assert "only if the dataset is unchanged" in caplog.text
     assert held_out_of(str(tmp_path)).find(opened(write("one", [5])).splits["train"]).indices == []
+
+
+@pytest.mark.parametrize("picture", [None, {"bytes": None, "path": None}])
+def test_an_empty_picture_is_named_where_images_are_set_aside(picture):
+    with pytest.raises(DataError, match=r"column 'image' is empty, a picture is expected"):
+        read_encoded(picture, "image")

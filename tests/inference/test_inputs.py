@@ -100,6 +100,7 @@ def test_links_in_a_circle_and_to_nothing_end_no_search(tmp_path):
     save(tmp_path / "in" / "a.png")
     (tmp_path / "in" / "circle").symlink_to(tmp_path / "in")
     (tmp_path / "in" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    (tmp_path / "in" / "self").symlink_to("self")
     os.mkfifo(tmp_path / "in" / "pipe.png")
     deep = tmp_path / "in"
     for _ in range(300):
@@ -134,7 +135,7 @@ def test_pictures_that_lie_where_results_are_written_are_refused(tmp_path, name)
     for below in ("overlays/more", "panoptic"):
         save(tmp_path / "out" / below / "x.png")
     (tmp_path / "link").symlink_to(tmp_path / "out" / "overlays")
-    with pytest.raises(ValueError, match="where results are written: choose another --output_dir"):
+    with pytest.raises(ValueError, match="where predictions are kept: choose another --output_dir"):
         find_pictures([tmp_path / name], output_dir=tmp_path / "out")
     assert len(find_pictures([tmp_path / name], output_dir=tmp_path / "other")) == 1
 

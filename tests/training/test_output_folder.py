@@ -129,6 +129,14 @@ def test_what_is_held_out_is_kept_once_training_starts_and_is_no_run_alone(tmp_p
     assert not held_out.exists()
 
 
+def test_a_run_that_goes_on_keeps_the_file_of_its_beginning(used_folder):
+    (used_folder / "held_out.json").write_text("as it was")
+    checkpoint = str(used_folder / "checkpoint-90")
+    now = HeldOut("train", [HeldOutImage(3, "street_7", "0" * 64)])
+    start_training(run_arguments(used_folder, resume_from_checkpoint=checkpoint), now)
+    assert (used_folder / "held_out.json").read_text() == "as it was"
+
+
 def test_a_card_goes_with_the_run_it_is_of_unless_it_was_edited(used_folder):
     card = used_folder / "README.md"
     card.write_text(sign("# A run\n"))

@@ -48,7 +48,7 @@ def _settle(arguments: RunArguments, start_from: Mapping[str, str | None]) -> st
     if arguments.resume_from_checkpoint is not None:
         checkpoint = find_checkpoint(arguments.resume_from_checkpoint, folder)
         check_average_in(checkpoint, arguments.ema_decay)
-        if _is_of(checkpoint, folder):
+        if is_of_run(checkpoint, folder):
             if arguments.overwrite_output_dir:
                 raise ValueError(
                     f"overwrite_output_dir would remove {checkpoint}, which resume_from_checkpoint goes on from: pass "
@@ -71,7 +71,7 @@ def _settle(arguments: RunArguments, start_from: Mapping[str, str | None]) -> st
     return None if checkpoint is None else str(checkpoint)
 
 
-def _is_of(checkpoint: Path, folder: Path) -> bool:
+def is_of_run(checkpoint: Path, folder: Path) -> bool:
     """Whether a checkpoint is one of the run in a folder, also as a link there, or by a link to it."""
     return folder.resolve() in (checkpoint.parent.resolve(), checkpoint.resolve().parent)
 
@@ -101,7 +101,7 @@ class TakeFolder(TrainerCallback):
 
     def _take(self, args: RunArguments) -> None:
         folder, checkpoint = Path(args.output_dir), args.resume_from_checkpoint
-        if checkpoint is not None and _is_of(Path(checkpoint), folder):
+        if checkpoint is not None and is_of_run(Path(checkpoint), folder):
             remove_unfinished(folder)
         else:
             for path in traces_of_a_run(folder):
@@ -109,8 +109,8 @@ class TakeFolder(TrainerCallback):
                     shutil.rmtree(path)
                 else:
                     path.unlink()
-        if self._held_out is not None:
-            self._held_out.save(folder)
+            if self._held_out is not None:  # a run that goes on has it from its beginning, or does not know it
+                self._held_out.save(folder)
 
 
 def traces_of_a_run(folder: Path) -> list[Path]:
