@@ -45,7 +45,7 @@ from .model_building import build_model, normalization_of
 from .opening import TimeEstimate, chosen_text
 from .saving.checkpoint_folders import last_checkpoint
 from .saving.checkpointing import EndOnSigterm
-from .saving.output_folder import PICTURES_NAME, TakeFolder, is_of_run, prepare_output_dir
+from .saving.output_folder import PICTURES_NAME, TakeFolder, goes_on, prepare_output_dir
 from .saving.same_model import check_same_model
 from .trainer import MaskFormerTrainer
 
@@ -94,7 +94,7 @@ def prepare_training(
 
     found, found_in_validation = on_first_process(arguments, check)
     held_out = None
-    if isinstance(validation, Subset):
+    if isinstance(validation, Subset) and not goes_on(arguments):  # else it is kept from the run's beginning
         held_out = on_first_process(arguments, lambda: HeldOut.of(data.splits, validation))
     is_first = arguments.process_index == 0
     reason = model_arguments.choose_for(this_machine(arguments.use_cpu), max(found.num_segments, default=0))
@@ -189,10 +189,8 @@ def _met_in_training(error: DataError, trainer: MaskFormerTrainer) -> str:
 
 
 def _train_and_evaluate(trainer: MaskFormerTrainer, output_dir: Path) -> None:
-    checkpoint = trainer.args.resume_from_checkpoint
-    if checkpoint is not None and on_first_process(
-        trainer.args,
-        lambda: is_of_run(Path(checkpoint), output_dir) and _is_finished(trainer, output_dir / "train_results.json"),
+    if goes_on(trainer.args) and on_first_process(
+        trainer.args, lambda: _is_finished(trainer, output_dir / "train_results.json")
     ):
         print(f"The run in {output_dir} is finished: there is nothing to go on with.")
         return

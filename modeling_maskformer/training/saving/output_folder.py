@@ -48,7 +48,7 @@ def _settle(arguments: RunArguments, start_from: Mapping[str, str | None]) -> st
     if arguments.resume_from_checkpoint is not None:
         checkpoint = find_checkpoint(arguments.resume_from_checkpoint, folder)
         check_average_in(checkpoint, arguments.ema_decay)
-        if is_of_run(checkpoint, folder):
+        if _is_of(checkpoint, folder):
             if arguments.overwrite_output_dir:
                 raise ValueError(
                     f"overwrite_output_dir would remove {checkpoint}, which resume_from_checkpoint goes on from: pass "
@@ -71,7 +71,13 @@ def _settle(arguments: RunArguments, start_from: Mapping[str, str | None]) -> st
     return None if checkpoint is None else str(checkpoint)
 
 
-def is_of_run(checkpoint: Path, folder: Path) -> bool:
+def goes_on(arguments: RunArguments) -> bool:
+    """Whether a run resumes from a checkpoint of its own folder, and not from one elsewhere or none."""
+    checkpoint = arguments.resume_from_checkpoint
+    return checkpoint is not None and _is_of(Path(checkpoint), Path(arguments.output_dir))
+
+
+def _is_of(checkpoint: Path, folder: Path) -> bool:
     """Whether a checkpoint is one of the run in a folder, also as a link there, or by a link to it."""
     return folder.resolve() in (checkpoint.parent.resolve(), checkpoint.resolve().parent)
 
@@ -87,7 +93,8 @@ class TakeFolder(TrainerCallback):
     A run that starts anew removes what an earlier one has left; one that goes on, what that was writing when it ended.
 
     Args:
-        held_out: which training images are set aside, to be kept beside the model; None where none are.
+        held_out: which training images are set aside, to be kept beside the model; None where none are, or where the
+            run goes on and has kept it.
     """
 
     def __init__(self, held_out: HeldOut | None = None) -> None:
@@ -100,8 +107,8 @@ class TakeFolder(TrainerCallback):
             on_first_process(args, lambda: self._take(args))
 
     def _take(self, args: RunArguments) -> None:
-        folder, checkpoint = Path(args.output_dir), args.resume_from_checkpoint
-        if checkpoint is not None and is_of_run(Path(checkpoint), folder):
+        folder = Path(args.output_dir)
+        if goes_on(args):
             remove_unfinished(folder)
         else:
             for path in traces_of_a_run(folder):
@@ -109,7 +116,7 @@ class TakeFolder(TrainerCallback):
                     shutil.rmtree(path)
                 else:
                     path.unlink()
-            if self._held_out is not None:  # a run that goes on has it from its beginning, or does not know it
+            if self._held_out is not None:
                 self._held_out.save(folder)
 
 
