@@ -18,6 +18,7 @@ from transformers.utils import logging
 from ..errors import DataError
 from ..labels.label_files import IGNORED_LABEL
 from ..labels.label_set import NamedIds
+from .folders.picture_files import IMAGE_SUFFIXES
 from .image_places import folders_below
 from .inside_dataset import is_inside
 from .json_files import dicts_in, ends_of, integer_in, read_json
@@ -26,7 +27,6 @@ from .labelme_shapes import SHAPES, join_parts, polygons_of_shape
 logger = logging.get_logger(__name__)
 
 BACKGROUND_LABEL = "_background_"
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm")
 _SPLITS = {"train": "train", "val": "validation", "test": "test"}
 
 

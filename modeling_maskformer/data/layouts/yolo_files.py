@@ -21,12 +21,12 @@ from ..errors import DataError
 from ..formats.yolo import is_box
 from ..labels.label_files import read_named_ids
 from ..labels.label_set import NamedIds
+from .folders.picture_files import IMAGE_SUFFIXES
 from .inside_dataset import is_inside
 
 logger = logging.get_logger(__name__)
 
 SPLITS = {"train": "train", "val": "validation", "test": "test"}  # keys of data.yaml
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 CLASSES_FILE = "classes.txt"
 
 

@@ -162,6 +162,14 @@ def test_images_are_found_beside_the_files_or_in_folders_of_the_dataset(make, sa
     assert abs(np.asarray(samples[1].image).mean() - 1) < 0.5
 
 
+def test_a_picture_without_its_name_in_the_file_is_found_by_its_ending(make, save_picture):
+    root = make(SHAPES, image="{}.png", imagePath=None)
+    (root / "0.png").unlink()
+    save_picture(root / "0.jpeg", np.full((HEIGHT, WIDTH, 3), 0, np.uint8))
+    (root / "0.jpeg").rename(root / "0.jfif")
+    assert len(open_dataset(str(root), "instance").splits["train"][0].segments) == 4
+
+
 def test_images_elsewhere_are_read_only_where_the_caller_names_their_folder(make, save_picture, tmp_path):
     root = make(SHAPES, image="../elsewhere/{}.jpg")
     with pytest.raises(DataError, match=r"image '../elsewhere/0.jpg' of '.*0.json' is neither .* --image_folder"):

@@ -1,6 +1,7 @@
 """YOLO's segmentation data sets, as Ultralytics and Roboflow lay them out."""
 
 import numpy as np
+import PIL.Image
 import pytest
 import yaml
 
@@ -54,6 +55,17 @@ def test_outlines_become_masks(make, layout):
         assert samples[0].segments.class_ids.tolist() == [0, 1]
         assert (samples[0].segments.masks().numpy() == masks).all()
         assert samples[0].name == "1" and len(samples[1].segments) == 0
+
+
+@pytest.mark.parametrize("ending", [".ppm", ".jfif", ".PNG"])
+def test_pictures_are_found_by_all_their_endings(make, ending):
+    root = make()
+    for file in list(root.rglob("*.jpg")):
+        with PIL.Image.open(file) as picture:
+            picture.save(file.with_suffix(ending))
+        file.unlink()
+    samples = open_dataset(str(root), "instance").splits["train"]
+    assert [len(samples[number].segments) for number in range(len(samples))] == [2, 0]
 
 
 def test_yaml_of_other_programs_does_not_matter(make):
