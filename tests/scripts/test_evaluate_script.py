@@ -52,6 +52,23 @@ def measured(model, dataset, output, *flags):
     return json.loads(output.read_text())
 
 
+@pytest.mark.parametrize(("dtype", "expected"), [("float32", "no"), ("bfloat16", "bf16")])
+def test_the_dtype_is_that_of_the_flag_whatever_accelerate_is_told(
+    trained, street, tmp_path, monkeypatch, dtype, expected
+):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16" if dtype == "float32" else "no")
+    prepare, precisions = evaluate.prepare_evaluation, []
+
+    def note_precision(*arguments):
+        trainer = prepare(*arguments)
+        precisions.append(trainer.accelerator.mixed_precision)
+        return trainer
+
+    monkeypatch.setattr(evaluate, "prepare_evaluation", note_precision)
+    measured(trained["semantic"], street, tmp_path / "results.json", "--dtype", dtype)
+    assert precisions == [expected]
+
+
 def test_a_second_evaluation_leaves_the_file_of_the_first(trained, street, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     command = ["--model", trained["semantic"], "--dataset", street, "--use_cpu"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 
 import torch
@@ -23,6 +24,7 @@ _WITHOUT_EFFECT = (
     "prediction_loss_only",
     "use_liger_kernel",
 )
+_HALF = ("bf16", "fp16")  # names of flags, and of accelerate's precisions
 # what no command line can set: objects, and the lengths by which texts are sorted
 _NOT_FOR_COMMANDS = ("length_column_name", "liger_kernel_config", "parallelism_config")
 
@@ -51,6 +53,14 @@ class MaskFormerTrainingArguments(TrainingArguments):
             "help": "How the learning rate falls. polynomial: as (1 - step / steps) ** poly_power, to 0. "
             "constant_with_warmup: in steps, see --lr_milestones. The others are those of transformers."
         },
+    )
+    bf16: bool | None = field(
+        default=None,
+        metadata={"help": "Mixed precision with bfloat16. Default: if `accelerate launch` is told so."},
+    )
+    fp16: bool | None = field(
+        default=None,
+        metadata={"help": "Mixed precision with float16. Default: if `accelerate launch` is told so."},
     )
     metric_for_best_model: str | None = field(
         default=None,
@@ -96,9 +106,13 @@ class MaskFormerTrainingArguments(TrainingArguments):
 
     def __post_init__(self) -> None:
         metric_is_chosen = self.metric_for_best_model is not None
+        self._compute_as_accelerate_is_told()
+        self.bf16, self.fp16 = bool(self.bf16), bool(self.fp16)
         if self.bf16 and not torch.accelerator.is_available() and not is_torch_xla_available():
             self.use_cpu = True  # transformers wants it said, though there is nothing else
         super().__post_init__()
+        if not (self.bf16 or self.fp16) and self.mixed_precision in _HALF:
+            self.mixed_precision = "no"  # transformers lets what accelerate is told win over flags that are off
         check_loggers(self.report_to)
         if self.device.type == "cpu":
             self.dataloader_pin_memory = False  # which is for copies to a GPU
@@ -134,6 +148,12 @@ class MaskFormerTrainingArguments(TrainingArguments):
             raise ValueError(
                 f"lr_milestones need lr_scheduler_type=constant_with_warmup, got {self.lr_scheduler_type.value}."
             )
+
+    def _compute_as_accelerate_is_told(self) -> None:
+        """Half precision that `accelerate launch` is told of, by a flag or its file, where no flag here is given."""
+        told = os.environ.get("ACCELERATE_MIXED_PRECISION")
+        if told in _HALF and not (self.bf16 or self.fp16) and getattr(self, told) is None:
+            setattr(self, told, True)
 
     def milestones_in_steps(self, num_training_steps: int) -> list[int]:
         """`lr_milestones` as optimizer steps."""

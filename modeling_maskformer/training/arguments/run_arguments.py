@@ -138,8 +138,8 @@ class RunArguments(MaskFormerTrainingArguments):
     bf16: bool | None = field(
         default=None,
         metadata={
-            "help": "Mixed precision with bfloat16. Default: on a GPU that has it, unless --fp16 is passed; not on a "
-            "CPU."
+            "help": "Mixed precision with bfloat16. Default: as `accelerate launch` is told, else on a GPU that has "
+            "it, unless --fp16 is passed; not on a CPU."
         },
     )
     tf32: bool | None = field(
@@ -200,6 +200,7 @@ class RunArguments(MaskFormerTrainingArguments):
 
     def _fill_in_defaults(self, machine: Machine) -> None:
         """Decides what was left open; pinned memory and the fused optimizer are transformers' own defaults."""
+        self._compute_as_accelerate_is_told()
         if self.bf16 is None:
             self.bf16 = machine.has_bf16 and not self.fp16
         if self.tf32 is None and machine.has_tf32:

@@ -4,6 +4,7 @@ import pytest
 
 from modeling_maskformer import MaskFormerTrainingArguments
 from modeling_maskformer.training.arguments import loggers
+from modeling_maskformer.training.arguments.device_defaults import Machine
 from modeling_maskformer.training.arguments.run_arguments import RunArguments
 
 
@@ -64,3 +65,41 @@ def test_a_missing_logger_is_a_sentence(tmp_path, monkeypatch, arguments, name, 
 def test_images_are_not_sorted_by_length(tmp_path):
     with pytest.raises(ValueError, match="train_sampling_strategy must be random or sequential, got group_by_length"):
         run_arguments(tmp_path, train_sampling_strategy="group_by_length")
+
+
+@pytest.mark.parametrize("arguments", [RunArguments, MaskFormerTrainingArguments])
+@pytest.mark.parametrize(
+    ("told", "flags", "expected"),
+    [
+        ("bf16", {}, "bf16"),
+        ("fp16", {}, "fp16"),
+        ("no", {}, "no"),
+        (None, {}, "no"),
+        ("no", {"bf16": True}, "bf16"),
+        ("bf16", {"fp16": True}, "fp16"),
+        ("fp16", {"bf16": True}, "bf16"),
+        ("bf16", {"bf16": False}, "no"),
+        ("fp16", {"fp16": False, "bf16": False}, "no"),
+        ("fp8", {}, "fp8"),
+    ],
+)
+def test_half_precision_is_as_the_flags_say_and_else_as_accelerate_is_told(
+    tmp_path, monkeypatch, arguments, told, flags, expected
+):
+    monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
+    if told is not None:
+        monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", told)
+    args = arguments(output_dir=str(tmp_path), use_cpu=True, report_to="none", **flags)
+    assert args.mixed_precision == expected
+    assert (args.bf16, args.fp16) == (expected == "bf16", expected == "fp16")  # which cards and checks of losses read
+
+
+def test_of_a_machine_that_has_bfloat16_accelerates_float16_is_taken(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "modeling_maskformer.training.arguments.run_arguments.this_machine",
+        lambda use_cpu: Machine(has_gpu=True, has_bf16=True),
+    )
+    assert run_arguments(tmp_path).bf16
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
+    args = run_arguments(tmp_path)
+    assert args.fp16 and not args.bf16
