@@ -26,7 +26,7 @@ from transformers.utils import logging
 from ..data.check_samples import check_dataset
 from ..data.datasets import SegmentationData
 from ..data.errors import DataError
-from ..data.held_out import DrawnHeldOut, held_out_of, part
+from ..data.held_out import held_out_of, part
 from ..data.labels.label_matching import RelabelledSamples, match_labels
 from ..data.samples import SampleSource
 from ..data.streams import stream_of
@@ -300,14 +300,7 @@ def samples_to_measure(data: SegmentationData, data_arguments: DataArguments, mo
         return data.evaluation()
     count = len(found.indices)
     measured = "is the one image" if count == 1 else f"are the {count} images"
-    doubt = ""
-    if isinstance(held_out, DrawnHeldOut):
-        name = next(name for name, source in data.splits.items() if source is samples)
-        doubt = (
-            f", if it was trained on this dataset as it is now: the checkpoint, of an earlier version, does not name "
-            f"them. All {len(samples)} are measured with --validation_split {name}"
-        )
-    logger.warning(f"Measured {measured} that the run has set aside{doubt}.")
+    logger.warning(f"Measured {measured} that the run has set aside.")
     return part(samples, found.indices)[1]
 
 

@@ -117,23 +117,7 @@ class HeldOut:
         return Found(sorted(indices))
 
 
-@dataclass(frozen=True)
-class DrawnHeldOut:
-    """How an earlier version of this package has kept what a run set aside: not which images, but how to draw them."""
-
-    train_split: str | None
-    validation_fraction: float
-    seed: int
-
-    def find(self, samples: SampleSource, is_same_dataset: bool = False) -> Found:
-        """What is drawn of the split: the same images as then only where it is the same."""
-        try:
-            return Found([] if stream_of(samples) else draw(len(samples), self.validation_fraction, self.seed))
-        except DataError:
-            return Found([])
-
-
-def held_out_of(model: str) -> HeldOut | DrawnHeldOut | None:
+def held_out_of(model: str) -> HeldOut | None:
     """What the run behind a model's folder, or one of its checkpoints, has set aside; None where that is not known.
 
     Raises:
@@ -143,8 +127,6 @@ def held_out_of(model: str) -> HeldOut | DrawnHeldOut | None:
         if (folder / HELD_OUT_NAME).is_file():
             try:
                 content = json.loads((folder / HELD_OUT_NAME).read_text(encoding="utf-8"))
-                if "images" not in content:
-                    return DrawnHeldOut(**content)
                 return HeldOut(content["train_split"], [HeldOutImage(**image) for image in content["images"]])
             except (ValueError, TypeError, KeyError) as error:
                 raise DataError(
@@ -184,8 +166,6 @@ def parts_of_run(parts: tuple[SampleSource, SampleSource], checkpoint: str) -> t
             f"{where}, which are not all in the dataset any more{image}: go on with the dataset that it began with, "
             "or start a new run."
         )
-    if isinstance(held_out, DrawnHeldOut):
-        logger.warning(f"{where} without their names: they are those drawn now only if the dataset is unchanged.")
     if found.indices != validation.indices:
         logger.warning(
             f"{where}, {len(found.indices)} of what are now {len(validation.dataset)}. These stay set aside, whatever "

@@ -140,16 +140,6 @@ def test_where_it_is_not_known_what_was_set_aside_it_is_said(write, tmp_path, ca
     assert "some may have been trained on" in caplog.text
 
 
-def test_what_an_earlier_version_has_kept_is_drawn_as_it_was_then(write, tmp_path, caplog):
-    data = opened(write("data", range(10)))
-    (tmp_path / HELD_OUT_NAME).write_text('{"train_split": null, "validation_fraction": 0.2, "seed": 7}')
-    expected = data.train_and_validation(validation_fraction=0.2, seed=7)[1].indices
-    drawn = data.train_and_validation(validation_fraction=0.3, seed=1)
-    assert parts_of_run(drawn, str(tmp_path / "checkpoint-3"))[1].indices == expected
-    assert "only if the dataset is unchanged" in caplog.text
-    assert held_out_of(str(tmp_path)).find(opened(write("one", [5])).splits["train"]).indices == []
-
-
 @pytest.mark.parametrize("picture", [None, {"bytes": None, "path": None}])
 def test_an_empty_picture_is_named_where_images_are_set_aside(picture):
     with pytest.raises(DataError, match=r"column 'image' is empty, a picture is expected"):

@@ -114,14 +114,6 @@ def test_one_image_that_was_set_aside_is_one(set_aside, tmp_path, caplog):
     assert "Measured is the one image that the run has set aside." in caplog.text
 
 
-def test_of_an_earlier_version_it_is_said_that_what_was_set_aside_is_not_certain(set_aside, tmp_path, caplog):
-    arguments = DataArguments(str(set_aside[1]), "semantic")
-    (tmp_path / "held_out.json").write_text('{"train_split": null, "validation_fraction": 0.34, "seed": 42}')
-    assert len(evaluate.samples_to_measure(arguments.open("semantic"), arguments, str(tmp_path))) == 2
-    assert "if it was trained on this dataset as it is now" in caplog.text
-    assert "All 6 are measured with --validation_split train." in caplog.text
-
-
 def test_images_that_were_added_after_training_are_not_taken_for_those_set_aside(set_aside, tmp_path):
     folder, dataset = set_aside
     before = DataArguments(str(dataset), "semantic")

@@ -61,11 +61,6 @@ def start_run(
     settings = json.loads(json.dumps(settings))
     earlier = earlier_settings(writer.folder) if resume else None
     if earlier is not None:
-        if "dtype" in settings.keys() - earlier.keys():
-            raise ValueError(
-                f"{writer.folder} holds results of an earlier version of this package, which does not tell of which "
-                "pictures they were made and in which dtype: choose another --output_dir, or pass --overwrite."
-            )
         other = sorted(name for name in settings.keys() | earlier.keys() if settings.get(name) != earlier.get(name))
         if other:
             raise ValueError(

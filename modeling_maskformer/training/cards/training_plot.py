@@ -34,10 +34,7 @@ def draw_training(folder: Path, log_history: Sequence[Mapping[str, Any]], metric
         return None
     path = folder / PLOT_NAME
     if path.exists() and not is_drawn_here(path):
-        logger.warning(
-            "%s bears no mark of this package (its earlier versions set none): it stays, and no plot is drawn.",
-            path,
-        )
+        logger.warning("%s bears no mark of this package: it stays, and no plot is drawn.", path)
         return None
     return line_charts(path, panels, "step")
 
