@@ -14,7 +14,7 @@ from ..inference.inputs import MAX_PIXELS, Picture, file_stamp
 from .columns import find_columns
 from .datasets import GENERATED, open_dataset
 from .errors import DataError
-from .layouts.tables import open_tables
+from .layouts.open_tables import open_tables
 from .samples import decode_rgb, with_encoded_images
 
 

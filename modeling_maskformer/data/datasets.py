@@ -17,7 +17,8 @@ from .labels.label_set import LabelSet
 from .layouts.folders.split_files import MaskSearch
 from .layouts.label_tables import label_table
 from .layouts.loaded import Loaded, name_of, streams_of
-from .layouts.tables import annotated_splits, open_tables
+from .layouts.open_tables import open_tables
+from .layouts.tables import annotated_splits
 from .open_stream import open_streams
 from .samples import RowSamples, SampleSource
 from .shapes import ShapesDataset
@@ -221,7 +222,8 @@ def open_dataset(
         raise DataError(f"Dataset '{name_of(dataset)}' has no rows.")
     if given is not None and given.colours is not None:  # as a table beside the masks
         table = label_table(given, "The label file")
-        given, tables.colours, tables.void_ids = table.named, table.colours, table.void_ids
+        tables.take(table)
+        given = table.named
     first = next(iter(annotated_splits(tables.splits).values()))
     columns = find_columns(first.features, image_column, annotation_column)
     named = given or tables.named

@@ -19,7 +19,8 @@ from .labels.label_set import LabelSet
 from .layouts.folders.folder_layouts import is_for_load_dataset
 from .layouts.inside_dataset import own_folders
 from .layouts.loaded import name_of
-from .layouts.tables import Tables, annotated_splits, names_of_file
+from .layouts.open_tables import names_of_file
+from .layouts.tables import Tables, annotated_splits
 from .samples import with_encoded_images
 from .streams import StreamSamples
 

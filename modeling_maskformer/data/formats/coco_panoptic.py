@@ -11,14 +11,7 @@ import numpy as np
 from ...targets import Segments
 from ..errors import DataError
 from ..labels.label_set import NO_LABEL, VOID_LABEL, LabelSet
-from ..samples import decode_image
-from .id_maps import (
-    INTEGER_MODES,
-    read_colour_ids,
-    read_id_map,
-    segments_of_ids,
-    unique_ids,
-)
+from .id_maps import read_ids, segments_of_ids, unique_ids
 from .records import read_integer, read_records
 
 
@@ -38,7 +31,7 @@ class CocoPanopticFormat:
 
     def read(self, row: Mapping[str, Any], labels: LabelSet, task: str, size: tuple[int, int]) -> Segments:
         infos = self._infos(row)
-        ids, index = unique_ids(self._id_map(row))
+        ids, index = unique_ids(read_ids(row[self.column], self.column))
         unknown = [raw for raw in ids.tolist() if raw != 0 and raw not in infos]
         if unknown:
             raise DataError(
@@ -57,15 +50,6 @@ class CocoPanopticFormat:
     def class_ids(self, row: Mapping[str, Any]) -> dict[int, bool]:
         """The ids of the row's categories; the form itself does not tell things from stuff."""
         return dict.fromkeys((category for category, _ in self._infos(row).values()), True)
-
-    def _id_map(self, row: Mapping[str, Any]) -> np.ndarray:
-        value = row[self.column]
-        if isinstance(value, (list, np.ndarray)):
-            return read_id_map(value, self.column)
-        picture = decode_image(value, self.column)
-        if picture.mode in INTEGER_MODES:  # up to 255 or 65535 segments fit in one channel
-            return read_id_map(picture, self.column)
-        return read_colour_ids(picture, self.column)
 
     def _infos(self, row: Mapping[str, Any]) -> dict[int, tuple[int, bool]]:
         """Segment id -> (category id, crowd)."""

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ...targets import NO_SEGMENT, VOID, Segments, smallest_id_dtype, void_value
+from ...targets import NO_SEGMENT, Segments, smallest_id_dtype, void_value
 from ..errors import DataError
 from ..labels.label_set import VOID_LABEL
 from ..samples import decode_image
@@ -47,6 +47,15 @@ def read_colour_ids(value: Any, column: str) -> np.ndarray:
     return np.asarray(picture).view("<u4")[..., 0] & 0xFFFFFF
 
 
+def read_ids(value: Any, column: str) -> np.ndarray:
+    """`(H, W)` ids of an integer array, of a picture of one channel, or of colours where there are too many for it."""
+    if not isinstance(value, (list, np.ndarray)):
+        value = decode_image(value, column)
+        if value.mode not in INTEGER_MODES:
+            return read_colour_ids(value, column)
+    return read_id_map(value, column)
+
+
 def unique_ids(id_map: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Sorted `(U,)` values of an `(H, W)` map and the `(H, W)` index of each pixel's value among them.
 
@@ -77,7 +86,7 @@ def segments_of_ids(index: np.ndarray, labels: np.ndarray, is_crowd: np.ndarray,
         class_ids, position, crowd = labels[regions], np.arange(len(regions)), is_crowd[regions]
     dtype = smallest_id_dtype(len(class_ids))
     numbers = torch.full((len(labels),), NO_SEGMENT, dtype=torch.int32)  # (U,) segment number of each region
-    numbers[torch.from_numpy(labels == VOID_LABEL)] = void_value(dtype) if dtype == torch.uint8 else VOID
+    numbers[torch.from_numpy(labels == VOID_LABEL)] = void_value(dtype)
     numbers[torch.from_numpy(regions)] = torch.from_numpy(position).to(torch.int32) + 1
     index = torch.from_numpy(index).to(torch.int32)  # index_select is three times as fast as numpy's indexing
     ids = numbers.to(dtype).index_select(0, index.flatten()).view(index.shape)  # (H, W)

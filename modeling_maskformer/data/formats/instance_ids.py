@@ -11,10 +11,9 @@ import numpy as np
 from ...targets import Segments
 from ..errors import DataError
 from ..labels.label_set import LabelSet, NamedIds
-from ..samples import decode_image
 from .channels import ChannelsFormat
 from .class_map import ClassMapFormat
-from .id_maps import INTEGER_MODES, read_colour_ids, read_id_map, segments_of_ids, unique_ids
+from .id_maps import read_ids, segments_of_ids, unique_ids
 
 HIGHEST_OF_8_BITS = 255
 OBJECT = 1  # the class of all objects where no second map tells theirs
@@ -53,7 +52,7 @@ class InstanceIdsFormat(ChannelsFormat):
         return segments_of_ids(index, region_labels, is_thing & (instances == 0), merge=False)
 
     def _regions(self, row: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        ids, index = unique_ids(self._ids(row))
+        ids, index = unique_ids(read_ids(row[self.column], self.column))
         is_void = np.zeros(len(ids), dtype=bool)
         if self.void_id is not None and (ids.dtype == np.uint8 or self.void_id > HIGHEST_OF_8_BITS):
             is_void = ids == self.void_id
@@ -78,12 +77,3 @@ class InstanceIdsFormat(ChannelsFormat):
             classes[is_void[number]] = self.void_id
         regions, new = np.unique(np.stack([classes, instances]), axis=1, return_inverse=True)
         return regions[0], regions[1], new.reshape(-1)[index]
-
-    def _ids(self, row: Mapping[str, Any]) -> np.ndarray:
-        value = row[self.column]
-        if isinstance(value, (list, np.ndarray)):
-            return read_id_map(value, self.column)
-        picture = decode_image(value, self.column)
-        if picture.mode in INTEGER_MODES:
-            return read_id_map(picture, self.column)
-        return read_colour_ids(picture, self.column)

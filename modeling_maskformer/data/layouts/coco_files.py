@@ -13,11 +13,11 @@ from transformers.utils import logging
 
 from ..errors import DataError
 from ..labels.label_files import read_named_ids
-from ..labels.label_set import NamedIds
 from .coco_categories import join_categories
 from .coco_content import CocoContent, read_coco
 from .image_places import find_images, folders_near, split_in
 from .json_files import ends_of, holds
+from .tables import Tables
 
 logger = logging.get_logger(__name__)
 
@@ -56,10 +56,8 @@ def _looks_like_coco(file: Path) -> bool:
     return (b'"categories"' in ends or b'"annotations"' in ends) and (b'"images"' in ends or holds(file, b'"images"'))
 
 
-def read_coco_tables(
-    root: Path, files: Mapping[str, Sequence[Path]], image_folder: Path | None = None
-) -> tuple[dict[str, Dataset], NamedIds, str]:
-    """The tables of splits, the categories, and "coco_panoptic" or "coco_instance".
+def read_coco_tables(root: Path, files: Mapping[str, Sequence[Path]], image_folder: Path | None = None) -> Tables:
+    """The tables of splits, named by the categories.
 
     Rows hold paths of pictures and JSON of the annotations, so a table is small and nothing is decoded. Files of one
     split are joined; images are numbered anew where two of them have one id.
@@ -95,8 +93,9 @@ def read_coco_tables(
                     f"for split '{split}': give the path of the one to use as the dataset."
                 )
             rows[split].append(row)
-    tables = {split: _table(rows[split]) for split in files if rows[split]}
-    return tables, read_named_ids(categories), "coco_panoptic" if formats.pop() else "coco_instance"
+    splits = {split: _table(rows[split]) for split in files if rows[split]}
+    annotation_format = "coco_panoptic" if formats.pop() else "coco_instance"
+    return Tables(splits, read_named_ids(categories), annotation_format=annotation_format)
 
 
 def _panoptic_rows(

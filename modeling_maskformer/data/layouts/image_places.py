@@ -11,13 +11,13 @@ from typing import Any
 from ..errors import DataError
 from .inside_dataset import check_file_name
 
-_SPLITS = {"train": "train", "val": "validation", "test": "test"}
+SPLITS = {"train": "train", "val": "validation", "test": "test"}
 
 
 def split_in(name: str) -> str | None:
     """The split that a name tells, as instances_train2017, valid or my-test; None where it tells none."""
     found = re.search(r"(?:^|[^a-z])(train|val|test)", name.lower())
-    return _SPLITS[found.group(1)] if found else None
+    return SPLITS[found.group(1)] if found else None
 
 
 def check_image_names(

@@ -19,24 +19,15 @@ from ..errors import DataError
 from ..labels.label_files import IGNORED_LABEL
 from ..labels.label_set import NamedIds
 from .folders.picture_files import IMAGE_SUFFIXES
-from .image_places import folders_below
+from .image_places import SPLITS, folders_below
 from .inside_dataset import is_inside
 from .json_files import dicts_in, ends_of, integer_in, read_json
 from .labelme_shapes import SHAPES, join_parts, polygons_of_shape
+from .tables import Tables
 
 logger = logging.get_logger(__name__)
 
 BACKGROUND_LABEL = "_background_"
-_SPLITS = {"train": "train", "val": "validation", "test": "test"}
-
-
-@dataclass
-class LabelMeTables:
-    """The tables of the splits, with columns `image`, `objects`, `width` and `height`; names, and ids to ignore."""
-
-    splits: dict[str, Dataset]
-    named: NamedIds
-    void_ids: frozenset[int]
 
 
 def find_labelme_files(root: Path) -> list[Path]:
@@ -52,8 +43,10 @@ def _looks_like_labelme(file: Path) -> bool:
 
 def read_labelme_tables(
     root: Path, files: list[Path], named: NamedIds | None = None, image_folder: Path | None = None
-) -> LabelMeTables:
+) -> Tables:
     """The tables of LabelMe files: a split is the folder called train, val or test around a file.
+
+    Their columns are `image`, `objects`, `width` and `height`.
 
     Shapes of one label and one group_id are parts of one object. Lines and points are no areas: they are left out and
     counted. Objects called `__ignore__` make their pixels void; `_background_` is no object.
@@ -94,7 +87,7 @@ def read_labelme_tables(
     }
     names = {raw: label for label, raw in ids.items() if raw not in void_ids}
     things = {raw: name != BACKGROUND_LABEL for raw, name in names.items()}
-    return LabelMeTables(splits, NamedIds(names, things), void_ids)
+    return Tables(splits, NamedIds(names, things), void_ids=void_ids, annotation_format="coco_instance")
 
 
 @dataclass
@@ -191,7 +184,7 @@ def _split_of(file: Path, root: Path) -> str:
     for part in reversed(file.relative_to(root).parts[:-1]):
         found = re.fullmatch(r"(train|val|test)(?:ing|id|idation)?", part.lower())
         if found:
-            return _SPLITS[found.group(1)]
+            return SPLITS[found.group(1)]
     return "train"
 
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import datasets
-from datasets import Dataset, DatasetDict
+from datasets import DatasetDict
 
 from ..errors import DataError
 from ..labels.label_files import read_named_ids
@@ -21,29 +19,11 @@ from .inside_dataset import check_links, without_outside_files
 from .label_tables import find_label_table
 from .labelme_files import find_labelme_files, read_labelme_tables
 from .loaded import Loaded, splits_of
+from .tables import Tables
 from .yolo_files import find_yolo_file, read_yolo_tables
 
 LABEL_FILES = ("id2label.json", "label2id.json", "labels.json", "categories.json")
 LABEL_FILES += ("labels.txt", "classes.txt", "class_names.txt", "classes.csv", "labels.yaml", "classes.yaml")
-
-
-@dataclass
-class Tables:
-    """The splits of a dataset as tables, and the names of the classes where its files tell them."""
-
-    splits: dict[str, Dataset]
-    named: NamedIds | None = None
-    colours: dict[int, int] | None = None  # R + 256 G + 65536 B -> class id, where a table tells it
-    void_ids: frozenset[int] = frozenset()  # ids of unlabelled pixels, where the dataset is known to have them
-    annotation_format: str | None = None  # where files of COCO, YOLO or LabelMe tell it
-    hub_name: str | None = None  # of the dataset's repository, where it comes from the Hub
-    are_heads: bool = False  # only the first rows of streams, in which not all classes need to occur
-
-
-def annotated_splits(splits: Mapping[str, Dataset]) -> dict[str, Dataset]:
-    """The splits without those for tests, which often have no annotations, unless there is no other; "train" first."""
-    names = [name for name in splits if not name.lower().startswith("test")] or list(splits)
-    return {name: splits[name] for name in sorted(names, key=lambda name: not name.lower().startswith("train"))}
 
 
 def open_tables(
@@ -87,14 +67,10 @@ def open_tables(
         return _load(dataset, config_name)
     coco_files = find_coco_files(path, coco_format)
     if coco_files:
-        splits, named, coco_format = read_coco_tables(path, coco_files, images)
-        check_links(splits, path, images)
-        return Tables(splits, named, annotation_format=coco_format)
+        return _with_own_links(read_coco_tables(path, coco_files, images), path, images)
     yolo_file = find_yolo_file(path)
     if yolo_file:
-        splits, named = read_yolo_tables(yolo_file, images)
-        check_links(splits, path, images)
-        return Tables(splits, named, annotation_format="yolo")
+        return _with_own_links(read_yolo_tables(yolo_file, images), path, images)
     if os.path.isfile(path):
         raise DataError(
             f"Dataset '{dataset}' is a file but no COCO JSON with images, annotations and categories, and no "
@@ -104,9 +80,8 @@ def open_tables(
         raise DataError(f"The dataset folder '{dataset}' is empty.")
     labelme_files = find_labelme_files(path)
     if labelme_files:
-        found = read_labelme_tables(path, labelme_files, given or names_of_file(path), images)
-        check_links(found.splits, path, images)
-        return Tables(found.splits, found.named, None, found.void_ids, "coco_instance")
+        tables = read_labelme_tables(path, labelme_files, given or names_of_file(path), images)
+        return _with_own_links(tables, path, images)
     if images is not None:
         raise _no_use_of_image_folder(dataset)
     tables = _open_pictures(path, search)
@@ -127,24 +102,24 @@ def _image_folder(image_folder: str | None) -> Path | None:
     return Path(image_folder).expanduser()
 
 
+def _with_own_links(tables: Tables, path: Path, images: Path | None) -> Tables:
+    """The same tables, whose pictures are known not to be links that lead out of the dataset."""
+    check_links(tables.splits, path, images)
+    return tables
+
+
 def _no_use_of_image_folder(dataset: str | Path) -> DataError:
     return DataError(f"image_folder is for a folder with files of COCO, YOLO or LabelMe, which '{dataset}' is not.")
 
 
 def _open_pictures(path: Path, search: MaskSearch) -> Tables | None:
     """The tables of a folder of images and masks, and what is told beside them; None where it is none."""
-    pictures = read_picture_tables(path, search)
-    if pictures is None:
+    tables = read_picture_tables(path, search)
+    if tables is None:
         return None
-    tables = Tables(
-        pictures.splits,
-        pictures.named,
-        void_ids=pictures.void_ids,
-        annotation_format=pictures.annotation_format,
-    )
     table = find_label_table(path)
     if table is not None:
-        tables.named, tables.colours, tables.void_ids = table.named, table.colours, table.void_ids
+        tables.take(table)
     tables.named = names_of_file(path) or tables.named
     return tables
 

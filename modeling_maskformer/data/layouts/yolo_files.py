@@ -22,11 +22,12 @@ from ..formats.yolo import is_box
 from ..labels.label_files import read_named_ids
 from ..labels.label_set import NamedIds
 from .folders.picture_files import IMAGE_SUFFIXES
+from .image_places import SPLITS
 from .inside_dataset import is_inside
+from .tables import Tables
 
 logger = logging.get_logger(__name__)
 
-SPLITS = {"train": "train", "val": "validation", "test": "test"}  # keys of data.yaml
 CLASSES_FILE = "classes.txt"
 
 
@@ -77,7 +78,7 @@ def _text_of(file: Path) -> str:
         raise DataError(f"'{file}' is no text in UTF-8: {error}.") from error
 
 
-def read_yolo_tables(file: Path, image_folder: Path | None = None) -> tuple[dict[str, Dataset], NamedIds]:
+def read_yolo_tables(file: Path, image_folder: Path | None = None) -> Tables:
     """The tables of the splits, with columns `image` and `outlines` (text), and the names of the classes.
 
     Args:
@@ -103,13 +104,13 @@ def read_yolo_tables(file: Path, image_folder: Path | None = None) -> tuple[dict
     if not labelled:
         raise DataError(f"'{file}' names no folder of images in train, val or test.")
     texts = _without_boxes(file, {split: texts for split, (_, texts) in labelled.items()})
-    tables = {
+    splits = {
         split: Dataset.from_dict({"image": list(map(str, images)), "outlines": texts[split]}).cast_column(
             "image", Image()
         )
         for split, (images, _) in labelled.items()
     }
-    return tables, _names(file, content)
+    return Tables(splits, _names(file, content), annotation_format="yolo")
 
 
 def _names(file: Path, content: Mapping[str, Any]) -> NamedIds:

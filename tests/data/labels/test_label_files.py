@@ -11,8 +11,8 @@ from huggingface_hub.errors import EntryNotFoundError, OfflineModeIsEnabled
 from modeling_maskformer.data.datasets import open_dataset
 from modeling_maskformer.data.errors import DataError
 from modeling_maskformer.data.labels.label_files import read_named_ids
-from modeling_maskformer.data.layouts import tables
-from modeling_maskformer.data.layouts.tables import LABEL_FILES
+from modeling_maskformer.data.layouts import open_tables
+from modeling_maskformer.data.layouts.open_tables import LABEL_FILES
 
 PLAIN = {0: "sky", 1: "road", 2: "two wheeler"}
 SPARSE = {7: "sky", 11: "road", 26: "two wheeler"}
@@ -145,7 +145,7 @@ def hub(monkeypatch, save_picture, tmp_path):
     rows = datasets.Dataset.from_dict({"image": cells, "label": cells})
     rows = rows.cast_column("image", datasets.Image()).cast_column("label", datasets.Image())
     monkeypatch.setattr(datasets, "load_dataset", lambda *_: datasets.DatasetDict({"train": rows}))
-    monkeypatch.setattr(tables, "without_outside_files", lambda rows, *_: rows)
+    monkeypatch.setattr(open_tables, "without_outside_files", lambda rows, *_: rows)
     asked = []
 
     def download(repo_id, filename, repo_type):

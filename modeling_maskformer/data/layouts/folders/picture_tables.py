@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 from pathlib import Path
 
 from datasets import Dataset, Image, List
@@ -12,6 +11,7 @@ from transformers.utils import logging
 from ...columns import CITYSCAPES_IDS
 from ...errors import DataError
 from ...labels.label_set import NamedIds
+from ..tables import Tables
 from . import ade20k, cityscapes, voc
 from .folder_layouts import Folders, find_folders, inner_folders, plain_name
 from .mask_names import STEM
@@ -28,25 +28,10 @@ JPEG_MASKS = (
 )
 
 
-@dataclass
-class PictureTables:
-    """The tables of the splits, with columns `image` and `annotation`, `instance_ids` or `masks` (and `classes`).
-
-    Attributes:
-        splits: the tables.
-        named: names by id where they are known.
-        void_ids: ids of unlabelled pixels, where the dataset is known to have them.
-        annotation_format: where the layout tells it.
-    """
-
-    splits: dict[str, Dataset]
-    named: NamedIds | None = None
-    void_ids: frozenset[int] = frozenset()
-    annotation_format: str | None = None
-
-
-def read_picture_tables(dataset: Path, search: MaskSearch) -> PictureTables | None:
+def read_picture_tables(dataset: Path, search: MaskSearch) -> Tables | None:
     """The tables of a folder of images and masks; None where it is none.
+
+    Their columns are `image` and `annotation`, `instance_ids` or `masks` (and `classes`).
 
     Raises:
         DataError: images or their masks are missing, or files are links that lead out of the folder.
@@ -68,7 +53,7 @@ def read_picture_tables(dataset: Path, search: MaskSearch) -> PictureTables | No
     return None
 
 
-def _tables_of_folders(root: Path, folders: dict[str, Folders], search: MaskSearch, dataset: Path) -> PictureTables:
+def _tables_of_folders(root: Path, folders: dict[str, Folders], search: MaskSearch, dataset: Path) -> Tables:
     lists = voc.read_lists(root) if list(folders) == ["train"] else {}
     if "test" in lists and not _has_image(folders["train"].images, lists["test"][0]):
         del lists["test"]  # its images are another download
@@ -83,7 +68,7 @@ def _tables_of_folders(root: Path, folders: dict[str, Folders], search: MaskSear
             has_jpeg = place.masks is not None and has_pictures(place.masks, JPEG_SUFFIXES)
             objects[split] = _with_objects(found.images, masks, search, place.images, has_jpeg), masks
         return _object_tables(objects)
-    tables = PictureTables({split: _table(found, folders[split], search) for split, found in files.items()})
+    tables = Tables({split: _table(found, folders[split], search) for split, found in files.items()})
     for found in files.values():
         tables.named, tables.void_ids = cityscapes.named_ids_of(found.template)
     if lists:
@@ -155,7 +140,7 @@ def _with_objects(
     return keep_those_with_masks(images, with_masks, search, folder, "mask of an object", mend)
 
 
-def _object_tables(files: dict[str, tuple[dict[str, Path], dict[str, list[ObjectMask]]]]) -> PictureTables:
+def _object_tables(files: dict[str, tuple[dict[str, Path], dict[str, list[ObjectMask]]]]) -> Tables:
     """Of images and the masks of their objects; `classes` numbers the names of classes from 1, or all are 1."""
     objects = [mask for _, masks in files.values() for group in masks.values() for mask in group]
     names = sorted({mask.class_name for mask in objects if mask.class_name is not None})
@@ -176,4 +161,4 @@ def _object_tables(files: dict[str, tuple[dict[str, Path], dict[str, list[Object
             columns["classes"] = [[names.index(mask.class_name) + 1 for mask in masks[key]] for key in keys]
         splits[split] = Dataset.from_dict(columns).cast_column("image", Image()).cast_column("masks", List(Image()))
     named = NamedIds(dict(enumerate(names, start=1)), dict.fromkeys(range(1, len(names) + 1), True)) if names else None
-    return PictureTables(splits, named, annotation_format="object_masks")
+    return Tables(splits, named, annotation_format="object_masks")
