@@ -25,7 +25,7 @@ from ..data.views.copy_paste import choose_copy_paste
 from ..evaluation.base import unique_labels
 from ..training.arguments.argument_parser import ScriptArgumentParser
 from ..training.arguments.augmentation_arguments import AugmentationArguments
-from ..training.arguments.data_arguments import DataArguments
+from ..training.arguments.data_arguments import DatasetArguments
 
 
 @dataclass
@@ -42,7 +42,7 @@ class SheetArguments:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = ScriptArgumentParser((SheetArguments, DataArguments, AugmentationArguments), (), __doc__, "data")
+    parser = ScriptArgumentParser((SheetArguments, DatasetArguments, AugmentationArguments), (), __doc__, "data")
     arguments, data_arguments, augmentation = parser.parse(argv)
     try:
         if data_arguments.streaming:
@@ -55,7 +55,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(*lines, sep="\n")
 
 
-def show(arguments: SheetArguments, data_arguments: DataArguments, augmentation: AugmentationArguments) -> list[str]:
+def show(
+    arguments: SheetArguments, data_arguments: DatasetArguments, augmentation: AugmentationArguments
+) -> list[str]:
     """Writes pictures and summary; lines of text that say what was found, and what is where.
 
     Raises:

@@ -46,7 +46,7 @@ from ..inference.predictor import Predictor
 from ..inference.tiles.tiled_predictor import TileArguments
 from ..training.arguments.argument_parser import ScriptArgumentParser
 from ..training.arguments.arguments import MaskFormerTrainingArguments
-from ..training.arguments.data_arguments import DataArguments
+from ..training.arguments.data_arguments import DatasetArguments
 from ..training.arguments.device_defaults import default_num_workers, this_machine
 from ..training.first_process import leave_processes, on_first_process
 from ..training.trainer import MaskFormerTrainer
@@ -132,7 +132,7 @@ class EvaluationArguments:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    groups = (EvaluationArguments, DataArguments, TtaArguments, TileArguments)
+    groups = (EvaluationArguments, DatasetArguments, TtaArguments, TileArguments)
     parser = ScriptArgumentParser(groups, (), __doc__, "evaluate")
     arguments, data_arguments, tta, tiles = parser.parse(argv)
     try:
@@ -178,7 +178,7 @@ def quality_text(report: dict[str, Any], metric: str) -> str:
 
 
 def described(
-    arguments: EvaluationArguments, data_arguments: DataArguments, tta: TtaArguments, tiles: TileArguments
+    arguments: EvaluationArguments, data_arguments: DatasetArguments, tta: TtaArguments, tiles: TileArguments
 ) -> dict[str, Any]:
     """What is measured, and how, for the report."""
     scales = {"tta_scales": tta.tta_scales, "tta_flip": tta.tta_flip} if tta.tta else {}
@@ -205,7 +205,7 @@ def measure(trainer: MaskFormerTrainer, shortest_edge: int | None) -> dict[str, 
 
 
 def prepare_evaluation(
-    arguments: EvaluationArguments, data_arguments: DataArguments, tta: TtaArguments, tiles: TileArguments
+    arguments: EvaluationArguments, data_arguments: DatasetArguments, tta: TtaArguments, tiles: TileArguments
 ) -> MaskFormerTrainer:
     """A trainer that holds checkpoint and data and is ready to evaluate."""
     model = load_model(arguments.model, arguments.trust_remote_code)
@@ -276,7 +276,7 @@ def prepare_evaluation(
     )
 
 
-def samples_to_measure(data: SegmentationData, data_arguments: DataArguments, model: str) -> SampleSource:
+def samples_to_measure(data: SegmentationData, data_arguments: DatasetArguments, model: str) -> SampleSource:
     """The split asked for, the validation split, or else what the model's run has set aside of the training images."""
     if data_arguments.validation_split is not None or data.has_validation_split:
         return data.evaluation(data_arguments.validation_split)

@@ -144,9 +144,9 @@ def test_the_conversion_command_is_one_the_script_takes(tmp_path):
 def test_evaluation_commands_have_only_flags_that_the_script_has():
     from modeling_maskformer.commands.evaluate import EvaluationArguments
     from modeling_maskformer.training.arguments.argument_parser import ScriptArgumentParser
-    from modeling_maskformer.training.arguments.data_arguments import DataArguments
+    from modeling_maskformer.training.arguments.data_arguments import DatasetArguments
 
-    parser = ScriptArgumentParser((EvaluationArguments, DataArguments))
+    parser = ScriptArgumentParser((EvaluationArguments, DatasetArguments))
     for name, model in ZOO["models"].items():
         text = (FOLDER / f"{name}.md").read_text().replace("\\\n", "")
         command = shlex.split(next(line for line in text.splitlines() if "scripts/evaluate.py" in line))

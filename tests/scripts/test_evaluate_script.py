@@ -378,6 +378,8 @@ def test_what_is_wrong_with_arguments_and_places_is_said_before_the_model_runs(
     cases = [
         (["--batch_size", 0], "--batch_size must be at least 1, got 0"),
         (["--num_workers", -1], "--num_workers must be at least 0, got -1"),
+        (["--check_samples", -1], "--check_samples must be at least 0, got -1"),
+        (["--validation_fraction", 0.5], "There is no argument --validation_fraction."),  # only training has one
         (["--num_pictures", -1], "--num_pictures must be at least 0, got -1"),
         (["--panoptic_threshold", 80], "--panoptic_threshold must lie in [0, 1], got 80"),
         (["--panoptic_threshold", "nan"], "--panoptic_threshold must lie in [0, 1], got nan"),

@@ -1,4 +1,4 @@
-"""DataArguments: which dataset, for which task, and how to read it."""
+"""DatasetArguments: which dataset, for which task, and how to read it; DataArguments: also how to train on it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ...data.formats import FORMATS
 
 
 @dataclass
-class DataArguments:
+class DatasetArguments:
     """Names a dataset. `task` may stay open where a checkpoint tells it.
 
     From Python, `dataset` may also be one that is loaded: a `datasets.Dataset`, a `DatasetDict` or a dict of splits.
@@ -40,9 +40,6 @@ class DataArguments:
     train_split: str | None = field(default=None, metadata={"help": "Split to train on. Default: train*."})
     validation_split: str | None = field(
         default=None, metadata={"help": "Split to evaluate on. Default: val*, dev*, eval* or test*."}
-    )
-    validation_fraction: float = field(
-        default=0.1, metadata={"help": "Without a validation split, this part of the training images serves as one."}
     )
     image_column: str | None = field(default=None, metadata={"help": "Column of images. Default: found by its name."})
     annotation_column: str | None = field(
@@ -113,18 +110,18 @@ class DataArguments:
             "at once; 0 for none."
         },
     )
-
     streaming: bool = field(
         default=False,
         metadata={
             "help": "Read the dataset (of the Hub, or files for load_dataset) as it comes, as one that is larger than "
-            "the disk: needs --max_steps, a validation split and, where its columns name no classes, --id2label."
+            "the disk: it needs --id2label where its columns name no classes; training also --max_steps and a "
+            "validation split."
         },
     )
-    shuffle_buffer: int = field(
-        default=1000,
-        metadata={"help": "With --streaming: each training image is drawn from so many that are held in memory."},
-    )
+
+    def __post_init__(self) -> None:
+        if self.check_samples < 0:
+            raise ValueError(f"--check_samples must be at least 0, got {self.check_samples}.")
 
     def open(self, task: str) -> SegmentationData:
         """The dataset, opened for a task.
@@ -149,3 +146,16 @@ class DataArguments:
             nearest_colour=self.nearest_colour,
             streaming=self.streaming,
         )
+
+
+@dataclass
+class DataArguments(DatasetArguments):
+    """What `DatasetArguments` have, and what only training reads."""
+
+    validation_fraction: float = field(
+        default=0.1, metadata={"help": "Without a validation split, this part of the training images serves as one."}
+    )
+    shuffle_buffer: int = field(
+        default=1000,
+        metadata={"help": "With --streaming: each training image is drawn from so many that are held in memory."},
+    )
