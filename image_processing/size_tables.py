@@ -37,6 +37,6 @@ def size_table(maxsize: int) -> Callable[[Callable], Callable]:
 
 def tensors_are_real() -> bool:
     """Whether a tensor made now holds numbers: nobody is recording a graph or working with fake tensors."""
-    if torch.compiler.is_compiling() or torch.compiler.is_exporting() or torch.jit.is_tracing():
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # exporting is compiling too
         return False
     return type(torch.empty(0, device="cpu")) is torch.Tensor

@@ -13,11 +13,10 @@ from transformers import PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.utils import ModelOutput
 
+from ..targets import TASKS
 from .loading import category_ids_of, check_task, load_image_processor, load_model, task_of
 from .pipeline import READ_BY_POST_PROCESSING
 from .predictor import DEFAULT_THRESHOLDS, Predictor, post_process, prepare_model, sizes_of
-
-TASKS = tuple(DEFAULT_THRESHOLDS)
 
 
 @dataclass(frozen=True)

@@ -21,11 +21,10 @@ from pycocotools import mask as coco_mask
 
 from modeling_maskformer.inference.tiles.grid import Grid
 from modeling_maskformer.inference.tiles.tiled_predictor import TiledPredictor
+from modeling_maskformer.targets import TASKS
 
 from .measuring import machine, peak_memory
 from .mosaic import PerfectPredictor, draw_mosaic, picture_of
-
-TASKS = ("semantic", "instance", "panoptic")
 
 
 @dataclass

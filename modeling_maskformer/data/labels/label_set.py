@@ -61,10 +61,6 @@ class LabelSet:
         return dict(enumerate(self.names))
 
     @property
-    def label2id(self) -> dict[str, int]:
-        return {name: label for label, name in enumerate(self.names)}
-
-    @property
     def label_ids_to_fuse(self) -> list[int] | None:
         """Labels of stuff, whose segments are one in panoptic results; None where nobody knows."""
         if self.is_thing is None:
