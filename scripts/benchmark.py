@@ -70,6 +70,9 @@ ON_A_DEVICE = {
 
 def main(argv: Sequence[str] | None = None) -> None:
     argv = sys.argv[1:] if argv is None else list(argv)
+    if argv and argv[0] in ("-h", "--help"):
+        print(f"{__doc__}\nThe first word is {' or '.join(BENCHMARKS)}; --help after it explains its flags.")
+        return
     if not argv or argv[0] not in BENCHMARKS:
         found = argv[0] if argv else "nothing"
         print(f"{__doc__}\nThe first word must be {' or '.join(BENCHMARKS)}, got {found}.", file=sys.stderr)

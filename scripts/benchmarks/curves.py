@@ -19,8 +19,8 @@ from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
 
+from image_processing.drawing.charts import MISSING, can_draw_charts
 from modeling_maskformer.evaluation import MAIN_METRIC
 from modeling_maskformer.training.hardware import duration
 
@@ -156,7 +156,15 @@ def mean_and_spread(values: Sequence[float]) -> str:
 
 
 def draw(named: Mapping[str, Sequence[Curve]], metric: str, path: Path) -> None:
-    """Writes the plot: lines over minutes of training at the left, over steps at the right."""
+    """Writes the plot: lines over minutes of training at the left, over steps at the right.
+
+    Without matplotlib it is said that there is none.
+    """
+    if not can_draw_charts():
+        print(MISSING)
+        return
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(10.4, 4.2), dpi=100, layout="constrained")
     by_time, by_steps = figure.subplots(1, 2, sharey=True)
     for number, (name, curves) in enumerate(named.items()):

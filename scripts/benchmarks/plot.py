@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from matplotlib.figure import Figure
+from image_processing.drawing.charts import MISSING, can_draw_charts
 
 COLORS = ("#1f5fa8", "#d1622b", "#3d8f4e", "#8a4fa3")
 
@@ -23,7 +23,15 @@ class Chart:
 
 
 def save_charts(charts: Sequence[Chart], path: Path, columns: int = 2) -> None:
-    """Writes a picture of the charts in rows over one legend; lines of one name have one colour."""
+    """Writes a picture of the charts in rows over one legend; lines of one name have one colour.
+
+    Without matplotlib it is said that there is none.
+    """
+    if not can_draw_charts():
+        print(MISSING)
+        return
+    from matplotlib.figure import Figure
+
     names = list(dict.fromkeys(name for chart in charts for name in chart.lines))
     rows = -(-len(charts) // columns)
     figure = Figure(figsize=(4.8 * columns, 3.4 * rows + 0.4), dpi=100, layout="constrained")

@@ -39,6 +39,12 @@ def test_a_benchmark_must_be_named(arguments, capsys):
     assert "must be inference or training" in capsys.readouterr().err
 
 
+def test_help_lists_the_benchmarks(capsys):
+    benchmark.main(["--help"])
+    listed = capsys.readouterr().out
+    assert all(f"benchmark.py {name}" in listed and name in listed.splitlines()[-1] for name in benchmark.BENCHMARKS)
+
+
 def test_memory_of_reading_a_stream_is_measured(tmp_path, capsys):
     flags = ["--samples", "24", "--files", "2", "--size", "32", "--shuffle_buffer", "8", "--points", "3"]
     benchmark.main(["streaming", *flags, "--output_dir", str(tmp_path)])

@@ -3,11 +3,15 @@
 import json
 import re
 import statistics
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from image_processing.drawing.charts import MISSING
 from scripts import benchmark
 from scripts.benchmarks.curves import joined, name_of, read_curve
 
@@ -47,6 +51,17 @@ def test_a_run_is_told_at_its_end_at_its_best_and_at_equal_time_and_steps(tmp_pa
     for color in ("#1f5fa8", "#d1622b"):
         red_green_blue = [int(color[start : start + 2], 16) for start in (1, 3, 5)]
         assert (picture == red_green_blue).all(1).sum() > 50
+
+
+def test_without_matplotlib_the_table_is_written_and_said_that_no_chart_is(tmp_path):
+    code = "import sys; sys.modules['matplotlib'] = None; sys.path.append('scripts')"
+    code += "; import benchmark; benchmark.main()"
+    run, output = write_run(tmp_path / "slow", [0.2, 0.4]), tmp_path / "curves"
+    command = [sys.executable, "-c", code, "curves", "--runs", run, "--output_dir", output]
+    root = Path(__file__).resolve().parents[3]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+    assert "| slow |" in done.stdout and MISSING in done.stdout
+    assert [path.name for path in output.iterdir()] == ["curves.md"]
 
 
 def test_seeds_of_a_name_are_one_row_of_mean_and_spread(tmp_path):
