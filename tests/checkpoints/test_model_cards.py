@@ -1,15 +1,18 @@
 """The cards of the zoo: what the table says, and the table: what the package and the scripts can do."""
 
+import json
 import math
 import re
 import shlex
 import shutil
 
+import numpy as np
 import pytest
 import torch
 import yaml
 from huggingface_hub import ModelCard
 from original_models import ZOO_BACKBONES, OriginalModel, zoo_names
+from PIL import Image
 
 from modeling_maskformer.checkpoints import (
     find_preset,
@@ -152,3 +155,36 @@ def test_evaluation_commands_have_only_flags_that_the_script_has():
         command = shlex.split(next(line for line in text.splitlines() if "scripts/evaluate.py" in line))
         evaluation, data = parser.parse(command[2:])
         assert evaluation.model == name and data.task == ZOO["data"][model["data"]]["task"]
+
+
+@pytest.fixture
+def ade20k_full(tmp_path, monkeypatch):
+    """A folder to work in, with a picture of 847 classes where the cards expect them, and their names."""
+    ids = np.resize(np.arange(847, dtype=np.uint16), (32, 32))
+    for split in ("training", "validation"):
+        for kind, picture in (("images", Image.new("RGB", (32, 32))), ("annotations", Image.fromarray(ids))):
+            (folder := tmp_path / "data" / "ade20k_full" / kind / split).mkdir(parents=True)
+            picture.save(folder / "1.png")
+    (tmp_path / "labels.json").write_text(json.dumps({number: f"name {number}" for number in range(847)}))
+    (tmp_path / "scripts").symlink_to(RECIPES.parent)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("name", [name for name, model in ZOO["models"].items() if "ade20k_full" in model["data"]])
+def test_the_commands_of_ade20k_full_open_its_847_classes(name, ade20k_full):
+    from modeling_maskformer.commands.evaluate import EvaluationArguments
+    from modeling_maskformer.commands.train import make_parser
+    from modeling_maskformer.training.arguments.argument_parser import ScriptArgumentParser
+    from modeling_maskformer.training.arguments.data_arguments import DataArguments
+
+    card = (FOLDER / f"{name}.md").read_text().replace("\\\n", "")
+    header = (RECIPES / ZOO["models"][name]["recipe"]).read_text().replace("\\\n#", "").replace("#  ", "")
+    header = header.replace("/where/it/is", "data/ade20k_full")
+    parsers = {"evaluate": ScriptArgumentParser((EvaluationArguments, DataArguments)), "train": make_parser()}
+    commands = [line for text in (card, header) for line in text.splitlines() if line.lstrip().startswith("python")]
+    commands = [shlex.split(command) for command in commands if "convert_checkpoint.py" not in command]
+    assert [command[1] for command in commands] == ["scripts/evaluate.py", "scripts/train.py", "scripts/train.py"]
+    for _, script, *flags in commands:
+        parsed = parsers[script.removeprefix("scripts/").removesuffix(".py")].parse(flags)
+        (arguments,) = (group for group in parsed if isinstance(group, DataArguments))
+        assert len(arguments.open(arguments.task).labels) == 847
