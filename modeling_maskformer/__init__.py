@@ -35,13 +35,17 @@ _LAZY = {
     "ModelArguments": ".training.arguments.model_arguments",
     "Predictor": ".inference.predictor",
     "RunArguments": ".training.arguments.run_arguments",
+    "TiledPredictor": ".inference.tiles.tiled_predictor",
+    "load_model": ".inference.loading",
     "open_dataset": ".data.datasets",
     "prepare_training": ".training.run",
     "run_training": ".training.run",
 }
 if TYPE_CHECKING:
     from .data.datasets import open_dataset
+    from .inference.loading import load_model
     from .inference.predictor import Predictor
+    from .inference.tiles.tiled_predictor import TiledPredictor
     from .training.arguments.arguments import MaskFormerTrainingArguments
     from .training.arguments.augmentation_arguments import AugmentationArguments
     from .training.arguments.data_arguments import DataArguments
@@ -85,6 +89,8 @@ __all__ = [
     "Predictor",
     "RunArguments",
     "Segments",
+    "TiledPredictor",
+    "load_model",
     "open_dataset",
     "prepare_training",
     "run_training",

@@ -16,6 +16,10 @@ def test_every_public_name_is_there_and_says_what_it_is(name):
     assert inspect.getdoc(found) and found.__doc__ and not found.__doc__.startswith(f"{name}(")
 
 
+def test_what_the_pages_name_without_a_module_is_public():
+    assert {"Predictor", "TiledPredictor", "load_model", "open_dataset"} <= set(modeling_maskformer.__all__)
+
+
 def test_a_name_that_is_not_there_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'MaskFormerTrainr'"):
         modeling_maskformer.MaskFormerTrainr  # noqa: B018
