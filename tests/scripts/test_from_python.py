@@ -18,6 +18,7 @@ from modeling_maskformer import (
     DataArguments,
     MaskFormerForInstanceSegmentation,
     ModelArguments,
+    Predictor,
     RunArguments,
     prepare_training,
     run_training,
@@ -144,9 +145,19 @@ def test_the_lines_of_readme_train_with_transformers_own_trainer(in_a_workplace,
     assert type(trainer) is transformers.Trainer and trainer.state.global_step == 2
     assert type(trainer.model) is MaskFormerForInstanceSegmentation
     assert trainer.model.config.id2label == dict(enumerate(NAMES))
+    saved = Predictor.from_pretrained("outputs/plain", task="semantic").model.config
+    assert saved.label2id == {name: number for number, name in enumerate(NAMES)}
 
 
 def test_the_lines_of_readme_predict_and_draw(in_a_workplace):
-    exec(compile(block_with("Predictor"), "README", "exec"), space := {})
+    exec(compile(block_with("predictor.draw"), "README", "exec"), space := {})
     assert space["prediction"].shape == (40, 48)
     assert np.asarray(Image.open("photo_seen.png")).shape == (360, 432, 3)
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # of peft
+def test_the_lines_of_readme_put_adapters_on_the_decoder_of_a_timm_model(in_a_workplace):
+    pytest.importorskip("peft")
+    exec(compile(block_with("LoraConfig"), "README", "exec"), space := {})
+    adapters = [name for name, _ in space["model"].named_modules() if name.endswith("lora_A")]
+    assert adapters and all("transformer_module.decoder" in name for name in adapters)
