@@ -81,7 +81,7 @@ def choose_task(config: PreTrainedConfig, task: str | None) -> str:
     """
     task = task or task_of(config)
     if task is None:
-        raise ValueError("The checkpoint does not say what it was trained for: pass --task.")
+        raise ValueError("The checkpoint does not say what it was trained for: pass the task (--task).")
     check_task(type(config), task)
     return task
 
@@ -91,7 +91,7 @@ def check_task(config_class: type[PreTrainedConfig], task: str) -> None:
     if issubclass(config_class, PerPixelBaselineConfig) and task != "semantic":
         raise ValueError(
             "A per-pixel baseline gives each pixel a class and tells no object from another: "
-            f"--task must be semantic, got {task}."
+            f"the task (--task) must be semantic, got {task}."
         )
 
 

@@ -119,16 +119,16 @@ class Predictor:
         model: a MaskFormer; put into eval mode.
         image_processor: the one it was trained with.
         task: "semantic", "instance" or "panoptic".
-        threshold: least score of a segment.
+        threshold: least score of a segment; None takes that of `DEFAULT_THRESHOLDS`.
     """
 
     def __init__(
-        self, model: PreTrainedModel, image_processor: BaseImageProcessor, task: str, threshold: float = 0.5
+        self, model: PreTrainedModel, image_processor: BaseImageProcessor, task: str, threshold: float | None = None
     ) -> None:
         self.model = model.eval()
         self.image_processor = image_processor
         self.task = task
-        self.threshold = threshold
+        self.threshold = DEFAULT_THRESHOLDS[task] if threshold is None else threshold
 
     @classmethod
     def from_pretrained(
@@ -144,7 +144,7 @@ class Predictor:
         Args:
             checkpoint: folder or name.
             task: None takes what the checkpoint was trained for.
-            threshold: least score of a segment; None takes that of `DEFAULT_THRESHOLDS`.
+            threshold: as above.
             device: None takes a GPU where there is one.
             trust_remote_code: open an exported folder of format torch, which holds pickled code.
 
@@ -154,7 +154,6 @@ class Predictor:
         """
         model = load_model(checkpoint, trust_remote_code)
         task = choose_task(model.config, task)
-        threshold = DEFAULT_THRESHOLDS[task] if threshold is None else threshold
         model = prepare_model(model, device or ("cuda" if torch.cuda.is_available() else "cpu"))
         if device is not None and model.device.type != torch.device(device).type:
             raise ValueError(f"{checkpoint} runs on {model.device} alone, not on {device}: leave the device out.")

@@ -31,6 +31,7 @@ def test_task_and_threshold_come_from_the_checkpoint(checkpoint):
     predictor = Predictor.from_pretrained(*checkpoint[:1], device="cpu")
     assert predictor.task == checkpoint[1] and not predictor.model.training
     assert predictor.threshold == {"semantic": 0.0, "instance": 0.5, "panoptic": 0.8}[checkpoint[1]]
+    assert Predictor(predictor.model, predictor.image_processor, predictor.task).threshold == predictor.threshold
 
 
 def test_each_picture_gets_a_prediction_and_a_drawing_of_it(checkpoint, image):

@@ -403,7 +403,7 @@ def test_what_cannot_be_measured_is_refused(street, trained, tmp_path, refused):
     model = transformers_checkpoint(tmp_path / "model", {0: "sky", 1: "road", 2: "boat"})
     (tmp_path / "there.json").write_text("{}")
     cases = [
-        (["--model", model, "--dataset", street, *output], "pass --task"),
+        (["--model", model, "--dataset", street, *output], "pass the task (--task)"),
         (["--model", model, "--dataset", street, "--task", "semantic", *output], "does not know 1 of the dataset's 3"),
         (["--model", street, "--dataset", street, *output], "has no config.json"),
         (["--model", trained["semantic"] / "pictures", "--dataset", street, *output], "has no config.json"),

@@ -102,11 +102,11 @@ def test_what_a_baseline_cannot_is_refused(baselines, street, street_objects, tm
         ([*tuned, baselines["per_pixel"], "--architecture", "maskformer"], "--architecture goes with --backbone"),
         (
             ["--dataset", street_objects, "--task", "panoptic", *out, *PIXEL_LEVEL, "--architecture", "per_pixel"],
-            "--task must be semantic, got panoptic",
+            "the task (--task) must be semantic, got panoptic",
         ),
         (
             ["--dataset", street_objects, "--task", "instance", *out, "--model", baselines["per_pixel_plus"]],
-            "--task must be semantic, got instance",
+            "the task (--task) must be semantic, got instance",
         ),
         ([*new, "per_pixel", "--activation_checkpointing"], "--activation_checkpointing has no effect"),
     ]
@@ -117,7 +117,7 @@ def test_what_a_baseline_cannot_is_refused(baselines, street, street_objects, tm
     evaluated = [*model, "--dataset", street_objects, "--output_file", tmp_path / "results.json"]
     predicted = [*model, "--inputs", street / "val", "--output_dir", tmp_path / "out"]
     for main, argv in ((evaluate.main, evaluated), (predict.main, predicted)):
-        assert "--task must be semantic, got panoptic" in refused(main, *argv)
+        assert "the task (--task) must be semantic, got panoptic" in refused(main, *argv)
 
 
 @both
