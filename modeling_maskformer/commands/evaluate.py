@@ -94,8 +94,9 @@ class EvaluationArguments:
     num_pictures: int = field(
         default=8,
         metadata={
-            "help": "Worst images to draw, beside results.json into results_errors/, with a confusion "
-            "matrix (semantic) or the kinds of errors (instance, panoptic); 0 for none of these."
+            "help": f"Worst images to draw, into a folder named after the file for all numbers, as "
+            f"{errors_folder(Path(DEFAULT_FILE)).name}/ beside {DEFAULT_FILE}, with a confusion matrix (semantic) or "
+            "the kinds of errors (instance, panoptic); 0 for none of these."
         },
     )
     batch_size: int = field(default=1, metadata={"help": "Images, or tiles, per device and step."})

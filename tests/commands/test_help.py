@@ -50,6 +50,11 @@ def test_every_example_is_a_command_that_is_accepted(command, capsys, monkeypatc
         assert "its arguments are fine" in said, argv
 
 
+def test_evaluation_says_where_its_files_are_by_default(capsys):
+    text = " ".join(help_of(evaluate, capsys).split())
+    assert "evaluation_errors/ beside evaluation.json" in text and "results.json" not in text
+
+
 def test_what_is_always_refused_is_not_listed_and_not_suggested(capsys, tmp_path):
     text = help_of(train, capsys)
     refused = MaskFormerTrainingArguments._refused_fields
