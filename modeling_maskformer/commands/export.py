@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..data.dataset_pictures import dataset_pictures
+from ..data.datasets import TRAIN_SPLITS
 from ..exporting import FORMATS, ExportSettings, export_model
 from ..exporting.export import DTYPES, check_output, fix_size
 from ..exporting.graphs import RESULTS
@@ -50,7 +51,10 @@ def export(args: argparse.Namespace) -> None:
     if args.int8:
         if size is not None:
             fix_size(image_processor, size)
-        pictures = dataset_pictures(args.dataset, args.split) if args.dataset else find_pictures(args.calibration)
+        if args.dataset:
+            pictures = dataset_pictures(args.dataset, args.split, usual=TRAIN_SPLITS)
+        else:
+            pictures = find_pictures(args.calibration)
         batches = calibration_batches(pictures, image_processor, args.calibration_images)
     export_model(model, image_processor, args.output, settings, batches, Path(args.checkpoint).name)
     print(f"{args.output}: {settings.format}, {settings.precision}, {settings.result}.")
@@ -64,7 +68,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--dtype", choices=DTYPES, default="f32", help="what the graph computes in (default: f32)")
     parser.add_argument("--int8", action="store_true", help="quantize: int8 where it can be, --dtype elsewhere")
     parser.add_argument("--dataset", help="with --int8: the dataset whose training images it is calibrated on")
-    parser.add_argument("--split", default="train", help="the split of --dataset (default: train)")
+    parser.add_argument("--split", help="the split of --dataset (default: the one that it is trained on, train*)")
     parser.add_argument("--calibration", nargs="+", help="instead of --dataset: files, and folders of pictures")
     parser.add_argument("--calibration_images", type=int, default=64, help="how many are used (default: 64)")
     parser.add_argument("--height", type=int, help="of all images, with --width; default: any size")

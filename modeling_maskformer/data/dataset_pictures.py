@@ -12,7 +12,7 @@ from PIL.Image import Image
 
 from ..inference.inputs import MAX_PIXELS, Picture, file_stamp
 from .columns import find_columns
-from .datasets import GENERATED, open_dataset
+from .datasets import GENERATED, find_split, open_dataset
 from .errors import DataError
 from .layouts.open_tables import open_tables
 from .samples import decode_rgb, with_encoded_images
@@ -24,12 +24,13 @@ def dataset_pictures(
     config_name: str | None = None,
     image_column: str | None = None,
     max_pixels: int = MAX_PIXELS,
+    usual: Sequence[tuple[str, ...]] = (),
 ) -> Sequence[Picture]:
     """The pictures of one split, named `<split>_<row>`; annotations are not needed and not read.
 
     Args:
         dataset, config_name, image_column: as in `open_dataset`.
-        split: None where the dataset has only one.
+        split, usual: as in `find_split`.
         max_pixels: a picture of more cannot be read.
 
     Raises:
@@ -41,11 +42,9 @@ def dataset_pictures(
         if is_generated
         else open_tables(dataset, config_name).splits
     )
-    if split is None and len(splits) == 1:
-        split = next(iter(splits))
-    if split not in splits:
-        found = "no split was named" if split is None else f"there is no split '{split}'"
-        raise DataError(f"Dataset '{dataset}' has the splits {', '.join(splits)}, but {found}.")
+    split = find_split(splits, split, usual)
+    if split is None:
+        raise DataError(f"Dataset '{dataset}' has the splits {', '.join(splits)}, but no split was named.")
     if is_generated:
         samples = splits[split]
         return PicturesOfRows(

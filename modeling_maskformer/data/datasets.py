@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,7 +70,7 @@ class SegmentationData:
             DataError: no such split, or too few samples to part them.
         """
         train_name = self._training_name(train_split)
-        validation_name = self._split_name(validation_split, VALIDATION_SPLITS)
+        validation_name = find_split(self.splits, validation_split, VALIDATION_SPLITS)
         train = self.splits[train_name]
         if validation_name is not None and validation_name != train_name:
             return train, self.splits[validation_name]
@@ -89,8 +89,8 @@ class SegmentationData:
     @property
     def has_validation_split(self) -> bool:
         """Whether a split other than the one to train on is there to be measured on."""
-        name = self._split_name(None, VALIDATION_SPLITS)
-        return name is not None and name != self._split_name(None, TRAIN_SPLITS)
+        name = find_split(self.splits, None, VALIDATION_SPLITS)
+        return name is not None and name != find_split(self.splits, None, TRAIN_SPLITS)
 
     def training(self, split: str | None = None) -> SampleSource:
         """The samples of a split: by default of the one to train on, with those that may be set aside.
@@ -101,7 +101,7 @@ class SegmentationData:
         return self.splits[self._training_name(split)]
 
     def _training_name(self, split: str | None) -> str:
-        name = self._split_name(split, TRAIN_SPLITS)
+        name = find_split(self.splits, split, TRAIN_SPLITS)
         if name is None:
             raise DataError(f"No training split: the dataset has {', '.join(self.splits)}. Name it with train_split.")
         return name
@@ -112,21 +112,39 @@ class SegmentationData:
         Raises:
             DataError: no such split.
         """
-        name = self._split_name(split, VALIDATION_SPLITS)
+        name = find_split(self.splits, split, VALIDATION_SPLITS)
         if name is None:
             raise DataError(f"No validation split: the dataset has {', '.join(self.splits)}. Name one of them.")
         return self.splits[name]
 
-    def _split_name(self, given: str | None, usual: tuple[tuple[str, ...], ...]) -> str | None:
-        if given is not None:
-            if given not in self.splits:
-                raise DataError(f"There is no split '{given}': the dataset has {', '.join(self.splits)}.")
-            return given
-        for exact in usual:
-            found = [name for name in self.splits if name.lower().startswith(exact[0])]
-            if found:
-                return min(found, key=lambda name: name.lower() not in exact)
-        return next(iter(self.splits)) if len(self.splits) == 1 else None
+
+def find_split(splits: Iterable[str], given: str | None, usual: Sequence[tuple[str, ...]] = ()) -> str | None:
+    """The split of a name, or of another form of it, as "val" for "validation"; without a name the first usual one.
+
+    Args:
+        splits: what there is.
+        given: the name asked for, None for the usual one.
+        usual: forms of the names that a split usually has, best first, as `TRAIN_SPLITS`.
+
+    Returns:
+        None: no name was given, none is usual, and there are several.
+
+    Raises:
+        DataError: there is no split of this name, or several of its other forms.
+    """
+    splits = list(splits)
+    if given in splits:
+        return given
+    if given is not None:
+        usual = [forms for forms in (*TRAIN_SPLITS, *VALIDATION_SPLITS) if given.lower() in forms]
+    for forms in usual:
+        found = [name for name in splits if name.lower() in forms]
+        found = found or [name for name in splits if name.lower().startswith(forms[0])]
+        if found and (given is None or len(found) == 1):
+            return found[0]
+    if given is not None:
+        raise DataError(f"There is no split '{given}': the dataset has {', '.join(splits)}.")
+    return splits[0] if len(splits) == 1 else None
 
 
 def open_dataset(

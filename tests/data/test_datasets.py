@@ -9,7 +9,8 @@ import torch
 from datasets import ClassLabel, Dataset, Features, List
 from PIL import Image
 
-from modeling_maskformer.data.datasets import SegmentationData, open_dataset
+from modeling_maskformer.data.dataset_pictures import dataset_pictures
+from modeling_maskformer.data.datasets import TRAIN_SPLITS, SegmentationData, open_dataset
 from modeling_maskformer.data.errors import DataError
 from modeling_maskformer.data.shapes import LABELS, ShapesDataset
 
@@ -392,6 +393,37 @@ def test_a_split_of_the_very_name_is_preferred_to_one_that_begins_like_it(splits
     parts = data.train_and_validation()
     assert parts[0] is data.splits[train] and parts[1] is data.splits[validation]
     assert data.evaluation() is data.splits[validation]
+
+
+@pytest.mark.parametrize(
+    ("splits", "given", "found"),
+    [
+        (("val", "train"), "validation", "val"),
+        (("val", "training"), "train", "training"),
+        (("val2017", "train2017"), "Train", "train2017"),
+        (("val", "validation"), "validation", "validation"),
+        (("test", "development"), "dev", "development"),
+        (("val", "valid"), "validation", None),
+        (("val_seen", "val_unseen"), "val", None),
+        (("val", "train"), "eval", None),
+        (("trainval", "val"), "rest", None),
+    ],
+)
+def test_a_split_is_also_found_by_another_form_of_its_name_where_only_one_has_it(splits, given, found):
+    data = SegmentationData({name: ShapesDataset(2) for name in splits}, LABELS, "panoptic")
+    if found is not None:
+        assert data.training(given) is data.evaluation(given) is data.splits[found]
+        return
+    with pytest.raises(DataError, match=f"no split '{given}': the dataset has {', '.join(splits)}"):
+        data.evaluation(given)
+
+
+def test_pictures_are_those_of_the_split_that_is_meant(tmp_path, save_picture):
+    for split in ("training", "val"):
+        save_picture(tmp_path / "images" / split / "a.png", np.zeros((4, 4, 3), np.uint8))
+        save_picture(tmp_path / "annotations" / split / "a.png", np.ones((4, 4), np.uint8))
+    assert [dataset_pictures(str(tmp_path), usual=TRAIN_SPLITS)[0].name] == ["training_000000"]
+    assert [dataset_pictures(str(tmp_path), "validation")[0].name] == ["val_000000"]
 
 
 @pytest.mark.parametrize("is_stream", [False, True])

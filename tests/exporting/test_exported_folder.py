@@ -7,6 +7,7 @@ import pytest
 import torch
 from exports import PACKAGES, need, picture
 
+from modeling_maskformer.commands import export
 from modeling_maskformer.commands.export import main
 from modeling_maskformer.exporting import ExportSettings
 from modeling_maskformer.exporting.card import record_quality, write_export_card
@@ -103,6 +104,23 @@ def test_a_card_that_cannot_be_written_is_left_and_that_is_said(checkpoint, tmp_
     record_quality(tmp_path, "mean_iou 0.5000 on 3 images of street")
     assert "does not say what was measured" in caplog.text and "Read-only file system" in caplog.text
     assert (tmp_path / "README.md").read_bytes() == before and len(list(tmp_path.iterdir())) == 1
+
+
+def test_int8_is_calibrated_on_the_split_that_a_training_takes(checkpoint, tmp_path, monkeypatch):
+    for split in ("training", "val"):
+        for kind in ("images", "masks"):
+            (tmp_path / "data" / split / kind).mkdir(parents=True)
+            picture(32, 32).convert("L").save(tmp_path / "data" / split / kind / "1.png")
+
+    def named(pictures, *_):
+        raise ValueError(f"calibrated on {pictures[0].name}")
+
+    monkeypatch.setattr(export, "calibration_batches", named)
+    monkeypatch.setattr(export, "ExportSettings", lambda *_: None)  # it wants the runtime to be installed
+    flags = ["--format", "openvino", "--int8", "--dataset", str(tmp_path / "data")]
+    for split, name in (([], "training_000000"), (["--split", "validation"], "val_000000")):
+        with pytest.raises(SystemExit, match=f"calibrated on {name}"):
+            main([str(checkpoint), str(tmp_path / "out"), *flags, *split])
 
 
 @pytest.mark.parametrize("format", ["onnx", "openvino"])

@@ -244,7 +244,7 @@ def test_what_cannot_be_predicted_is_refused(trained, photos, street, tmp_path, 
         ([*model, "--inputs", photos, "--tile", 64, "--overlap", 64], "must overlap"),
         ([*model, "--inputs", photos, "--overlap", 64], "goes with --tile"),
         ([*model, "--dataset", street], "has the splits train, val, but no split was named"),
-        ([*model, "--dataset", street, "--split", "test"], "there is no split 'test'"),
+        ([*model, "--dataset", street, "--split", "test"], "There is no split 'test': the dataset has train, val"),
         (["--model", photos, "--output_dir", tmp_path / "out", "--inputs", photos], "has no config.json"),
     ]
     for argv, message in cases:
