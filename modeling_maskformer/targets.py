@@ -19,6 +19,8 @@ TASKS = ("semantic", "instance", "panoptic")  # how segments are read, predictio
 NO_SEGMENT = 0  # the pixel belongs to no segment: it counts as background of every mask
 VOID = -1  # the pixel is unlabelled: it takes part in no matching, no loss and no metric (255 in uint8)
 
+PIXELS_AT_ONCE = 1 << 20  # of a large map that are computed together, as int64
+
 
 def void_value(dtype: torch.dtype) -> int:
     """The value that means void in an id map of this dtype: -1, which is 255 in uint8."""
@@ -123,14 +125,20 @@ def _count_ids(ids: Tensor, num_segments: int) -> Tensor:
 
 def segments_from_class_map(class_map: np.ndarray | Tensor, ignore_index: int | None = 255) -> Segments:
     """One segment per class present in an `(H, W)` integer map; pixels of `ignore_index` are void."""
-    class_map = torch.as_tensor(class_map).to(torch.int64)
-    class_ids, inverse = torch.unique(class_map, return_inverse=True)
-    ids = inverse + 1
-    if ignore_index is not None and (class_ids == ignore_index).any():
-        position = int((class_ids == ignore_index).nonzero())
-        ids = torch.where(inverse == position, VOID, ids - (inverse > position).to(torch.int64))
+    class_map = torch.as_tensor(class_map)
+    strips = class_map.split(max(1, PIXELS_AT_ONCE // max(1, class_map.shape[1])))
+    class_ids = torch.cat([strip.to(torch.int64).unique() for strip in strips]).unique()
+    if ignore_index is not None:
         class_ids = class_ids[class_ids != ignore_index]
-    return Segments(ids.to(smallest_id_dtype(len(class_ids))), class_ids)
+    dtype = smallest_id_dtype(len(class_ids))
+    parts = []
+    for strip in strips:
+        strip = strip.to(torch.int64).contiguous()
+        numbers = torch.searchsorted(class_ids, strip) + 1
+        if ignore_index is not None:
+            numbers = torch.where(strip == ignore_index, void_value(dtype), numbers)
+        parts.append(numbers.to(dtype))
+    return Segments(torch.cat(parts), class_ids)
 
 
 def segments_from_masks(

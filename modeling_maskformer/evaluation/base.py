@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from ..targets import Segments, void_value
+from ..targets import PIXELS_AT_ONCE, Segments, void_value
 
 
 class SegmentationMetric(ABC):
@@ -139,13 +139,35 @@ def check_result(prediction: Any) -> None:
 
 
 def integer_map(value: Any, name: str, size: tuple[int, int] | None = None) -> np.ndarray:
-    """`(H, W)` int64 of a tensor (any device), array, PIL image or nested list of integers, of this size if given."""
+    """`(H, W)` integers of a tensor (any device), array, PIL image or nested list, of this size if given."""
     array = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
     if array.dtype.kind not in "iu" or array.ndim != 2:
         raise ValueError(f"{name} must be an (H, W) map of integers, got shape {array.shape} and {array.dtype}.")
     if size is not None and array.shape != tuple(size):
         raise ValueError(f"{name} has shape {array.shape}; the reference is {size[0]} high and {size[1]} wide.")
-    return array.astype(np.int64)
+    return array
+
+
+def row_strips(size: tuple[int, int]) -> Iterator[slice]:
+    """The rows of an `(H, W)` map, some at a time: what is computed of them takes no memory of the whole map."""
+    step = max(1, PIXELS_AT_ONCE // max(1, size[1]))
+    return (slice(top, top + step) for top in range(0, size[0], step))
+
+
+def strips(reference: Segments, predicted: np.ndarray) -> Iterator[tuple[Segments, np.ndarray]]:
+    """The segments and the int64 values of an `(H, W)` map in each strip of rows."""
+    for rows in row_strips(reference.size):
+        part = Segments(reference.ids[:, rows], reference.class_ids, reference.is_crowd)
+        yield part, predicted[rows].astype(np.int64)
+
+
+def numbered(ids: np.ndarray, listed: Sequence[int] | np.ndarray) -> np.ndarray:
+    """int64 in the shape of `ids`: k where the id is `listed[k - 1]`, 0 where it is not listed."""
+    listed = np.asarray(listed, dtype=np.int64)
+    order = np.argsort(listed, kind="stable")
+    places = np.searchsorted(listed[order], ids, side="right")  # how many listed ids are not above the pixel's
+    is_listed = np.concatenate([[-1], listed[order]])[places] == ids
+    return np.where(is_listed, np.concatenate([[0], order + 1])[places], 0)
 
 
 def flat_map(reference: Segments, values: np.ndarray, nothing: int, void: int) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..targets import VOID, Segments
-from .base import SegmentationMetric, flat_map, integer_map, mean_of_defined, ratio
+from .base import SegmentationMetric, flat_map, integer_map, mean_of_defined, ratio, strips
 
 
 class MeanIoU(SegmentationMetric):
@@ -56,12 +56,16 @@ class MeanIoU(SegmentationMetric):
     def _update(self, prediction: Any, reference: Segments) -> None:
         """`prediction`: `(H, W)` integer class map, tensor, array, PIL image or nested list."""
         no_class = self.num_labels
-        expected = flat_map(reference, reference.class_ids.cpu().numpy(), nothing=no_class, void=VOID)
-        predicted = integer_map(prediction, "the predicted class map", reference.size)
-        labelled = expected != VOID
-        expected, predicted = expected[labelled], predicted[labelled]  # (P,) each
-        ignored = predicted == self.ignore_index
-        self._check_class_ids("prediction", np.unique(predicted[~ignored]).tolist())
-        predicted = np.where(ignored, no_class, predicted)
-        cells = np.bincount(expected * (no_class + 1) + predicted, minlength=(no_class + 1) ** 2)
-        self._state["confusion"] += cells.reshape(no_class + 1, no_class + 1)
+        confusion = np.zeros_like(self._state["confusion"])
+        class_map = integer_map(prediction, "the predicted class map", reference.size)
+        for part, predicted in strips(reference, class_map):
+            expected = flat_map(part, part.class_ids.cpu().numpy(), nothing=no_class, void=VOID)
+            labelled = expected != VOID
+            expected, predicted = expected[labelled], predicted[labelled]  # (P,) each
+            ignored = predicted == self.ignore_index
+            if (outside := predicted[((predicted < 0) | (predicted >= no_class)) & ~ignored]).size:
+                self._check_class_ids("prediction", outside[:1].tolist())
+            predicted = np.where(ignored, no_class, predicted)
+            cells = np.bincount(expected * (no_class + 1) + predicted, minlength=confusion.size)
+            confusion += cells.reshape(confusion.shape)
+        self._state["confusion"] += confusion

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..targets import Segments
-from .base import SegmentationMetric, check_result, flat_map, integer_map, mean_of_defined, ratio
+from .base import SegmentationMetric, check_result, flat_map, integer_map, mean_of_defined, numbered, ratio, strips
 
 
 class PanopticQuality(SegmentationMetric):
@@ -61,15 +61,19 @@ class PanopticQuality(SegmentationMetric):
 
     def _update(self, prediction: Mapping[str, Any], reference: Segments) -> None:
         """`prediction`: `segmentation`, an `(H, W)` map of segment ids, and `segments_info` with `id`, `label_id`."""
-        predicted, predicted_classes = self._read_prediction(prediction, reference.size)  # (H, W), (N,)
+        ids, listed, predicted_classes = self._read_prediction(prediction, reference.size)  # (H, W), (N,), (N,)
         classes, is_crowd = reference.class_ids.cpu().numpy(), reference.is_crowd.cpu().numpy()  # (S,), (S,)
         num_reference, num_predicted = len(classes), len(predicted_classes)
-        expected = flat_map(reference, np.arange(1, num_reference + 1), nothing=0, void=num_reference + 1)  # (H, W)
 
         # pixels shared by each reference segment (row 0: none, last row: void) and each prediction (column 0: none)
-        pairs = np.bincount(
-            (expected * (num_predicted + 1) + predicted).ravel(), minlength=(num_reference + 2) * (num_predicted + 1)
-        ).reshape(num_reference + 2, num_predicted + 1)
+        pairs = np.zeros((num_reference + 2, num_predicted + 1), dtype=np.int64)
+        for part, part_ids in strips(reference, ids):
+            expected = flat_map(part, np.arange(1, num_reference + 1), nothing=0, void=num_reference + 1)
+            predicted = numbered(part_ids, listed)
+            if (unlisted := part_ids[(predicted == 0) & (part_ids > 0)]).size:
+                raise ValueError(f"segment {unlisted[0]} of the prediction is not listed in its segments_info.")
+            cells = expected * (num_predicted + 1) + predicted
+            pairs += np.bincount(cells.ravel(), minlength=pairs.size).reshape(pairs.shape)
         shared, on_void = pairs[1:-1, 1:], pairs[-1, 1:]  # (S, N), (N,)
         areas, predicted_areas = pairs[1:-1].sum(1), pairs[:, 1:].sum(0)  # (S,), (N,)
         if (predicted_areas == 0).any():
@@ -89,19 +93,16 @@ class PanopticQuality(SegmentationMetric):
         np.add.at(self._state["false_negatives"], classes[missed], 1)
         np.add.at(self._state["false_positives"], predicted_classes[false_alarm], 1)
 
-    def _read_prediction(self, prediction: Mapping[str, Any], size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-        """`(H, W)` int64 with 1..N inside the N listed segments and 0 elsewhere, and `(N,)` their classes."""
+    def _read_prediction(
+        self, prediction: Mapping[str, Any], size: tuple[int, int]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """`(H, W)` ids, and of the N listed segments `(N,)` ids and `(N,)` classes."""
         check_result(prediction)
-        ids = integer_map(prediction["segmentation"], "the predicted segmentation", size)  # (H, W)
-        segments = sorted(prediction["segments_info"], key=lambda segment: segment["id"])
-        listed = np.array([segment["id"] for segment in segments], dtype=np.int64)
-        classes = np.array([segment["label_id"] for segment in segments], dtype=np.int64)
+        ids = integer_map(prediction["segmentation"], "the predicted segmentation", size)
+        listed = np.array([segment["id"] for segment in prediction["segments_info"]], dtype=np.int64)
+        classes = np.array([segment["label_id"] for segment in prediction["segments_info"]], dtype=np.int64)
         self._check_class_ids("prediction", classes.tolist())
-        if (repeated := listed[1:][np.diff(listed) == 0]).size:
+        ascending = np.sort(listed)
+        if (repeated := ascending[1:][np.diff(ascending) == 0]).size:
             raise ValueError(f"segments_info of the prediction lists id {repeated[0]} more than once.")
-
-        numbers = np.searchsorted(listed, ids, side="right")  # how many listed ids are not above the pixel's
-        numbers[np.concatenate([[-1], listed])[numbers] != ids] = 0
-        if (unlisted := ids[(numbers == 0) & (ids > 0)]).size:
-            raise ValueError(f"segment {unlisted[0]} of the prediction is not listed in its segments_info.")
-        return numbers, classes
+        return ids, listed, classes

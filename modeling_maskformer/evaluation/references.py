@@ -11,8 +11,8 @@ from pycocotools import mask as mask_utils
 
 from image_processing.run_lengths import compressed_run_lengths
 
-from ..targets import VOID, Segments, segments_from_masks, smallest_id_dtype
-from .base import integer_map
+from ..targets import Segments, segments_from_masks, smallest_id_dtype, void_value
+from .base import integer_map, numbered, row_strips
 
 
 def segments_from_id_map(segmentation: Any, segments_info: Sequence[Mapping[str, Any]]) -> Segments:
@@ -23,10 +23,12 @@ def segments_from_id_map(segmentation: Any, segments_info: Sequence[Mapping[str,
         segments_info: a dict a segment with `id`, `label_id` and, where it is a crowd region, `iscrowd`.
     """
     ids = integer_map(segmentation, "the reference segmentation")
-    numbers = np.full_like(ids, VOID)
-    for number, segment in enumerate(segments_info, start=1):
-        numbers[ids == segment["id"]] = number
-    numbers = torch.from_numpy(numbers).to(smallest_id_dtype(len(segments_info)))  # -1 is 255 in uint8, as VOID is
+    listed = [segment["id"] for segment in segments_info]
+    dtype = smallest_id_dtype(len(listed))
+    numbers = torch.empty(ids.shape, dtype=dtype)
+    for rows in row_strips(ids.shape):
+        part = numbered(ids[rows].astype(np.int64), listed)
+        numbers[rows] = torch.from_numpy(np.where(part == 0, void_value(dtype), part))
     return Segments(numbers, _class_ids(segments_info), _is_crowd(segments_info))
 
 
@@ -40,8 +42,21 @@ def segments_from_rles(
         segments_info: S dicts with `label_id` and, where it is a crowd region, `iscrowd`.
         size: (H, W).
     """
-    masks = [mask_utils.decode(compressed_run_lengths(rle)) for rle in segmentation]
+    masks = _DecodedMasks(segmentation)
     return segments_from_masks(masks, _class_ids(segments_info), _is_crowd(segments_info), size=size)
+
+
+class _DecodedMasks(Sequence):
+    """The `(H, W)` masks of RLEs, each decoded when it is asked for."""
+
+    def __init__(self, rles: Sequence[Mapping[str, Any]]) -> None:
+        self.rles = rles
+
+    def __len__(self) -> int:
+        return len(self.rles)
+
+    def __getitem__(self, place: int) -> np.ndarray:
+        return mask_utils.decode(compressed_run_lengths(self.rles[place]))
 
 
 def _class_ids(segments_info: Sequence[Mapping[str, Any]]) -> list[int]:

@@ -2,6 +2,7 @@
 
 import doctest
 import socket
+import tracemalloc
 
 import evaluate
 import numpy as np
@@ -10,7 +11,8 @@ import torch
 from PIL import Image
 from pycocotools import mask as mask_utils
 
-from modeling_maskformer.evaluation import MODULES, MaskAP, MeanIoU, PanopticQuality, load_metric
+from modeling_maskformer.evaluation import MODULES, MaskAP, MeanIoU, PanopticQuality, base, load_metric
+from modeling_maskformer.evaluation.references import segments_from_id_map, segments_from_rles
 from modeling_maskformer.targets import Segments, segments_from_class_map, segments_from_masks
 
 NAMES = ["mean_iou", "mask_ap", "panoptic_quality"]
@@ -112,6 +114,34 @@ def test_panoptic_quality_of_batches_equals_the_class():
     numbers = torch.tensor([[1, 1, 1, 2, 2, 2, -1, 3]], dtype=torch.int16)
     metric.update(prediction, Segments(numbers, [0, 1, 0], [False, False, True]))
     same(results, metric.compute())
+
+
+@pytest.mark.parametrize("count", [3, 400])
+def test_references_of_id_maps_are_read_in_strips_of_rows(count, monkeypatch):
+    monkeypatch.setattr(base, "PIXELS_AT_ONCE", 150)  # three rows of the twenty
+    listed = np.random.default_rng(1).permutation(2 * count)[:count]
+    ids = np.random.default_rng(2).integers(0, 2 * count, (20, 50))
+    infos = [{"id": number, "label_id": number % 2, "iscrowd": number % 3 == 0} for number in listed.tolist()]
+    segments = segments_from_id_map(ids, infos)
+    for mask, number in zip(segments.masks().numpy(), listed, strict=True):
+        np.testing.assert_array_equal(mask, ids == number)
+    np.testing.assert_array_equal(segments.void.numpy(), ~np.isin(ids, listed))
+    assert segments.class_ids.tolist() == (listed % 2).tolist()
+    assert segments.is_crowd.tolist() == (listed % 3 == 0).tolist()
+
+
+def test_references_of_run_lengths_are_decoded_one_at_a_time():
+    masks = np.zeros((60, 400, 500), dtype=np.uint8)
+    for number, mask in enumerate(masks):
+        mask[5 * number : 5 * number + 7] = 1  # each overlaps the next
+    rles = [mask_utils.encode(np.asfortranarray(mask)) for mask in masks]
+    infos = [{"label_id": number % 2} for number in range(60)]
+    tracemalloc.start()
+    segments = segments_from_rles(rles, infos, (400, 500))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 5 * masks[0].nbytes
+    np.testing.assert_array_equal(segments.masks().numpy(), masks == 1)
 
 
 @pytest.mark.parametrize("name", NAMES)

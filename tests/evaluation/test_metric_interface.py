@@ -2,14 +2,16 @@
 
 import math
 import pickle
+import tracemalloc
 import warnings
+from math import prod
 
 import numpy as np
 import pytest
 import torch
 from pycocotools import mask as mask_utils
 
-from modeling_maskformer.evaluation import MAIN_METRIC, MaskAP, MeanIoU, PanopticQuality, metric_for_task
+from modeling_maskformer.evaluation import MAIN_METRIC, MaskAP, MeanIoU, PanopticQuality, base, metric_for_task
 from modeling_maskformer.targets import Segments
 
 LABELS = {0: "cell", 1: "wall", 2: "water"}
@@ -94,6 +96,64 @@ def test_a_state_is_a_copy_and_compute_changes_nothing(task):
     restored = metric_for_task(task, LABELS, [1, 2])
     restored.merge(state)
     assert_same(restored.compute(), before)
+
+
+@pytest.mark.parametrize("task", ["semantic", "panoptic"])
+def test_strips_of_rows_change_no_number(task, monkeypatch):
+    pairs = random_images(task, 3, seed=7)
+    whole = measured(task, pairs).compute()
+    monkeypatch.setattr(base, "PIXELS_AT_ONCE", 80)  # four rows of the fifteen
+    assert_same(measured(task, pairs).compute(), whole)
+
+
+@pytest.mark.parametrize("task", ["semantic", "panoptic"])
+def test_an_image_that_is_refused_for_its_last_row_changes_nothing(task, monkeypatch):
+    monkeypatch.setattr(base, "PIXELS_AT_ONCE", 1)
+    (prediction, reference), other = random_images(task, 2, seed=8)
+    metric = measured(task, [other])
+    before = metric.compute()
+    (prediction if task == "semantic" else prediction["segmentation"])[-1] = 9
+    with pytest.raises(ValueError, match=r"image number 1: .*(holds class 9|segment 9 of the prediction)"):
+        metric.update(prediction, reference)
+    assert metric.num_images == 1
+    assert_same(metric.compute(), before)
+
+
+def large_image(kind, side=1500, cell=60):
+    """A prediction of 400 objects that is its reference, one in each cell of a grid but the last rows and columns."""
+    numbers = 1 + np.arange(400).reshape(20, 20)
+    ids = np.zeros((side, side), dtype=np.int16)
+    for (row, column), number in np.ndenumerate(numbers):
+        ids[row * cell : (row + 1) * cell - 9, column * cell : (column + 1) * cell - 9] = number
+    reference = Segments(torch.from_numpy(ids), [number % 3 for number in range(400)])
+    infos = [{"id": number, "label_id": (number - 1) % 3, "score": 0.9} for number in range(1, 401)]
+    if kind == "classes":
+        return reference, torch.from_numpy(
+            np.array([255, *[number % 3 for number in range(400)]], dtype=np.uint8)[ids]
+        )
+    if kind == "map":
+        return reference, {"segmentation": torch.from_numpy(ids), "segments_info": infos}
+    rles = [mask_utils.encode(np.asfortranarray(ids == number, dtype=np.uint8)) for number in range(1, 401)]
+    return reference, {"segmentation": rles, "segments_info": infos}
+
+
+@pytest.mark.parametrize(
+    ("make_metric", "kind", "name"),
+    [
+        (lambda labels: MeanIoU(labels, 255), "classes", "mean_iou"),
+        (PanopticQuality, "map", "pq"),
+    ],
+)
+def test_memory_is_some_bytes_a_pixel_however_many_objects_there_are(make_metric, kind, name, monkeypatch):
+    reference, prediction = large_image(kind)
+    monkeypatch.setattr(base, "PIXELS_AT_ONCE", 1 << 15)
+    metric = make_metric(LABELS)
+    tracemalloc.start()
+    metric.update(prediction, reference)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 5 * prod(reference.size) + 6 * 8 * 400**2, "and some numbers for each pair of objects"
+    assert metric.compute()[name] == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from modeling_maskformer import targets
 from modeling_maskformer.targets import VOID, Segments, segments_from_class_map, segments_from_masks, smallest_id_dtype
 
 
@@ -37,6 +38,22 @@ def test_class_map_gives_a_segment_per_class_and_void_at_the_ignore_index():
     for mask, class_id in zip(segments.masks(), segments.class_ids, strict=True):
         assert torch.equal(mask, class_map == class_id)
     assert torch.equal(segments.void, class_map == 255)
+
+
+@pytest.mark.parametrize("ignore_index", [5, None])
+def test_a_class_map_is_read_in_strips_of_rows(monkeypatch, ignore_index):
+    class_map = torch.randint(0, 9, (6, 7), generator=torch.Generator().manual_seed(0)).T.to(torch.int16)
+    whole = segments_from_class_map(class_map, ignore_index)
+    monkeypatch.setattr(targets, "PIXELS_AT_ONCE", 14)  # two rows of the seven
+    segments = segments_from_class_map(class_map, ignore_index)
+    assert torch.equal(segments.ids, whole.ids) and torch.equal(segments.class_ids, whole.class_ids)
+    for mask, class_id in zip(segments.masks(), segments.class_ids, strict=True):
+        assert torch.equal(mask, class_map == class_id)
+    assert torch.equal(segments.void, class_map == (-1 if ignore_index is None else ignore_index))
+
+
+def test_an_ignore_index_that_the_dtype_of_a_class_map_cannot_hold_is_nowhere():
+    assert segments_from_class_map(torch.tensor([[255, 0]], dtype=torch.uint8), -1).class_ids.tolist() == [0, 255]
 
 
 def test_class_map_of_void_only_has_no_segment():

@@ -5,6 +5,7 @@ from typing import Any
 
 import datasets
 import evaluate
+import numpy as np
 
 from modeling_maskformer import evaluation
 from modeling_maskformer.evaluation import evaluate_module
@@ -51,7 +52,8 @@ class MeanIou(evaluate_module.StreamingModule):
         return evaluation.MeanIoU(id2label, ignore_index)
 
     def read_reference(self, prediction: Any, reference: Any) -> Segments:
-        return segments_from_class_map(integer_map(reference, "the reference"), self.metric.ignore_index)
+        class_map = np.require(integer_map(reference, "the reference"), requirements="W")  # torch warns of others
+        return segments_from_class_map(class_map, self.metric.ignore_index)
 
     def _info(self) -> evaluate.MetricInfo:
         class_map = datasets.Sequence(datasets.Sequence(datasets.Value("int64")))
