@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
-from pycocotools import mask as mask_utils
-
-from image_processing.run_lengths import compressed_run_lengths
+import torch
 
 from ..targets import Segments
-from .base import SegmentationMetric, check_result, integer_map
+from .base import SegmentationMetric, check_result, integer_map, numbered, strips
+from .rle import pixels, predicted_rles, reference_rles, shared_pixels
 
 # what becomes of a reference segment
 KINDS = ("found", "wrong class", "merged", "split", "inexact", "missed")
@@ -69,10 +68,9 @@ class ErrorKinds(SegmentationMetric):
     def _update(self, prediction: Mapping[str, Any], reference: Segments) -> None:
         """`prediction`: as for `PanopticQuality` or `MaskAP`."""
         classes, is_crowd = reference.class_ids.cpu().numpy(), reference.is_crowd.cpu().numpy()  # (S,), (S,)
-        masks = list(predicted_masks(prediction, reference.size, self.threshold))
-        predicted = np.array([label for _, label in masks], dtype=np.int64)  # (N,)
+        predicted, overlaps = self._overlaps(prediction, reference)
         self._check_class_ids("prediction", predicted.tolist())
-        areas, predicted_areas, shared, on_void = _overlaps([mask for mask, _ in masks], reference)
+        areas, predicted_areas, shared, on_void = overlaps
         same = classes[:, None] == predicted[None]  # (S, N)
         iou = shared / np.maximum(areas[:, None] + predicted_areas[None] - shared, 1)
         wanted = ~is_crowd & (areas > 0)
@@ -81,6 +79,7 @@ class ErrorKinds(SegmentationMetric):
         is_free = ~np.isin(np.arange(len(predicted)), finder)  # (N,)
         is_reason = np.zeros(len(predicted), dtype=bool)  # (N,)
         covers = same & wanted[:, None] & (shared > areas[:, None] / 2)  # (S, N) more than half of the reference
+        merges = covers.sum(0) > 1  # (N,)
         inside = same & (shared > predicted_areas[None] / 2)  # (S, N) more than half of the prediction
         for number in np.flatnonzero(wanted):
             if finder[number] >= 0:
@@ -91,7 +90,7 @@ class ErrorKinds(SegmentationMetric):
             pieces = inside[number]
             for name, candidates in {
                 "wrong class": ~same[number] & is_free & (iou[number] > 0.5),
-                "merged": covers[number] & (covers.sum(0) > 1),
+                "merged": covers[number] & merges,
                 "split": pieces & (pieces.sum() > 1) & (shared[number][pieces].sum() > areas[number] / 2),
                 "inexact": same[number] & is_free & (iou[number] >= 0.1),
             }.items():
@@ -108,41 +107,55 @@ class ErrorKinds(SegmentationMetric):
     def _count(self, class_id: int, kind: str) -> None:
         self._state["kinds"][class_id, KINDS.index(kind)] += 1
 
-
-def predicted_masks(
-    prediction: Mapping[str, Any], size: tuple[int, int], threshold: float = 0.0
-) -> Iterator[tuple[np.ndarray, int]]:
-    """The `(H, W)` bool mask and class of each segment of a panoptic or instance prediction, the surest first."""
-    check_result(prediction)
-    segmentation, segments = prediction["segmentation"], list(prediction["segments_info"])
-    ids = None if isinstance(segmentation, list) else integer_map(segmentation, "the predicted segmentation", size)
-    for place in sorted(range(len(segments)), key=lambda place: -segments[place].get("score", 1.0)):
-        segment = segments[place]
-        if segment.get("score", 1.0) < threshold:
-            return
-        if ids is None:
-            mask = mask_utils.decode(compressed_run_lengths(segmentation[place])).astype(bool)
+    def _overlaps(self, prediction: Mapping[str, Any], reference: Segments) -> tuple[np.ndarray, Overlaps]:
+        """`(N,)` classes of the predicted segments that count, the surest first, and their pixels."""
+        check_result(prediction)
+        segmentation, segments = prediction["segmentation"], prediction["segments_info"]
+        scores = np.array([segment.get("score", 1.0) for segment in segments], dtype=np.float64)
+        order = np.argsort(-scores, kind="stable")
+        order = order[scores[order] >= self.threshold].tolist()
+        if isinstance(segmentation, list):
+            rles = predicted_rles(prediction, reference.size)
+            overlaps = _overlaps_of_rles([rles[place] for place in order], reference)
         else:
-            mask = ids == segment["id"]
-        if mask.any():
-            yield mask, int(segment["label_id"])
+            ids = integer_map(segmentation, "the predicted segmentation", reference.size)
+            overlaps = _overlaps_of_map(ids, [segments[place]["id"] for place in order], reference)
+        areas, predicted_areas, shared, on_void = overlaps
+        seen = predicted_areas + on_void > 0  # a mask without a pixel is none
+        classes = np.array([segments[place]["label_id"] for place in order], dtype=np.int64)
+        return classes[seen], Overlaps(areas, predicted_areas[seen], shared[:, seen], on_void[seen])
 
 
-def _overlaps(masks: list[np.ndarray], reference: Segments) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Pixels, without those of void: `(S,)` of each reference segment, `(N,)` of each mask, `(S, N)` shared by both.
+class Overlaps(NamedTuple):
+    """Pixels of S reference segments and of N predicted ones, those of void apart."""
 
-    Last the `(N,)` pixels of each mask that are void.
-    """
-    void = reference.void.cpu().numpy()  # (H, W)
-    layers = np.where(void, 0, reference.ids.cpu().numpy()).astype(np.int64)  # (L, H, W)
-    length = len(reference) + 1
-    areas = np.bincount(layers.ravel(), minlength=length)[1:]
-    shared = np.zeros((len(reference), len(masks)), dtype=np.int64)
-    for number, mask in enumerate(masks):
-        shared[:, number] = np.bincount(layers[:, mask].ravel(), minlength=length)[1:]
-    predicted_areas = np.array([int((mask & ~void).sum()) for mask in masks], dtype=np.int64)
-    on_void = np.array([int((mask & void).sum()) for mask in masks], dtype=np.int64)
-    return areas, predicted_areas, shared, on_void
+    areas: np.ndarray  # (S,)
+    predicted_areas: np.ndarray  # (N,)
+    shared: np.ndarray  # (S, N)
+    on_void: np.ndarray  # (N,) pixels of the predicted ones that are void
+
+
+def _overlaps_of_map(ids: np.ndarray, listed: Sequence[int], reference: Segments) -> Overlaps:
+    """Those of an `(H, W)` map of ids, in the order in which these are listed."""
+    pairs = np.zeros((len(reference) + 1, len(listed) + 1), dtype=np.int64)
+    outside, on_void = np.zeros((2, len(listed) + 1), dtype=np.int64)
+    for part, part_ids in strips(reference, ids):
+        predicted, void = numbered(part_ids, listed), part.void.cpu().numpy()  # (h, W)
+        outside += np.bincount(predicted[~void], minlength=len(outside))
+        on_void += np.bincount(predicted[void], minlength=len(on_void))
+        for layer in part.ids.cpu().numpy():
+            cells = np.where(void, 0, layer).astype(np.int64) * len(outside) + predicted
+            pairs += np.bincount(cells.ravel(), minlength=pairs.size).reshape(pairs.shape)
+    return Overlaps(pairs[1:].sum(1), outside[1:], pairs[1:, 1:], on_void[1:])
+
+
+def _overlaps_of_rles(rles: Sequence[Mapping[str, Any]], reference: Segments) -> Overlaps:
+    """Those of masks that may overlap, by their runs: none is decoded."""
+    void = reference.void
+    (void_rle,) = reference_rles(Segments(void.to(torch.uint8), [0]))
+    expected = reference_rles(Segments(torch.where(void, 0, reference.ids), reference.class_ids))
+    on_void = shared_pixels(rles, [void_rle])[:, 0]
+    return Overlaps(pixels(expected), pixels(rles) - on_void, shared_pixels(rles, expected).T, on_void)
 
 
 def _find(iou: np.ndarray) -> np.ndarray:

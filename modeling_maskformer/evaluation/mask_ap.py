@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,10 +12,9 @@ from pycocotools import mask as mask_utils
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from image_processing.run_lengths import compressed_run_lengths
-
 from ..targets import Segments
 from .base import SegmentationMetric, check_result, mean_of_defined
+from .rle import predicted_rles, reference_rles
 
 # the order of COCOeval.stats
 STATISTICS = (
@@ -62,7 +61,9 @@ class MaskAP(SegmentationMetric):
         detections = self._read_prediction(prediction, reference.size)
         objects = [
             {"category_id": int(class_id), "segmentation": rle, "iscrowd": int(crowd)}
-            for class_id, crowd, rle in zip(reference.class_ids, reference.is_crowd, _encode(reference), strict=True)
+            for class_id, crowd, rle in zip(
+                reference.class_ids, reference.is_crowd, reference_rles(reference), strict=True
+            )
         ]
         if reference.void.any():
             void = mask_utils.encode(np.asfortranarray(reference.void.cpu().numpy(), dtype=np.uint8))
@@ -74,30 +75,11 @@ class MaskAP(SegmentationMetric):
 
     def _read_prediction(self, prediction: Mapping[str, Any], size: tuple[int, int]) -> list[dict[str, Any]]:
         check_result(prediction)
+        rles = predicted_rles(prediction, size)
         segments = prediction["segments_info"]
-        if not segments:
-            return []
-        rles = prediction["segmentation"]
-        if not isinstance(rles, list) or not all(isinstance(rle, Mapping) for rle in rles):
-            raise ValueError(
-                "the prediction's segmentation must be a list of COCO run-length encodings, dicts with size and "
-                "counts: post-process with return_coco_annotation=True."
-            )
-        if len(rles) != len(segments):
-            raise ValueError(f"the prediction has {len(rles)} masks but lists {len(segments)} in segments_info.")
         self._check_class_ids("prediction", [segment["label_id"] for segment in segments])
-        for rle in rles:
-            if tuple(rle["size"]) != tuple(size):
-                raise ValueError(
-                    f"a predicted mask is {rle['size'][0]} high and {rle['size'][1]} wide, the reference "
-                    f"{size[0]} and {size[1]}."
-                )
         return [
-            {
-                "category_id": int(segment["label_id"]),
-                "segmentation": compressed_run_lengths(rle),
-                "score": float(segment["score"]),
-            }
+            {"category_id": int(segment["label_id"]), "segmentation": rle, "score": float(segment["score"])}
             for segment, rle in zip(segments, rles, strict=True)
         ]
 
@@ -128,12 +110,3 @@ def _index(images: list[dict], categories: list[dict], annotations: list[dict]) 
     coco.dataset = {"images": images, "categories": categories, "annotations": annotations}
     coco.createIndex()
     return coco
-
-
-def _encode(reference: Segments) -> Iterator[dict[str, Any]]:
-    """The COCO RLE of each segment, one mask in memory at a time."""
-    layers = [np.asfortranarray(layer) for layer in reference.ids.cpu().numpy()]  # RLE runs along columns
-    layer_of = {number: layer for layer in layers for number in np.unique(layer).tolist()}
-    for number in range(1, len(reference) + 1):
-        mask = layer_of.get(number, layers[0]) == number
-        yield mask_utils.encode(mask.view(np.uint8))

@@ -5,6 +5,7 @@ import pytest
 import torch
 from pycocotools import mask as mask_utils
 
+from modeling_maskformer.evaluation import base
 from modeling_maskformer.evaluation.error_kinds import INVENTED, KINDS, ErrorKinds
 from modeling_maskformer.evaluation.panoptic_quality import PanopticQuality
 from modeling_maskformer.targets import segments_from_masks
@@ -113,6 +114,52 @@ def test_every_reference_segment_is_of_one_kind_and_the_quality_is_that_of_one_c
         segments = set(reference) - set(".?")
         assert sum(row[kind] for kind in KINDS) == len(segments)
         assert kinds.compute()["quality"] == pytest.approx(quality.compute()["pq"], nan_ok=True)
+
+
+def scene(seed, overlapping):
+    """A reference with void and crowd, and eight predicted ellipses: as RLEs, or where none overlaps as an id map."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:40, :60]
+
+    def ellipses(count):
+        centers, radii = rng.uniform(0, [40, 60], (count, 2)), rng.uniform(1, 15, (count, 2))
+        return [
+            ((rows - y) / height) ** 2 + ((columns - x) / width) ** 2 < 1
+            for (y, x), (height, width) in zip(centers, radii, strict=True)
+        ]
+
+    reference = segments_from_masks(
+        [*ellipses(7), np.zeros((40, 60), dtype=bool)],
+        rng.integers(0, 2, 8),
+        [True, *[False] * 7],
+        void=ellipses(1)[0],
+    )
+    masks, scores = ellipses(8), rng.permutation(8) / 8
+    infos = [{"id": 3 * number, "label_id": number % 2, "score": scores[number]} for number in range(8)]
+    if overlapping:
+        segmentation = [mask_utils.encode(np.asfortranarray(mask, dtype=np.uint8)) for mask in masks]
+    else:
+        segmentation = np.full((40, 60), -1)
+        for number, mask in enumerate(masks):
+            segmentation[mask] = 3 * number
+        masks = [segmentation == 3 * number for number in range(8)]
+    by_score = [masks[number] for number in np.argsort(-scores) if scores[number] >= 0.25 and masks[number].any()]
+    return reference, {"segmentation": segmentation, "segments_info": infos}, by_score
+
+
+@pytest.mark.parametrize("overlapping", [True, False])
+@pytest.mark.parametrize("seed", range(4))
+def test_pixels_are_those_of_the_decoded_masks(overlapping, seed, monkeypatch):
+    monkeypatch.setattr(base, "PIXELS_AT_ONCE", 500)  # strips of eight rows
+    reference, prediction, masks = scene(seed, overlapping)
+    assert len(reference.ids) > 1 and reference.void.any()
+    classes, overlaps = ErrorKinds(ID2LABEL, threshold=0.25)._overlaps(prediction, reference)
+    assert len(classes) == len(masks) > 4
+    void, expected = reference.void.numpy(), reference.masks().numpy() & ~reference.void.numpy()
+    assert overlaps.areas.tolist() == [mask.sum() for mask in expected]
+    assert overlaps.predicted_areas.tolist() == [(mask & ~void).sum() for mask in masks]
+    assert overlaps.on_void.tolist() == [(mask & void).sum() for mask in masks]
+    assert overlaps.shared.tolist() == [[(mask & other).sum() for other in masks] for mask in expected]
 
 
 def test_images_add_up_in_any_order():

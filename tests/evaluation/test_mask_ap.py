@@ -11,6 +11,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from modeling_maskformer.evaluation import MaskAP
+from modeling_maskformer.evaluation.rle import reference_rles
 from modeling_maskformer.targets import Segments, segments_from_masks
 
 PRECISIONS = ["ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large"]
@@ -183,6 +184,17 @@ def test_a_segment_without_a_pixel_is_an_object_not_found():
     metric = MaskAP(LABELS)
     metric.update(result([person], [0], [0.9]), segments_from_masks([person, np.zeros_like(person)], [0, 0]))
     assert metric.compute()["ap"] == pytest.approx(51 / 101)
+
+
+def test_references_are_encoded_as_their_masks_are():
+    rng = np.random.default_rng(7)
+    boxes = [(*rng.integers(0, 90, 2), *rng.integers(1, 60, 2)) for _ in range(7)]
+    masks = [rectangle(*box) & (rng.random((130, 130)) < 0.9) for box in boxes]
+    masks += [np.zeros_like(masks[0]), rectangle(20, 0, 5, 130), rectangle(129, 129, 1, 1)]
+    reference = segments_from_masks(masks, [0] * 10, void=rectangle(0, 0, 130, 60))
+    assert len(reference.ids) > 1 and reference.void.any()
+    expected = [mask_utils.encode(np.asfortranarray(mask, dtype=np.uint8)) for mask in masks]
+    assert reference_rles(reference) == expected
 
 
 def test_masks_are_kept_as_run_lengths_only():

@@ -12,6 +12,7 @@ import torch
 from pycocotools import mask as mask_utils
 
 from modeling_maskformer.evaluation import MAIN_METRIC, MaskAP, MeanIoU, PanopticQuality, base, metric_for_task
+from modeling_maskformer.evaluation.error_kinds import ErrorKinds
 from modeling_maskformer.targets import Segments
 
 LABELS = {0: "cell", 1: "wall", 2: "water"}
@@ -142,6 +143,8 @@ def large_image(kind, side=1500, cell=60):
     [
         (lambda labels: MeanIoU(labels, 255), "classes", "mean_iou"),
         (PanopticQuality, "map", "pq"),
+        (ErrorKinds, "map", "quality"),
+        (ErrorKinds, "masks", "quality"),
     ],
 )
 def test_memory_is_some_bytes_a_pixel_however_many_objects_there_are(make_metric, kind, name, monkeypatch):
