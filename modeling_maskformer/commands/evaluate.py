@@ -35,6 +35,7 @@ from ..evaluation.error_analysis import ErrorAnalysis
 from ..evaluation.error_report import write_error_report
 from ..evaluation.evaluator import Evaluator
 from ..evaluation.image_size import resize_to_shortest_edge, sizes_to_try
+from ..evaluation.mask_ap import MAX_DETECTIONS
 from ..evaluation.report_files import check_files, errors_folder, unused_file
 from ..evaluation.results import nan_last, number_text, results_table, sweep_table, totals_of, write_results
 from ..exporting.card import record_quality
@@ -73,6 +74,13 @@ class EvaluationArguments:
     )
     panoptic_threshold: float = field(
         default=0.8, metadata={"help": "Least class probability of a panoptic segment (paper: 0.8; on ADE20K 0.7)."}
+    )
+    max_detections: int = field(
+        default=MAX_DETECTIONS,
+        metadata={
+            "help": "Of instance segmentation, how many detections of an image and class count, the surest. "
+            "COCO's is 100; pictures with more objects need a larger one."
+        },
     )
     mask_resize: Literal["logits", "scores"] = field(
         default="logits",
@@ -119,6 +127,8 @@ class EvaluationArguments:
     def __post_init__(self) -> None:
         if not 0 <= self.panoptic_threshold <= 1:
             raise ValueError(f"--panoptic_threshold must lie in [0, 1], got {self.panoptic_threshold}.")
+        if self.max_detections < 1:
+            raise ValueError(f"--max_detections must be at least 1, got {self.max_detections}.")
         if self.num_pictures < 0:
             raise ValueError(f"--num_pictures must be at least 0, got {self.num_pictures}.")
         if self.batch_size < 1:
@@ -257,6 +267,7 @@ def prepare_evaluation(
         ErrorAnalysis(task, model.config.id2label, arguments.num_pictures)
         if arguments.num_pictures and can_ask_again
         else None,
+        arguments.max_detections,
     )
 
     def make_predictor(model: nn.Module) -> Callable[[list[Any]], list[Any]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .base import SegmentationMetric
-from .mask_ap import MaskAP
+from .mask_ap import MAX_DETECTIONS, MaskAP
 from .mean_iou import MeanIoU
 from .panoptic_quality import PanopticQuality
 
@@ -31,7 +31,10 @@ MODULES = Path(__file__).parent / "modules"
 
 
 def metric_for_task(
-    task: str, id2label: Mapping[int, str], label_ids_to_fuse: Collection[int] | None = None
+    task: str,
+    id2label: Mapping[int, str],
+    label_ids_to_fuse: Collection[int] | None = None,
+    max_detections: int = MAX_DETECTIONS,
 ) -> SegmentationMetric:
     """The metric of a task: `MeanIoU` for semantic, `MaskAP` for instance, `PanopticQuality` for panoptic.
 
@@ -39,11 +42,12 @@ def metric_for_task(
         task: "semantic", "instance" or "panoptic".
         id2label: class id -> name, for ids 0..K-1.
         label_ids_to_fuse: the stuff classes, which only the panoptic metric tells apart.
+        max_detections: how many detections of an image and class count in mask AP.
     """
     if task == "semantic":
         return MeanIoU(id2label)
     if task == "instance":
-        return MaskAP(id2label)
+        return MaskAP(id2label, max_detections)
     if task == "panoptic":
         return PanopticQuality(id2label, label_ids_to_fuse or ())
     raise ValueError(f"task must be one of {', '.join(MAIN_METRIC)}, got {task!r}.")
@@ -55,8 +59,8 @@ def load_metric(name: str, id2label: Mapping[int, str], **options: Any) -> evalu
     Args:
         name: one of the three.
         id2label: class id -> name, for ids 0..K-1.
-        options: what the module takes besides, such as `ignore_index` or `label_ids_to_fuse`, and what
-            `evaluate.load` takes.
+        options: what the module takes besides, such as `ignore_index`, `label_ids_to_fuse` or `max_detections`,
+            and what `evaluate.load` takes.
     """
     names = sorted(path.stem for path in MODULES.glob("[!_]*.py"))
     if name not in names:

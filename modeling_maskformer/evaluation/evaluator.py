@@ -13,6 +13,7 @@ from ..inference.predictor import post_process
 from ..targets import Segments
 from . import MAIN_METRIC, SegmentationMetric, metric_for_task
 from .error_analysis import ErrorAnalysis
+from .mask_ap import MAX_DETECTIONS
 
 
 class Evaluator:
@@ -25,6 +26,7 @@ class Evaluator:
         panoptic_threshold: least class probability of a panoptic segment (the paper: 0.8, on ADE20K 0.7).
         mask_resize: of semantic segmentation, "logits" (the paper) or "scores" (transformers).
         analysis: takes in each image too, if given; batches then come with the images' indices.
+        max_detections: of instance segmentation, how many detections of an image and class count.
 
     Attributes:
         main_metric: name of the number the task is judged by.
@@ -39,8 +41,11 @@ class Evaluator:
         panoptic_threshold: float = 0.8,
         mask_resize: str = "logits",
         analysis: ErrorAnalysis | None = None,
+        max_detections: int = MAX_DETECTIONS,
     ) -> None:
-        self.metric: SegmentationMetric = metric_for_task(task, id2label, image_processor.label_ids_to_fuse)
+        self.metric: SegmentationMetric = metric_for_task(
+            task, id2label, image_processor.label_ids_to_fuse, max_detections
+        )
         self.task = task
         self.image_processor = image_processor
         # average precision ranks all detections, so none is left out for its score

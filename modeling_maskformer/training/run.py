@@ -127,7 +127,13 @@ def prepare_training(
         eval_dataset=SegmentationDataset(validation),
         data_collator=TrainingCollator(),
         eval_data_collator=EvaluationCollator(image_processor),
-        evaluator=Evaluator(task, image_processor, data.labels.id2label, arguments.panoptic_threshold),
+        evaluator=Evaluator(
+            task,
+            image_processor,
+            data.labels.id2label,
+            arguments.panoptic_threshold,
+            max_detections=arguments.max_detections,
+        ),
         callbacks=callbacks,
         run_description=RunDescription(
             data_arguments,

@@ -95,6 +95,13 @@ def test_mask_ap_of_batches_equals_the_class():
     same(module.compute(), expected)
 
 
+def test_mask_ap_counts_as_many_detections_as_it_is_told():
+    rle = mask_utils.encode(np.ones((3, 3), dtype=np.uint8, order="F"))
+    one = {"segmentation": [rle], "segments_info": [{"label_id": 0, "score": 0.5}]}
+    results = load_metric("mask_ap", LABELS, max_detections=300).compute(predictions=[one], references=[one])
+    assert results["ar300"] == 1.0 and "ar100" not in results
+
+
 def test_panoptic_quality_of_batches_equals_the_class():
     ids = np.array([[4, 4, 4, 9, 9, 9, 0, 6]])
     reference = {

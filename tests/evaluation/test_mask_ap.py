@@ -126,6 +126,64 @@ def test_values_equal_those_of_pycocotools_on_coco_files(tmp_path):
             assert found == pytest.approx({"ap": ap, "ap50": ap50}, abs=1e-12)
 
 
+def grid(count):
+    """As many cells of 6x6 pixels, in rows of 20."""
+    return [rectangle(7 * (n % 20), 7 * (n // 20), 6, 6, size=(150, 150)) for n in range(count)]
+
+
+@pytest.mark.parametrize("limit", [1, 7, 100, 130])
+def test_more_objects_than_detections_count_are_missed(limit):
+    cells = grid(120)
+    metric = MaskAP(LABELS, limit)
+    metric.update(result(cells, [1] * 120, [0.9] * 120), segments_from_masks(cells, [1] * 120))
+    results = metric.compute()
+    recalls = {name: min(int(name[2:]), 120) / 120 for name in results if name[2:].isdigit() and name[:2] == "ar"}
+    assert list(recalls) == [f"ar{number}" for number in (1, 10) if number < limit] + [f"ar{limit}"]
+    assert {name: results[name] for name in recalls} == pytest.approx(recalls)
+    found = min(limit, 120) / 120
+    for name in ("ap", "ap50", "ap75", "ap_small"):
+        assert results[name] == pytest.approx((math.floor(100 * found + 1e-9) + 1) / 101)  # of 101 recalls
+    assert results["ar_small"] == pytest.approx(found) and math.isnan(results["ap_medium"])
+    assert results["per_class"]["dog"]["ap"] == results["ap"]
+
+
+def test_other_limits_give_the_same_values_where_no_image_has_so_many_detections():
+    random = np.random.default_rng(6)
+    metrics = [MaskAP(LABELS), MaskAP(LABELS, 300)]
+    for _ in range(4):
+        objects, detections = random_scene(random)
+        boxes, labels, scores = zip(*detections, strict=True)
+        for metric in metrics:
+            metric.update(result([rectangle(*box) for box in boxes], labels, scores), reference_of(objects))
+    usual, other = (metric.compute() for metric in metrics)
+    other["ar100"] = other.pop("ar300")
+    np.testing.assert_equal(other, usual)
+    assert 0 < usual["ap"] < 1
+
+
+def test_more_objects_of_a_class_than_detections_count_are_said_once(caplog):
+    cells = grid(101)
+    prediction, reference = result(cells, [1] * 101, [0.9] * 101), segments_from_masks(cells, [1] * 101)
+    crowded = segments_from_masks(cells, [1] * 101, [True] + [False] * 100)
+    several = segments_from_masks(cells, [0, 1] * 50 + [1])
+    metric = MaskAP(LABELS)
+    metric.update(prediction, crowded)
+    metric.update(prediction, several)
+    MaskAP(LABELS, 101).update(prediction, reference)
+    assert not caplog.records
+    for _ in range(2):
+        metric.update(prediction, reference)
+        metric.reset()
+    (record,) = caplog.records
+    assert "Image number 2, counted from 0, has 101 objects of class 'dog'" in record.getMessage()
+    assert "100 surest" in record.getMessage() and "max_detections" in record.getMessage()
+
+
+def test_at_least_one_detection_counts():
+    with pytest.raises(ValueError, match="max_detections must be at least 1, got 0"):
+        MaskAP(LABELS, 0)
+
+
 def test_the_reference_found_again_is_one():
     masks = np.stack([rectangle(0, 0, 20, 20), rectangle(10, 10, 20, 20)])
     metric = MaskAP(LABELS)

@@ -60,6 +60,7 @@ def test_each_task_has_its_metric():
     metrics = {task: type(metric_for_task(task, LABELS)) for task in TASKS}
     assert metrics == {"semantic": MeanIoU, "instance": MaskAP, "panoptic": PanopticQuality}
     assert metric_for_task("panoptic", LABELS, [2]).is_stuff.tolist() == [False, False, True]
+    assert metric_for_task("instance", LABELS, max_detections=300).max_detections == 300
     with pytest.raises(ValueError, match="task must be one of semantic, instance, panoptic, got 'depth'"):
         metric_for_task("depth", LABELS)
 
@@ -145,6 +146,7 @@ def large_image(kind, side=1500, cell=60):
         (PanopticQuality, "map", "pq"),
         (ErrorKinds, "map", "quality"),
         (ErrorKinds, "masks", "quality"),
+        (lambda labels: MaskAP(labels, 400), "masks", "ap"),
     ],
 )
 def test_memory_is_some_bytes_a_pixel_however_many_objects_there_are(make_metric, kind, name, monkeypatch):

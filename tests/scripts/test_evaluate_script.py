@@ -69,6 +69,11 @@ def test_the_dtype_is_that_of_the_flag_whatever_accelerate_is_told(
     assert precisions == [expected]
 
 
+def test_as_many_detections_count_as_are_asked_for(trained, street_objects, tmp_path):
+    found = measured(trained["instance"], street_objects, tmp_path / "results.json", "--max_detections", 300)
+    assert "ar300" in found and "ar100" not in found
+
+
 def test_a_second_evaluation_leaves_the_file_of_the_first(trained, street, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     command = ["--model", trained["semantic"], "--dataset", street, "--use_cpu"]
@@ -383,6 +388,7 @@ def test_what_is_wrong_with_arguments_and_places_is_said_before_the_model_runs(
         (["--num_pictures", -1], "--num_pictures must be at least 0, got -1"),
         (["--panoptic_threshold", 80], "--panoptic_threshold must lie in [0, 1], got 80"),
         (["--panoptic_threshold", "nan"], "--panoptic_threshold must lie in [0, 1], got nan"),
+        (["--max_detections", 0], "--max_detections must be at least 1, got 0"),
         (["--output_file", "file/results.json"], "file/results.json cannot be written"),
         (["--output_file", "file/deeper/results.json"], "file/deeper/results.json cannot be written"),
         (["--output_file", "new/" + 256 * "n"], "ile name too long"),

@@ -17,6 +17,7 @@ COCO mask AP and AR of instance segmentation, computed by pycocotools. Run-lengt
 INPUTS = """
 At load:
     id2label: dict, class id -> name, for ids 0..K-1.
+    max_detections (default 100, as in COCO): how many detections of an image and class count, the surest.
 Each image:
     predictions: dict with `segmentation`, a list of COCO run-length encodings ({"size": [H, W], "counts": bytes, text
         or list of runs}), and `segments_info`, as many dicts with `label_id` and `score`: what
@@ -24,7 +25,7 @@ Each image:
     references: the same, with `iscrowd` instead of `score` where a region is a crowd.
 Returns:
     ap, ap50, ap75, ap_small, ap_medium, ap_large, ar1, ar10, ar100, ar_small, ar_medium, ar_large, and per_class:
-    label -> ap and ap50. NaN where undefined.
+    label -> ap and ap50. NaN where undefined. With another max_detections ar100 is called by it, as in ar400.
 Example:
     >>> metric = evaluate.load("path/to/mask_ap.py", id2label={0: "cat"})
     >>> rle = {"size": [2, 2], "counts": [0, 4]}
@@ -49,8 +50,8 @@ CITATION = """
 class MaskAp(evaluate_module.StreamingModule):
     """COCO mask AP of run-length encoded masks."""
 
-    def make_metric(self, id2label: Mapping[int, str]) -> evaluation.MaskAP:
-        return evaluation.MaskAP(id2label)
+    def make_metric(self, id2label: Mapping[int, str], max_detections: int = 100) -> evaluation.MaskAP:
+        return evaluation.MaskAP(id2label, max_detections)
 
     def read_reference(self, prediction: Any, reference: Any) -> Segments:
         # without any mask the size is unknown and of no consequence

@@ -9,6 +9,7 @@ from typing import Literal
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 from transformers.utils import logging
 
+from ...evaluation.mask_ap import MAX_DETECTIONS
 from .arguments import MaskFormerTrainingArguments
 from .data_defaults import (
     EPOCHS,
@@ -174,6 +175,13 @@ class RunArguments(MaskFormerTrainingArguments):
         default=0.8,
         metadata={"help": "Least class probability of a panoptic segment in evaluation (paper: 0.8; on ADE20K 0.7)."},
     )
+    max_detections: int = field(
+        default=MAX_DETECTIONS,
+        metadata={
+            "help": "Of instance segmentation, how many detections of an image and class count in evaluation, the "
+            "surest. COCO's is 100; pictures with more objects need a larger one."
+        },
+    )
     num_pictures: int = field(
         default=8,
         metadata={
@@ -190,6 +198,8 @@ class RunArguments(MaskFormerTrainingArguments):
         super().__post_init__()
         if not 0 <= self.panoptic_threshold <= 1:
             raise ValueError(f"panoptic_threshold must lie in [0, 1], got {self.panoptic_threshold}.")
+        if self.max_detections < 1:
+            raise ValueError(f"max_detections must be at least 1, got {self.max_detections}.")
         if self.early_stopping_patience is not None:
             if self.early_stopping_patience < 1:
                 raise ValueError(f"early_stopping_patience must be at least 1, got {self.early_stopping_patience}.")

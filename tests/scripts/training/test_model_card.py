@@ -108,8 +108,9 @@ def test_pictures_show_the_segments_that_count_for_the_score(street_objects, tmp
     drawn_with = []
     monkeypatch.setattr(training_run, "draw_samples", lambda predictor, *_: drawn_with.append(predictor) or [])
     flags = ["--dataset", street_objects, "--task", task, "--output_dir", tmp_path, "--panoptic_threshold", 0.7]
-    run(train.main, *flags, "--eval_strategy", "no", *SMALL, *BRIEF)
+    run(train.main, *flags, "--max_detections", 300, "--eval_strategy", "no", *SMALL, *BRIEF)
     assert [predictor.threshold for predictor in drawn_with] == [threshold]
+    assert ("ar300" in json.loads((tmp_path / "eval_results.json").read_text())) is (task == "instance")
 
 
 def test_the_images_are_counted_by_class(trained, street):

@@ -171,6 +171,7 @@ def test_gradients_are_accumulated_up_to_the_total_batch(tmp_path):
         ({"total_batch_size": 0}, "must be a multiple of the 4"),
         ({"total_batch_size": 8, "gradient_accumulation_steps": 2}, "pass one of them"),
         ({"panoptic_threshold": 1.5}, r"panoptic_threshold must lie in \[0, 1\], got 1.5"),
+        ({"max_detections": 0}, "max_detections must be at least 1, got 0"),
     ],
 )
 def test_impossible_runs_are_refused(tmp_path, settings, message):
