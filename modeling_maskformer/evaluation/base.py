@@ -139,8 +139,13 @@ def check_result(prediction: Any) -> None:
 
 
 def integer_map(value: Any, name: str, size: tuple[int, int] | None = None) -> np.ndarray:
-    """`(H, W)` integers of a tensor (any device), array, PIL image or nested list, of this size if given."""
+    """`(H, W)` integers of a tensor (any device), array, PIL image or nested list, of this size if given.
+
+    Whole numbers as floats are integers too, as transformers' id maps have them.
+    """
     array = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+    if array.dtype.kind == "f" and (np.isfinite(array) & (array == np.round(array))).all():
+        array = array.astype(np.int64)
     if array.dtype.kind not in "iu" or array.ndim != 2:
         raise ValueError(f"{name} must be an (H, W) map of integers, got shape {array.shape} and {array.dtype}.")
     if size is not None and array.shape != tuple(size):

@@ -89,7 +89,7 @@ def test_mask_ap_of_batches_equals_the_class():
     metric.update(nothing, Segments(torch.zeros(12, 10, dtype=torch.uint8), []))
     module = load_metric("mask_ap", LABELS)
     module.add_batch(predictions=[prediction, prediction], references=[reference, nothing])
-    module.add(prediction=nothing, reference=nothing)
+    module.add(prediction={"segmentation": torch.zeros(12, 10) - 1, "segments_info": []}, reference=nothing)
     expected = metric.compute()
     assert 0 < expected["ap"] < 1
     same(module.compute(), expected)

@@ -104,7 +104,7 @@ def test_overlapping_segments_need_one_class():
         (torch.tensor([[0, 4]]), "the prediction holds class 4; classes are 0 to 3"),
         (torch.tensor([[0, -2]]), "the prediction holds class -2"),
         (torch.tensor([[0, 1, 2]]), r"has shape \(1, 3\); the reference is 1 high and 2 wide"),
-        (torch.tensor([[0.0, 1.0]]), "map of integers, got shape .* float32"),
+        (torch.tensor([[0.0, 0.5]]), "map of integers, got shape .* float32"),
     ],
 )
 def test_a_wrong_prediction_is_named(prediction, message):

@@ -135,6 +135,18 @@ def test_a_wrong_prediction_is_named():
             quality(prediction, reference)
 
 
+def test_ids_may_be_whole_numbers_as_floats_as_transformers_has_them():
+    reference = row([1, 1, 2, 0], [0, 2])
+    good = found([7, 7, 4, -1], {7: 0, 4: 2})
+    floats = good | {"segmentation": good["segmentation"].float()}
+    assert quality(floats, reference)["pq"] == quality(good, reference)["pq"] == 1.0
+    nothing = {"segmentation": torch.zeros(1, 4) - 1, "segments_info": []}
+    assert quality(nothing, reference)["pq"] == 0.0
+    for wrong in (0.5, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=r"must be an .* map of integers, got shape .* float32"):
+            quality(nothing | {"segmentation": torch.full((1, 4), wrong)}, reference)
+
+
 def test_overlapping_references_are_refused():
     masks = torch.tensor([[[True, True, False]], [[False, True, True]]])
     with pytest.raises(ValueError, match="segments of the reference overlap"):

@@ -54,8 +54,9 @@ class MaskAp(evaluate_module.StreamingModule):
         return evaluation.MaskAP(id2label, max_detections)
 
     def read_reference(self, prediction: Any, reference: Any) -> Segments:
-        # without any mask the size is unknown and of no consequence
-        rles = [*reference["segmentation"], *prediction["segmentation"], {"size": (1, 1)}]
+        # without any mask the size is unknown and of no consequence; where transformers finds none it gives an id map
+        predicted = prediction["segmentation"] if prediction["segments_info"] else []
+        rles = [*reference["segmentation"], *predicted, {"size": (1, 1)}]
         return references.segments_from_rles(
             reference["segmentation"], reference["segments_info"], tuple(rles[0]["size"])
         )
