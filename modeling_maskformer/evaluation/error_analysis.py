@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ..targets import Segments
@@ -24,7 +25,7 @@ class MeasuredImage:
     Attributes:
         score: see `ErrorAnalysis`.
         index: of the image in its dataset.
-        prediction: as `post_process` returned it; of instances those that count.
+        prediction: as `post_process` returned it, but maps in the smallest dtype; of instances those that count.
     """
 
     score: float
@@ -102,14 +103,23 @@ class ErrorAnalysis:
         self.worst = sorted([*self.worst, image], key=lambda kept: (kept.score, kept.index))[: self.num_worst]
 
     def _reduced(self, prediction: Any) -> Any:
-        """What is drawn, on the CPU: of instances those that count."""
+        """What is drawn, on the CPU, maps in the fewest bytes: of instances those that count."""
         if self.task == "semantic":
-            return prediction.cpu() if isinstance(prediction, Tensor) else prediction
+            return _compact(prediction)
         segmentation, segments = prediction["segmentation"], prediction["segments_info"]
-        if isinstance(segmentation, Tensor):
-            return {"segmentation": segmentation.cpu(), "segments_info": segments}
+        if not isinstance(segmentation, list):
+            return {"segmentation": _compact(segmentation), "segments_info": segments}
         kept = [place for place, segment in enumerate(segments) if segment["score"] >= SCORE_THRESHOLD]
         return {
             "segmentation": [segmentation[place] for place in kept],
             "segments_info": [segments[place] for place in kept],
         }
+
+
+def _compact(id_map: Any) -> Tensor:
+    """The `(H, W)` map on the CPU in the smallest signed dtype that holds its values."""
+    id_map = torch.as_tensor(id_map).cpu()
+    least, most = (int(value) for value in id_map.aminmax())
+    dtypes = (torch.int8, torch.int16, torch.int32)
+    fitting = (dtype for dtype in dtypes if torch.iinfo(dtype).min <= least and most <= torch.iinfo(dtype).max)
+    return id_map.to(next(fitting, torch.int64))

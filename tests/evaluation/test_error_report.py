@@ -55,7 +55,7 @@ def test_the_worst_images_are_those_of_the_lowest_score_however_they_are_spread(
         assert [image.index for image in analysis.worst] == expected
         assert [image.score for image in analysis.worst] == pytest.approx(sorted(scores)[:3])
         assert {index: score for score, index in analysis.scores} == pytest.approx(dict(enumerate(scores)))
-        assert all(torch.equal(image.prediction, predictions[image.index]) for image in analysis.worst)
+        assert all(torch.equal(image.prediction.long(), predictions[image.index]) for image in analysis.worst)
     np.testing.assert_array_equal(one.confusion(), parts[0].confusion())
     assert analysis_of(samples, predictions, range(6), num_worst=0).worst == []
 
@@ -90,6 +90,20 @@ def test_files_of_somebody_else_among_the_worst_stay(tmp_path):
     assert all((worst / name).read_text() == "mine" for name in ("notes.txt", "09_holiday.png", f"{taken}.png"))
     assert json.loads((tmp_path / "errors.json").read_text())["worst"][0]["file"] == f"worst/{taken}-2.png"
     assert Image.open(worst / f"{taken}-2.png").width > 200
+
+
+@pytest.mark.parametrize(
+    ("largest", "dtype"), [(127, torch.int8), (128, torch.int16), (40_000, torch.int32), (1 << 31, torch.int64)]
+)
+def test_maps_of_the_worst_images_are_kept_in_the_fewest_bytes(largest, dtype):
+    analysis = ErrorAnalysis("panoptic", ID2LABEL)
+    segmentation = torch.tensor([[largest, largest, -1]])
+    reference = segments_from_class_map(np.array([[0, 0, 0]]))
+    prediction = {"segmentation": segmentation, "segments_info": [{"id": largest, "label_id": 0, "score": 0.9}]}
+    analysis.update(prediction, reference, 0)
+    (kept,) = analysis.worst
+    assert kept.prediction["segmentation"].dtype == dtype
+    assert torch.equal(kept.prediction["segmentation"].long(), segmentation)
 
 
 @pytest.mark.parametrize("task", ["instance", "panoptic"])
