@@ -9,10 +9,8 @@ from typing import Any
 import numpy as np
 
 from image_processing.drawing.charts import MISSING, can_draw_charts, matrix_chart, stacked_bars
-from image_processing.drawing.signature import save_signed
 
-from ..inference.pictures import draw_sample, drawn_in
-from ..whole_file import unused
+from ..inference.pictures import draw_rows
 from .base import unique_labels
 from .error_analysis import ErrorAnalysis
 from .error_kinds import INVENTED
@@ -47,8 +45,6 @@ def write_error_report(folder: Path, analysis: ErrorAnalysis, samples: Sequence[
         Lines of text that say what is where.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for earlier in drawn_in(folder / WORST_NAME):
-        earlier.unlink()
     report: dict[str, Any] = {"task": analysis.task, "num_images": analysis.counts.num_images}
     if analysis.task == "semantic":
         labels = [*unique_labels(analysis.id2label), NO_CLASS]
@@ -59,7 +55,7 @@ def write_error_report(folder: Path, analysis: ErrorAnalysis, samples: Sequence[
         totals = {kind: sum(row[kind] for row in per_class.values()) for kind in KIND_COLORS}
         report |= {"kinds": totals, "per_class": per_class}
         chart = folder / "error_kinds.png"
-    report["worst"] = draw_worst(folder, analysis, samples)
+    report["worst"] = _draw_worst(folder, analysis, samples)
     write_results(folder / ERRORS_NAME, report)
     lines = [f"{folder}: the {len(report['worst'])} worst images in {WORST_NAME}/, all counts in {ERRORS_NAME}."]
     if can_draw_charts():
@@ -68,20 +64,17 @@ def write_error_report(folder: Path, analysis: ErrorAnalysis, samples: Sequence[
     return [*lines, MISSING]
 
 
-def draw_worst(folder: Path, analysis: ErrorAnalysis, samples: Sequence[Any]) -> list[dict[str, Any]]:
+def _draw_worst(folder: Path, analysis: ErrorAnalysis, samples: Sequence[Any]) -> list[dict[str, Any]]:
     """Draws the worst images; for each its `name`, `index` in the dataset, `score`, and `file` within the folder."""
-    drawn = []
-    for number, measured in enumerate(analysis.worst, start=1):
-        sample = samples[measured.index]
-        name = Path(sample.name).name
-        file = unused(folder / WORST_NAME / f"{number:02d}_{name}.png")
-        title = f"{analysis.score_name} {measured.score:.2f}"
-        row = draw_sample(analysis.task, sample, measured.prediction, analysis.id2label, title)
-        file.parent.mkdir(exist_ok=True)
-        save_signed(row, file)
-        within = file.relative_to(folder).as_posix()
-        drawn.append({"name": name, "index": measured.index, "score": measured.score, "file": within})
-    return drawn
+    rows = (
+        (samples[image.index], image.prediction, f"{analysis.score_name} {image.score:.2f}")
+        for image in analysis.worst
+    )
+    drawn = draw_rows(folder / WORST_NAME, analysis.task, analysis.id2label, rows)
+    return [
+        {"name": name, "index": image.index, "score": image.score, "file": file.relative_to(folder).as_posix()}
+        for image, (file, name) in zip(analysis.worst, drawn.items(), strict=True)
+    ]
 
 
 def _draw_chart(path: Path, analysis: ErrorAnalysis) -> None:

@@ -14,6 +14,7 @@ from ..targets import Segments
 from . import MAIN_METRIC, SegmentationMetric, metric_for_task
 from .error_analysis import ErrorAnalysis
 from .mask_ap import MAX_DETECTIONS
+from .results import totals_of
 
 
 class Evaluator:
@@ -62,7 +63,7 @@ class Evaluator:
     @property
     def metric_names(self) -> list[str]:
         """What `compute` returns a number for."""
-        return [name for name, value in self.metric.compute().items() if not isinstance(value, dict)]
+        return list(totals_of(self.metric.compute()))
 
     def reset(self) -> None:
         self.metric.reset()
@@ -112,4 +113,4 @@ class Evaluator:
     def compute(self) -> dict[str, float]:
         """The metric's numbers over all images; those of each class are in `results`."""
         self.results = self.metric.compute()
-        return {name: value for name, value in self.results.items() if not isinstance(value, dict)}
+        return totals_of(self.results)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,19 +31,33 @@ def draw_samples(predictor: Predictor, samples: Sequence[Any], folder: Path, tit
     Returns:
         The files.
     """
+    titles = titles or [""] * len(samples)
+    rows = (
+        (sample, *predictor([sample.image]), title)
+        for sample, title in zip(tqdm(samples, desc="Drawing", leave=False), titles, strict=True)
+    )
+    return list(draw_rows(folder, predictor.task, predictor.model.config.id2label, rows))
+
+
+def draw_rows(
+    folder: Path, task: str, id2label: Mapping[int, str], rows: Iterable[tuple[Any, Any, str]]
+) -> dict[Path, str]:
+    """The files of samples drawn as by `draw_samples`, in their order, each with the sample's name.
+
+    Args:
+        folder, task, id2label: where to, and what is drawn.
+        rows: sample, prediction and title of each, taken one at a time.
+    """
     for earlier in drawn_in(folder):
         earlier.unlink()
-    if not samples:
-        return []
-    folder.mkdir(parents=True, exist_ok=True)
-    files = []
-    titles = titles or [""] * len(samples)
-    for number, (sample, title) in enumerate(zip(tqdm(samples, desc="Drawing", leave=False), titles, strict=True), 1):
-        (prediction,) = predictor([sample.image])
-        files.append(unused(folder / f"{number:02d}_{Path(sample.name).name}.png"))
-        drawn = draw_sample(predictor.task, sample, prediction, predictor.model.config.id2label, title)
-        save_signed(drawn, files[-1])
-    return files
+    names = {}
+    for number, (sample, prediction, title) in enumerate(rows, start=1):
+        folder.mkdir(parents=True, exist_ok=True)
+        name = Path(sample.name).name
+        file = unused(folder / f"{number:02d}_{name}.png")
+        save_signed(draw_sample(task, sample, prediction, id2label, title), file)
+        names[file] = name
+    return names
 
 
 def drawn_in(folder: Path) -> list[Path]:
