@@ -8,7 +8,15 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
-from .backbone import STRIDES, AnySizeTimmBackbone, FeaturePyramid, build_backbone, dilate_last_stage, needs_pyramid
+from .backbone import (
+    STRIDES,
+    AnySizeTimmBackbone,
+    FeaturePyramid,
+    build_backbone,
+    dilate_last_stage,
+    needs_pyramid,
+    timm_out_indices,
+)
 from .batching import SIZE_DIVISOR
 from .fast_on_cpu import use_cpu_path
 from .layers.pixel_decoder import PixelDecoder, PixelDecoderOutput
@@ -47,7 +55,7 @@ class PixelLevelModule(nn.Module):
         features = list(self.encoder(pixel_values).feature_maps)
         if self.pyramid is not None:
             return self.pyramid(features, pixel_values.shape[-2:])
-        if not isinstance(self.encoder, AnySizeTimmBackbone):  # timm says its strides, transformers does not
+        if not isinstance(self.encoder, AnySizeTimmBackbone):  # whose strides are known before there are pixels
             check_strides(features, pixel_values, self.encoder.config.model_type)
         return features
 
@@ -67,6 +75,18 @@ def check_strides(features: Sequence[Tensor], pixel_values: Tensor, backbone: st
         )
 
 
+def check_timm_strides(encoder: AnySizeTimmBackbone) -> None:
+    """Raises a ValueError unless the finest of four maps has the stride that masks are read with."""
+    if encoder.strides[0] != STRIDES[0]:
+        config = encoder.config
+        raise ValueError(
+            f"The feature maps {config.out_indices} of the timm model {config.backbone!r} have the strides "
+            f"{', '.join(map(str, encoder.strides))}, but masks are read at stride {STRIDES[0]}, the finest of the "
+            f"four: set out_indices of backbone_config to {timm_out_indices(config.backbone, config.output_stride)}, "
+            "or leave it out."
+        )
+
+
 def build_pixel_decoder(in_channels: Sequence[int], config: PreTrainedConfig) -> PixelDecoder:
     """The FPN, with transformer encoder layers before it where the config asks for them."""
     sizes = (in_channels, config.fpn_feature_size, config.mask_feature_size)
@@ -83,10 +103,16 @@ def build_pixel_decoder(in_channels: Sequence[int], config: PreTrainedConfig) ->
 
 
 def build_pixel_level_module(config: PreTrainedConfig) -> PixelLevelModule:
-    """Backbone and pixel decoder of a config, whichever architecture stands on them."""
+    """Backbone and pixel decoder of a config, whichever architecture stands on them.
+
+    Raises:
+        ValueError: the backbone does not have the feature maps that the config asks for, or masks need.
+    """
     encoder = build_backbone(config.backbone_config)
     if config.last_stage_dilations is not None:
         dilate_last_stage(encoder, config.last_stage_dilations)
     pyramid = FeaturePyramid(encoder.strides, encoder.channels) if needs_pyramid(encoder.config) else None
+    if pyramid is None and isinstance(encoder, AnySizeTimmBackbone):
+        check_timm_strides(encoder)
     channels = encoder.channels if pyramid is None else pyramid.channels
     return PixelLevelModule(encoder, build_pixel_decoder(channels, config), pyramid)

@@ -14,7 +14,7 @@ from timm.layers import resample_abs_pos_embed
 from tiny import BACKBONES, tiny_config
 from torch import nn
 
-from modeling_maskformer import MaskFormerForInstanceSegmentation
+from modeling_maskformer import MaskFormerForInstanceSegmentation, PerPixelBaselineForSemanticSegmentation
 from modeling_maskformer.backbone import FeaturePyramid, build_backbone, load_backbone_weights, timm_out_indices
 from modeling_maskformer.backbone.timm_models import SizeRule, _meta_model, timm_size_rule
 from modeling_maskformer.training.model_building import load_timm_weights
@@ -66,6 +66,18 @@ def assert_close(found, expected):
     assert len(found) == len(expected)
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
+
+
+def assert_same_in_transformers(model, pixels, folder):
+    """Transformers' own class opens the checkpoint with nothing left over, and gives these pixels the same logits."""
+    model.save_pretrained(folder)
+    plain, info = transformers.MaskFormerForInstanceSegmentation.from_pretrained(folder, output_loading_info=True)
+    assert not any(info.values()), info
+    with torch.no_grad():
+        expected, found = plain.eval()(pixels), model(pixels)
+    for name in ("masks_queries_logits", "class_queries_logits"):
+        scale = float(expected[name].abs().max())
+        torch.testing.assert_close(found[name], expected[name], atol=1e-4 * scale, rtol=0)
 
 
 @pytest.mark.parametrize(
@@ -271,21 +283,30 @@ def test_a_checkpoint_with_pyramid_or_dilation_has_a_model_type_of_its_own(name,
 
 @pytest.mark.parametrize(("name", "size"), [("test_convnext", (96, 128)), ("test_maxvit", (160, 320))])
 def test_transformers_gives_the_same_logits_on_images_that_it_takes(name, size, tmp_path):
-    model = spread(model_on(name))
-    model.save_pretrained(tmp_path)
-    plain, info = transformers.MaskFormerForInstanceSegmentation.from_pretrained(tmp_path, output_loading_info=True)
-    assert not any(info.values()), info
-    pixels = torch.randn(1, 3, *size)
-    with torch.no_grad():
-        expected, found = plain.eval()(pixels), model(pixels)
-    torch.testing.assert_close(found.masks_queries_logits, expected.masks_queries_logits, atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(found.class_queries_logits, expected.class_queries_logits, atol=1e-4, rtol=1e-4)
+    assert_same_in_transformers(spread(model_on(name)), torch.randn(1, 3, *size), tmp_path)
 
 
-def test_four_maps_are_taken_as_transformers_takes_them():
-    config = config_on("resnet10t", backbone_config={"out_indices": [0, 1, 2, 3]})
-    assert config.to_dict()["model_type"] == "maskformer"
-    assert MaskFormerForInstanceSegmentation(config).model.pixel_level_module.pyramid is None
+@pytest.mark.parametrize("fields", [{}, {"output_stride": 16}, {"output_stride": 8}], ids=str)
+def test_four_maps_are_taken_as_transformers_takes_them(fields, tmp_path):
+    model = model_on("resnet26", backbone_config={"out_indices": [1, 2, 3, 4]} | fields)
+    assert model.model.pixel_level_module.pyramid is None
+    assert_same_in_transformers(model, torch.randn(1, 3, 64, 96), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "out_indices", "strides", "right"),
+    [
+        ("resnet10t", [0, 1, 2, 3], "2, 4, 8, 16", r"\[1, 2, 3, 4\]"),
+        (VIT, [2, 3, 4, 5], "16, 16, 16, 16", r"\[5\]"),
+    ],
+)
+@pytest.mark.parametrize("model_class", [MaskFormerForInstanceSegmentation, PerPixelBaselineForSemanticSegmentation])
+def test_four_maps_whose_finest_is_not_that_of_masks_are_refused(model_class, name, out_indices, strides, right):
+    """Such masks would show a part of the image."""
+    backbone = {"model_type": "timm_backbone", "backbone": name, "out_indices": out_indices}
+    message = rf"of the timm model '{name}' have the strides {strides}, but .* stride 4, .*out_indices .* to {right}"
+    with pytest.raises(ValueError, match=message):
+        model_class(model_class.config_class(backbone_config=backbone))
 
 
 def test_dilation_keeps_the_size_and_widens_the_view():
