@@ -16,6 +16,9 @@ from transformers.activations import ACT2CLS
 from .backbone import complete_timm_config, needs_pyramid
 
 EXTENDED_MODEL_TYPE = "maskformer-extended"
+DECODER_TYPE = "detr"
+# in files it stands for that one: transformers' MaskFormerConfig, which warns of another model type, refuses it
+EXTENDED_DECODER_TYPE = "maskformer-extended-decoder"
 MASK_LOSSES = ("dense", "points")
 NON_FINITE_COSTS = ("raise", "ignore")
 MAX_LABELS = 1_000_000
@@ -52,6 +55,18 @@ def check_keywords(config: PreTrainedConfig, keywords: dict[str, Any], own: tupl
             close = difflib.get_close_matches(name, known, n=1)
             hint = f" Did you mean {close[0]!r}?" if close else f" Its fields: {', '.join(sorted(known))}."
             raise TypeError(f"{type(config).__name__} has no field {name!r}.{hint}")
+
+
+def refuse_elsewhere(fields: dict[str, Any]) -> None:
+    """Makes transformers' MaskFormerConfig refuse the fields of a config, in place, by the decoder's model type."""
+    fields["decoder_config"]["model_type"] = EXTENDED_DECODER_TYPE
+
+
+def take_extended_decoder(config: PreTrainedConfig) -> None:
+    """Gives a decoder's fields their own model type where `refuse_elsewhere` wrote another."""
+    decoder = config.decoder_config
+    if isinstance(decoder, dict) and decoder.get("model_type") == EXTENDED_DECODER_TYPE:
+        config.decoder_config = decoder | {"model_type": DECODER_TYPE}
 
 
 def take_timm_backbone(config: PreTrainedConfig, keywords: dict[str, Any]) -> None:
@@ -133,7 +148,8 @@ class MaskFormerConfig(TransformersMaskFormerConfig):
     """Configuration of `MaskFormerModel` and `MaskFormerForInstanceSegmentation`.
 
     It has every field of `transformers.MaskFormerConfig` with the same meaning, so a config of either library loads
-    in the other, and the fields below. One default differs: deep supervision is on, as in the paper.
+    in the other (but see `to_dict`), and the fields below. One default differs: deep supervision is on, as in the
+    paper.
 
     A keyword that is no field is refused. `backbone="resnet50"`, or the Hub's `"timm/resnet50.a1_in1k"`, stands for
     the `backbone_config` of this timm model, and `num_queries=100` for that field of `decoder_config`.
@@ -202,6 +218,7 @@ class MaskFormerConfig(TransformersMaskFormerConfig):
     def __post_init__(self, **kwargs):
         check_keywords(self, kwargs, ("deep_supervision", "num_queries"))
         check_num_labels(kwargs)
+        take_extended_decoder(self)
         take_timm_backbone(self, kwargs)
         deep_supervision = kwargs.pop("deep_supervision", None)
         num_queries = kwargs.pop("num_queries", None)
@@ -238,7 +255,8 @@ class MaskFormerConfig(TransformersMaskFormerConfig):
 
         With `use_auxiliary_loss` on, transformers' model fails in every plain forward. So it is written as off there,
         and as `deep_supervision` for this class, which reads it back. Where the model has parts that
-        transformers' lacks, the model type says so, so that it is refused there instead of loaded without them.
+        transformers' lacks, the model types of it and of its decoder say so, so that the Auto classes and the classes
+        there refuse it, instead of loading it without them.
         """
         fields = super().to_dict()
         if (
@@ -248,6 +266,7 @@ class MaskFormerConfig(TransformersMaskFormerConfig):
             or needs_pyramid(self.backbone_config)
         ):
             fields["model_type"] = EXTENDED_MODEL_TYPE
+            refuse_elsewhere(fields)
         fields["deep_supervision"] = fields["use_auxiliary_loss"]
         fields["use_auxiliary_loss"] = False
         return fields

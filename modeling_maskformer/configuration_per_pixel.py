@@ -13,6 +13,8 @@ from .configuration_maskformer import (
     check_keywords,
     check_num_labels,
     check_pixel_level,
+    refuse_elsewhere,
+    take_extended_decoder,
     take_timm_backbone,
 )
 
@@ -49,6 +51,7 @@ class PerPixelBaselineConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs):
         check_keywords(self, kwargs)
         check_num_labels(kwargs)
+        take_extended_decoder(self)
         take_timm_backbone(self, kwargs)
         super().__post_init__(**kwargs)
         self.check()
@@ -56,6 +59,12 @@ class PerPixelBaselineConfig(PreTrainedConfig):
     def check(self) -> None:
         """Raises a ValueError where a field is out of range: see `MaskFormerConfig`."""
         check_pixel_level(self)
+
+    def to_dict(self) -> dict:
+        """The fields as plain values, in a form that transformers' own MaskFormer refuses."""
+        fields = super().to_dict()
+        refuse_elsewhere(fields)
+        return fields
 
 
 @strict

@@ -1,8 +1,13 @@
 """Checkpoints of this package and of transformers load in each other and give the same numbers."""
 
+import json
+import subprocess
+import sys
+
 import pytest
 import torch
 import transformers
+from models import tiny
 from tiny import BACKBONES, tiny_config, tiny_model
 
 import modeling_maskformer
@@ -76,6 +81,74 @@ def test_our_own_round_trip_keeps_every_weight_and_field(backbone, tmp_path):
     assert again.config.freeze_backbone_batch_norm is False
     for name, tensor in ours.state_dict().items():
         torch.testing.assert_close(again.state_dict()[name], tensor, rtol=0, atol=0)
+
+
+OWN_PARTS = {
+    "encoder layers": ("maskformer", {"pixel_decoder_layers": 1}),
+    "projection": ("maskformer", {"enforce_input_projection": True, "decoder_config": {"d_model": 64}}),
+    "dilations": (
+        "maskformer",
+        {
+            "backbone_config": {"model_type": "timm_backbone", "backbone": "resnet26"},
+            "last_stage_dilations": [1, 2],
+        },
+    ),
+    "pyramid": ("maskformer", {"backbone_config": {"model_type": "timm_backbone", "backbone": "test_vit"}}),
+    "baseline": ("per_pixel", {}),
+    "baseline with queries": ("per_pixel_plus", {}),
+}
+
+# the process knows transformers alone
+LOADING = """
+import json, sys, transformers
+loaded = []
+for folder in json.loads(sys.argv[1]):
+    for name in ("MaskFormerForInstanceSegmentation", "MaskFormerModel", "AutoModelForUniversalSegmentation",
+                 "AutoModel", "MaskFormerConfig", "AutoConfig"):
+        try:
+            getattr(transformers, name).from_pretrained(folder)
+            loaded.append([folder, name])
+        except ValueError as error:
+            assert "maskformer-" in str(error), error
+assert not any("modeling_maskformer" == name.split(".")[0] for name in sys.modules)
+print(json.dumps(loaded))
+"""
+
+
+def _own_model(part):
+    kind, fields = OWN_PARTS[part]
+    if kind == "maskformer":
+        return tiny_model("resnet", **fields).eval()
+    return tiny(kind, **fields).eval()
+
+
+def test_no_class_of_transformers_opens_what_it_would_compute_otherwise(tmp_path):
+    for part in OWN_PARTS:
+        _own_model(part).save_pretrained(tmp_path / part)
+    folders = json.dumps([str(tmp_path / part) for part in OWN_PARTS])
+    result = subprocess.run([sys.executable, "-c", LOADING, folders], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout.splitlines()[-1]) == []
+
+
+@pytest.mark.parametrize("part", OWN_PARTS)
+@pytest.mark.parametrize("earlier", [False, True], ids=["now", "earlier"])
+def test_what_transformers_refuses_opens_here(part, earlier, tmp_path):
+    model = _own_model(part)
+    model.save_pretrained(tmp_path)
+    if earlier:  # as versions wrote it that did not mark the decoder
+        file = tmp_path / "config.json"
+        fields = json.loads(file.read_text())
+        fields["decoder_config"]["model_type"] = "detr"
+        file.write_text(json.dumps(fields))
+    again, info = type(model).from_pretrained(tmp_path, output_loading_info=True)
+    _assert_nothing_left(info)
+    assert again.config.decoder_config.model_type == "detr"
+    config = transformers.AutoConfig.from_pretrained(tmp_path)
+    assert type(config) is type(model.config) and config.decoder_config.model_type == "detr"
+    with torch.no_grad():
+        pixels = torch.randn(1, 3, 64, 64)
+        torch.testing.assert_close(again.eval()(pixels)[0], model(pixels)[0], rtol=0, atol=0)
 
 
 def test_deep_supervision_switched_off_stays_off(tmp_path):
