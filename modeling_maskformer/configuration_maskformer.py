@@ -13,7 +13,7 @@ from transformers import MaskFormerConfig as TransformersMaskFormerConfig
 from transformers import PreTrainedConfig
 from transformers.activations import ACT2CLS
 
-from .backbone import complete_timm_config, needs_pyramid
+from .backbone import complete_timm_config, needs_pyramid, runs_in_transformers
 
 EXTENDED_MODEL_TYPE = "maskformer-extended"
 DECODER_TYPE = "detr"
@@ -255,8 +255,9 @@ class MaskFormerConfig(TransformersMaskFormerConfig):
 
         With `use_auxiliary_loss` on, transformers' model fails in every plain forward. So it is written as off there,
         and as `deep_supervision` for this class, which reads it back. Where the model has parts that
-        transformers' lacks, the model types of it and of its decoder say so, so that the Auto classes and the classes
-        there refuse it, instead of loading it without them.
+        transformers' lacks, or a timm backbone that needs what `AnySizeTimmBackbone` does even for images in multiples
+        of 32, the model types of it and of its decoder say so, so that the Auto classes and the classes there refuse
+        it, instead of loading it without them.
         """
         fields = super().to_dict()
         if (
@@ -264,6 +265,7 @@ class MaskFormerConfig(TransformersMaskFormerConfig):
             or self.enforce_input_projection
             or self.last_stage_dilations is not None
             or needs_pyramid(self.backbone_config)
+            or not runs_in_transformers(self.backbone_config)
         ):
             fields["model_type"] = EXTENDED_MODEL_TYPE
             refuse_elsewhere(fields)

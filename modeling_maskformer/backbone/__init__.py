@@ -3,7 +3,7 @@
 from .build import build_backbone, dilate_last_stage, freeze_batch_norm, freeze_unused
 from .pyramid import STRIDES, FeaturePyramid, needs_pyramid
 from .timm_backbone import AnySizeTimmBackbone
-from .timm_models import complete_timm_config, create_timm_model, timm_out_indices
+from .timm_models import complete_timm_config, create_timm_model, runs_in_transformers, timm_out_indices
 from .weights import load_backbone_weights
 
 __all__ = [
@@ -18,5 +18,6 @@ __all__ = [
     "freeze_unused",
     "load_backbone_weights",
     "needs_pyramid",
+    "runs_in_transformers",
     "timm_out_indices",
 ]

@@ -169,6 +169,30 @@ def timm_size_rule(name: str, output_stride: int | None = None) -> SizeRule:
     return SizeRule(own_size, is_tiled=True)
 
 
+def runs_in_transformers(backbone_config: PreTrainedConfig) -> bool:
+    """Whether transformers' own backbone of this config gives images in multiples of 32 the same maps as ours."""
+    if not isinstance(backbone_config, TimmBackboneConfig):
+        return True
+    try:
+        return _is_plain(backbone_config.backbone, backbone_config.output_stride)
+    except ValueError:  # nothing is built of it, neither here nor there
+        return True
+
+
+@cache
+def _is_plain(name: str, output_stride: int | None) -> bool:
+    """Whether timm model `name`, as timm builds it, gives images in multiples of 32 maps as large as its strides say.
+
+    That is channels first, without settings, zeros, tiles or resizing of ours.
+    """
+    model, settings = _meta_model(name, output_stride)
+    if settings or _is_channels_last(model) or 32 % timm_size_rule(name, output_stride).multiple:
+        return False
+    size = _odd_multiples(32)
+    strides = model.feature_info.reduction()
+    return _map_sizes(model, size) == [map_size(size, nominal_stride(stride)) for stride in strides]
+
+
 def _odd_multiples(multiple: int) -> tuple[int, int]:
     """Height and width that are multiples of `multiple` and of as little else as can be, well over 100 and apart."""
     height = multiple * (math.ceil(150 / multiple) | 1)
@@ -205,5 +229,9 @@ class _CheckedAttention(TorchFunctionMode):
 
 def channels_first(model: nn.Module, features: Sequence[Tensor]) -> list[Tensor]:
     """The feature maps of a timm model as `(B, C, h, w)`: some (Swin) give `(B, h, w, C)`."""
-    is_last = getattr(model, "output_fmt", Format.NCHW) == Format.NHWC
+    is_last = _is_channels_last(model)
     return [feature.permute(0, 3, 1, 2) if is_last else feature for feature in features]
+
+
+def _is_channels_last(model: nn.Module) -> bool:
+    return getattr(model, "output_fmt", Format.NCHW) == Format.NHWC

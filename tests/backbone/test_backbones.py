@@ -281,9 +281,28 @@ def test_a_checkpoint_with_pyramid_or_dilation_has_a_model_type_of_its_own(name,
     torch.testing.assert_close(found.class_queries_logits, expected.class_queries_logits)
 
 
-@pytest.mark.parametrize(("name", "size"), [("test_convnext", (96, 128)), ("test_maxvit", (160, 320))])
-def test_transformers_gives_the_same_logits_on_images_that_it_takes(name, size, tmp_path):
-    assert_same_in_transformers(spread(model_on(name)), torch.randn(1, 3, *size), tmp_path)
+def test_transformers_gives_the_same_logits_on_images_that_it_takes(tmp_path):
+    assert_same_in_transformers(spread(model_on("test_convnext")), torch.randn(1, 3, 96, 128), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["swin_tiny_patch4_window7_224", "test_maxvit", "test_coatnet", "inception_v3"])
+def test_a_backbone_that_transformers_runs_otherwise_is_refused_there_and_opens_here(name, tmp_path):
+    model = model_on(name)
+    model.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="maskformer-extended"):
+        transformers.MaskFormerForInstanceSegmentation.from_pretrained(tmp_path)
+    file = tmp_path / "config.json"
+    fields = json.loads(file.read_text())
+    assert fields["model_type"] == "maskformer-extended"
+    pixels = torch.randn(1, 3, 75, 109)
+    with torch.no_grad():
+        expected = model(pixels).masks_queries_logits
+        for _ in range(2):
+            again = transformers.AutoModelForUniversalSegmentation.from_pretrained(tmp_path).eval()
+            torch.testing.assert_close(again(pixels).masks_queries_logits, expected)
+            # then as earlier versions wrote it
+            fields |= {"model_type": "maskformer", "decoder_config": fields["decoder_config"] | {"model_type": "detr"}}
+            file.write_text(json.dumps(fields))
 
 
 @pytest.mark.parametrize("fields", [{}, {"output_stride": 16}, {"output_stride": 8}], ids=str)
