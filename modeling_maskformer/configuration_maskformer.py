@@ -47,7 +47,7 @@ def check_keywords(config: PreTrainedConfig, keywords: dict[str, Any], own: tupl
     Raises:
         TypeError: there is such a keyword.
     """
-    if "model_type" in keywords or "transformers_version" in keywords:
+    if are_of_a_file(keywords):
         return
     known = [field.name for field in fields(config)] + [*config.attribute_map, *OTHER_KEYWORDS, *own]
     for name in keywords:
@@ -55,6 +55,11 @@ def check_keywords(config: PreTrainedConfig, keywords: dict[str, Any], own: tupl
             close = difflib.get_close_matches(name, known, n=1)
             hint = f" Did you mean {close[0]!r}?" if close else f" Its fields: {', '.join(sorted(known))}."
             raise TypeError(f"{type(config).__name__} has no field {name!r}.{hint}")
+
+
+def are_of_a_file(keywords: dict[str, Any]) -> bool:
+    """Whether these keywords are what a `config.json` or `to_dict` has beyond the fields, not somebody's arguments."""
+    return "model_type" in keywords or "transformers_version" in keywords
 
 
 def refuse_elsewhere(fields: dict[str, Any]) -> None:
@@ -222,12 +227,24 @@ class MaskFormerConfig(TransformersMaskFormerConfig):
         take_timm_backbone(self, kwargs)
         deep_supervision = kwargs.pop("deep_supervision", None)
         num_queries = kwargs.pop("num_queries", None)
+        if are_of_a_file(kwargs):  # where, as in transformers, the decoder's alone counts
+            num_queries = None
         super().__post_init__(**kwargs)
+        # beside it use_auxiliary_loss was written as off; if it is on, transformers switched it on since
         if deep_supervision is not None:
-            self.use_auxiliary_loss = deep_supervision
+            self.use_auxiliary_loss = deep_supervision or (are_of_a_file(kwargs) and self.use_auxiliary_loss)
         if num_queries is not None:
-            self.decoder_config.num_queries = num_queries
+            self.num_queries = num_queries
         self.check()
+
+    @property
+    def num_queries(self) -> int:
+        """That field of `decoder_config`, so that `from_pretrained(..., num_queries=7)` changes it."""
+        return self.decoder_config.num_queries
+
+    @num_queries.setter
+    def num_queries(self, value: int) -> None:
+        self.decoder_config.num_queries = value
 
     def check(self) -> None:
         """Checks the fields, which may have been set since, as by `from_pretrained(..., mask_loss="points")`.

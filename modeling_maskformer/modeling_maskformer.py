@@ -304,6 +304,15 @@ class MaskFormerForInstanceSegmentation(MaskFormerPreTrainedModel):
         self.post_init()
         self.freeze()
 
+    @classmethod
+    def from_pretrained(cls, *args, **kwargs):
+        loaded = super().from_pretrained(*args, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded  # with `output_loading_info`
+        if isinstance(model, cls):  # not what runs an exported graph
+            # the checkpoint's weights have the one that it was saved with, which the config may have changed
+            model.criterion.empty_weight[-1] = model.config.no_object_weight
+        return loaded
+
     @can_return_tuple
     def forward(
         self,

@@ -6,10 +6,17 @@ import subprocess
 import sys
 
 import pytest
-from tiny import tiny_config
+import torch
+import transformers
+from tiny import tiny_config, tiny_model
 
 import modeling_maskformer
-from modeling_maskformer import MaskFormerConfig, PerPixelBaselineConfig, PerPixelBaselinePlusConfig
+from modeling_maskformer import (
+    MaskFormerConfig,
+    MaskFormerForInstanceSegmentation,
+    PerPixelBaselineConfig,
+    PerPixelBaselinePlusConfig,
+)
 
 CONFIGS = [MaskFormerConfig, PerPixelBaselineConfig, PerPixelBaselinePlusConfig]
 every_config = pytest.mark.parametrize("config_class", CONFIGS)
@@ -55,6 +62,25 @@ def test_the_number_of_queries_may_stand_at_the_top():
     config = MaskFormerConfig(num_queries=7, decoder_config={"model_type": "detr", "d_model": 32})
     assert (config.decoder_config.num_queries, config.decoder_config.d_model) == (7, 32)
     assert MaskFormerConfig.from_dict(config.to_dict()).decoder_config.num_queries == 7
+
+
+def test_in_a_file_the_decoders_number_of_queries_counts_as_in_transformers():
+    fields = tiny_config().to_dict() | {"num_queries": 7}
+    assert transformers.MaskFormerConfig.from_dict(dict(fields)).decoder_config.num_queries == 10
+    assert MaskFormerConfig.from_dict(dict(fields)).decoder_config.num_queries == 10
+
+
+@pytest.mark.parametrize("fields", [{}, {"pixel_decoder_layers": 1}], ids=["plain", "extended"])
+def test_the_number_of_queries_is_changed_on_loading(fields, tmp_path):
+    tiny_model(**fields).save_pretrained(tmp_path)
+    config = transformers.AutoConfig.from_pretrained(tmp_path, num_queries=7)
+    assert config.decoder_config.num_queries == 7
+    for open_model in (
+        MaskFormerForInstanceSegmentation.from_pretrained,
+        transformers.AutoModelForUniversalSegmentation.from_pretrained,
+    ):
+        model = open_model(tmp_path, num_queries=7, ignore_mismatched_sizes=True).eval()
+        assert model(torch.randn(1, 3, 32, 32)).class_queries_logits.shape[1] == 7
 
 
 @pytest.mark.parametrize("name", ["num_queries", "decoder_layers"])

@@ -156,6 +156,25 @@ def test_deep_supervision_switched_off_stays_off(tmp_path):
     assert MaskFormerConfig.from_pretrained(tmp_path).use_auxiliary_loss is False
 
 
+@pytest.mark.parametrize("here", [True, False])
+def test_deep_supervision_switched_on_in_transformers_is_on_here(here, tmp_path):
+    tiny_model(use_auxiliary_loss=here).save_pretrained(tmp_path)
+    theirs = transformers.MaskFormerForInstanceSegmentation.from_pretrained(tmp_path, use_auxiliary_loss=True)
+    theirs.save_pretrained(tmp_path / "theirs")
+    assert MaskFormerConfig.from_pretrained(tmp_path / "theirs").use_auxiliary_loss is True
+    assert MaskFormerConfig(deep_supervision=False).use_auxiliary_loss is False
+
+
+@pytest.mark.parametrize("with_info", [True, False])
+def test_the_weight_of_no_object_is_that_asked_for_on_loading(with_info, tmp_path):
+    tiny_model().save_pretrained(tmp_path)
+    for model_class in (MaskFormerForInstanceSegmentation, transformers.AutoModelForUniversalSegmentation):
+        model = model_class.from_pretrained(tmp_path, no_object_weight=0.5, output_loading_info=with_info)
+        model = model[0] if with_info else model
+        assert model.config.no_object_weight == 0.5
+        assert model.criterion.empty_weight.tolist() == [1.0] * 5 + [0.5]
+
+
 def test_auto_classes_give_this_package(tmp_path):
     tiny_model().save_pretrained(tmp_path)
     assert type(transformers.AutoConfig.from_pretrained(tmp_path)) is MaskFormerConfig
