@@ -30,19 +30,18 @@ def draw_semantic(
     id2label: Mapping[int, str] | None = None,
     alpha: float = ALPHA,
     legend: bool = False,
-    ignore_index: int = 255,
 ) -> Image.Image:
     """The image with each class in its colour; `legend` lists the classes of the picture beside it.
 
     Args:
         image: any mode, of the size of the map.
-        class_map: `(H, W)` integer class ids; `ignore_index` and negative values stay as they are in the image.
+        class_map: `(H, W)` integer class ids; where they are negative the image stays as it is.
         id2label: names; without them the numbers are shown.
         alpha: opacity of the colours, in [0, 1].
     """
     image, drawn = _at_most_max_side(image)
     class_map = drawn(np.asarray(class_map))
-    labels = [int(label) for label in np.unique(class_map) if label >= 0 and label != ignore_index]
+    labels = [int(label) for label in np.unique(class_map) if label >= 0]
     segments = (DrawnSegment(class_map == label, label, None, class_color(label)) for label in labels)
     picture = draw_segments(image, segments, id2label, alpha)
     return _with_legend(picture, labels, id2label) if legend else picture

@@ -99,9 +99,9 @@ def test_an_annotation_is_drawn_as_the_result_that_equals_it():
         np.testing.assert_array_equal(np.asarray(actual), expected)
 
 
-def test_a_semantic_picture_leaves_ignored_pixels_and_lists_its_classes():
+def test_a_semantic_picture_leaves_negative_ids_and_lists_its_classes():
     class_map = torch.zeros(360, 480, dtype=torch.int64)
-    class_map[:, 200:], class_map[300:] = 2, 255
+    class_map[:, 200:], class_map[300:] = 2, -1
     picture = draw_semantic(gray(360, 480), class_map, NAMES, alpha=1.0)
     assert picture.getpixel((3, 3)) == class_color(0) and picture.getpixel((470, 3)) == class_color(2)
     assert picture.getpixel((3, 350)) == (128, 128, 128)

@@ -7,7 +7,9 @@ from PIL import Image
 from tiny import tiny_model
 
 from image_processing import MaskFormerImageProcessor, draw_panoptic, draw_semantic
+from image_processing.drawing.colors import class_color
 from modeling_maskformer import Predictor
+from modeling_maskformer.inference.draw_prediction import draw_prediction
 
 ID2LABEL = {0: "sky", 1: "road", 2: "car"}
 
@@ -47,6 +49,19 @@ def test_each_picture_gets_a_prediction_and_a_drawing_of_it(checkpoint, image):
             expected = draw_panoptic(picture, prediction, ID2LABEL)
         assert np.array_equal(drawn, expected)
     assert not np.array_equal(predictor.draw(image, predictions[0]), image.resize(drawn.size))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64])
+def test_every_class_of_many_is_drawn_and_named(dtype):
+    classes = torch.full((400, 500), 254, dtype=dtype)
+    classes[:, 250:] = 255
+    white, names = Image.new("RGB", (500, 400), "white"), {label: str(label) for label in range(847)}
+    drawn = draw_prediction("semantic", white, classes, names)
+    for column, label in ((10, 254), (490, 255)):
+        expected = 0.45 * 255 + 0.55 * np.array(class_color(label))
+        assert np.abs(drawn.getpixel((column, 10)) - expected).max() <= 1
+    unnamed = draw_prediction("semantic", white, classes, names | {255: ""})
+    assert (np.asarray(drawn) != np.asarray(unnamed))[:, 250:].any()
 
 
 def test_another_task_is_chosen_by_name(checkpoint, image):
