@@ -20,8 +20,9 @@ from . import tiling
 from .instance import Instances, instance_segmentations
 from .panoptic import panoptic_segmentations
 from .per_pixel import per_pixel_score_strips, per_pixel_scores, per_pixel_segmentations
-from .results import encode_ids, encode_mask
+from .results import encode_boxed, encode_ids, encode_mask
 from .semantic import semantic_score_strips, semantic_scores, semantic_segmentations
+from .tiling.instance_tiles import TiledMasks
 
 
 class SemanticPostProcessingMixin:
@@ -340,9 +341,9 @@ def _in_order(results: Iterable[tuple[_Group, Iterable[Any]]]) -> list[Any]:
 
 
 def _encoded(instances: Instances) -> list[dict]:
-    """One RLE per instance; from a device all masks come at once, on the CPU there is one at a time."""
-    if instances.mask_of.device.type == "cpu":
-        return [encode_mask(instances.mask(number)) for number in range(len(instances))]
+    """One RLE per instance; from a device all masks come at once, in tiles none is ever drawn as a whole."""
+    if isinstance(instances.all_masks, TiledMasks):
+        return [encode_boxed(instances.all_masks.boxed(number)) for number in instances.mask_of.tolist()]
     return [encode_mask(mask) for mask in instances.masks().cpu()]
 
 

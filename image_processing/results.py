@@ -13,6 +13,7 @@ from pycocotools import mask as coco_mask
 from scipy import ndimage
 from torch import Tensor
 
+from .boxed_masks import BoxedMask, masks_of_ids
 from .run_lengths import compressed_run_lengths
 
 LARGEST_ID = 256**3 - 1
@@ -29,7 +30,12 @@ def encode_mask(mask: np.ndarray | Tensor) -> dict:
 def encode_ids(id_map: Tensor, ids: Iterable[int]) -> list[dict]:
     """One RLE per id of an `(H, W)` id map, in the order of `ids`."""
     by_column = id_map.cpu().numpy().T.copy().T  # one transposition for all ids: RLE runs along columns
-    return [encode_mask(by_column == number) for number in ids]
+    return [encode_boxed(mask) for mask in masks_of_ids(by_column, list(ids))]
+
+
+def encode_boxed(mask: BoxedMask) -> dict:
+    """What `encode_mask` gives for the whole mask."""
+    return encode_runs(*runs_of_mask(mask.pixels, mask.corner, mask.size[0]), mask.size)
 
 
 def runs_of_mask(mask: np.ndarray, corner: tuple[int, int], height: int) -> tuple[np.ndarray, np.ndarray]:
@@ -40,14 +46,13 @@ def runs_of_mask(mask: np.ndarray, corner: tuple[int, int], height: int) -> tupl
         corner: its top and left in the image.
         height: the image's.
     """
-    columns = np.zeros((mask.shape[1], mask.shape[0] + 2), dtype=np.int8)
-    columns[:, 1:-1] = mask.T != 0
-    changes = np.diff(columns, axis=1)
+    length = mask.shape[0] + 1  # of a column and a pixel outside, at which each run stops
+    pixels = np.zeros(1 + mask.shape[1] * length, dtype=bool)
+    pixels[1:].reshape(mask.shape[1], length)[:, :-1] = mask.T
+    columns, rows = np.divmod(np.flatnonzero(pixels[1:] != pixels[:-1]), length)
     top, left = corner
-    starts, stops = (
-        (left + column) * height + top + row for column, row in map(np.nonzero, (changes > 0, changes < 0))
-    )
-    return starts, stops
+    changes = (left + columns) * height + top + rows
+    return changes[::2], changes[1::2]
 
 
 def encode_runs(starts: np.ndarray, stops: np.ndarray, size: tuple[int, int]) -> dict:

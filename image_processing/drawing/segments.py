@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..boxed_masks import BoxedMask
 from .colors import Color
 
 STRIP_ROWS = 256
@@ -18,7 +19,7 @@ class DrawnSegment:
     """What is drawn of one segment.
 
     Args:
-        mask: `(H, W)` bool.
+        mask: its mask.
         label_id: its class.
         score: its score, None where it has none.
         color: its colour.
@@ -27,14 +28,13 @@ class DrawnSegment:
         area: pixels of the mask.
     """
 
-    def __init__(self, mask: np.ndarray, label_id: int, score: float | None, color: Color) -> None:
+    def __init__(self, mask: BoxedMask, label_id: int, score: float | None, color: Color) -> None:
         self.label_id, self.score, self.color = label_id, score, color
-        self.height, self.width = mask.shape
-        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-        self.area = int(np.count_nonzero(mask))
-        self.rows = slice(int(rows[0]), int(rows[-1]) + 1) if self.area else slice(0, 0)
-        self.columns = slice(int(columns[0]), int(columns[-1]) + 1) if self.area else slice(0, 0)
-        self._bits = np.packbits(mask[self.rows, self.columns], axis=1)
+        mask = mask.tight()
+        self.height, self.width = mask.size
+        self.rows, self.columns = mask.box
+        self.area = int(np.count_nonzero(mask.pixels))
+        self._bits = np.packbits(mask.pixels, axis=1)
 
     def window(self, rows: slice, columns: slice) -> np.ndarray:
         """`(h, w)` bool: the mask in these rows and columns of the picture."""

@@ -7,14 +7,15 @@ picture is longer than 4096 pixels, so that memory is bounded.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from ..results import decode_mask
+from ..boxed_masks import BoxedMask, masks_of, masks_of_ids
 from .colors import Color, class_color, segment_color, text_color
 from .label_placement import Box, LabelPlacer
 from .segments import DrawnSegment, paint
@@ -42,7 +43,8 @@ def draw_semantic(
     image, drawn = _at_most_max_side(image)
     class_map = drawn(np.asarray(class_map))
     labels = [int(label) for label in np.unique(class_map) if label >= 0]
-    segments = (DrawnSegment(class_map == label, label, None, class_color(label)) for label in labels)
+    colors = map(class_color, labels)
+    segments = map(DrawnSegment, masks_of_ids(class_map, labels), labels, [None] * len(labels), colors)
     picture = draw_segments(image, segments, id2label, alpha)
     return _with_legend(picture, labels, id2label) if legend else picture
 
@@ -61,7 +63,7 @@ def draw_instances(
     image, drawn = _at_most_max_side(image)
     infos = result["segments_info"]
     labels = [int(entry["label_id"]) for entry in infos]
-    masks = _masks_of(result["segmentation"], [entry["id"] for entry in infos], drawn)
+    masks = map(drawn, masks_of(result["segmentation"], [entry["id"] for entry in infos]))
     scores = [entry["score"] for entry in infos]
     segments = map(DrawnSegment, masks, labels, scores, _shades_of(labels))
     return draw_segments(image, segments, id2label, alpha)
@@ -93,9 +95,8 @@ def draw_annotation(
         id2label, alpha: as for `draw_semantic`.
     """
     image, drawn = _at_most_max_side(image)
-    layers = drawn((ids[None] if ids.ndim == 2 else ids).numpy())
     labels = torch.as_tensor(class_ids).tolist()
-    masks = ((layers == number).any(0) for number in range(1, len(labels) + 1))
+    masks = masks_of_ids(drawn(ids.numpy()), range(1, len(labels) + 1))
     segments = map(DrawnSegment, masks, labels, [None] * len(labels), _shades_of(labels))
     return draw_segments(image, segments, id2label, alpha)
 
@@ -136,21 +137,21 @@ def draw_segments(
     return picture
 
 
-def _at_most_max_side(image: Image.Image) -> tuple[Image.Image, Callable[[np.ndarray], np.ndarray]]:
-    """The image, made smaller if it is large, and what makes `(..., H, W)` arrays of its size smaller as it is."""
+def _at_most_max_side(image: Image.Image) -> tuple[Image.Image, Callable[[Any], Any]]:
+    """The image, made smaller if it is large, and what makes `(..., H, W)` arrays and masks of its size smaller."""
     height, width = image.height, image.width
     if max(height, width) <= MAX_SIDE:
-        return image, lambda array: array
+        return image, lambda result: result
     scale = MAX_SIDE / max(height, width)
     size = max(1, round(width * scale)), max(1, round(height * scale))
     rows, columns = np.arange(size[1]) * height // size[1], np.arange(size[0]) * width // size[0]
 
-    def drawn(array: np.ndarray) -> np.ndarray:
-        if array.shape[-2:] != (height, width):
-            raise ValueError(
-                f"A result is {array.shape[-2]}x{array.shape[-1]}, the image {height}x{width} (height x width)."
-            )
-        return array[..., rows[:, None], columns]
+    def drawn(result: np.ndarray | BoxedMask) -> np.ndarray | BoxedMask:
+        is_mask = isinstance(result, BoxedMask)
+        found = result.size if is_mask else result.shape[-2:]
+        if found != (height, width):
+            raise ValueError(f"A result is {found[0]}x{found[1]}, the image {height}x{width} (height x width).")
+        return result.sampled(rows, columns) if is_mask else result[..., rows[:, None], columns]
 
     return image.convert("RGB").resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0), drawn
 
@@ -229,16 +230,3 @@ def _shades_of(labels: Sequence[int]) -> list[Color]:
         colors.append(segment_color(label, seen[label]))
         seen[label] += 1
     return colors
-
-
-def _masks_of(
-    segmentation: Tensor | Sequence[Mapping], ids: Sequence[int], drawn: Callable[[np.ndarray], np.ndarray]
-) -> Iterator[np.ndarray]:
-    """`(h, w)` bool masks of the segments of these ids, in the size they are drawn, from any form of a result."""
-    if isinstance(segmentation, Tensor) and segmentation.ndim == 2:
-        id_map = drawn(segmentation.cpu().numpy())
-        yield from (id_map == number for number in ids)
-    elif isinstance(segmentation, Tensor):
-        yield from (drawn(mask.to(torch.bool).cpu().numpy()) for mask in segmentation)
-    else:
-        yield from (drawn(decode_mask(code).numpy()) for code in segmentation)

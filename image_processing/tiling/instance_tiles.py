@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from ..boxed_masks import BoxedMask
 from ..resampling import Taps
 from .tiles import Tiling
 
@@ -40,14 +42,29 @@ class TiledMasks:
     def select(self, numbers: Tensor) -> Tensor:
         """`(n, H, W)` bool: the masks of these numbers, `(n,)` int64."""
         size = (len(numbers), self.tiling.rows.length, self.tiling.columns.length)
-        masks = numbers.new_empty(size, dtype=torch.bool)
+        masks = numbers.new_zeros(size, dtype=torch.bool)
         for mask, number in zip(masks, numbers.tolist(), strict=True):
-            canvas = self.tiling.canvas(torch.bool).zero_()
-            for part in self.parts:
-                own = (part.masks == number).nonzero().flatten()
-                self.tiling.put(canvas, part.tiles[own], part.pixels[:, own])
-            mask.copy_(self.tiling.crop(canvas))
+            boxed = self.boxed(number)
+            mask[boxed.box] = torch.from_numpy(boxed.pixels)
         return masks
+
+    def boxed(self, number: int) -> BoxedMask:
+        """The mask of this number in the box of its tiles."""
+        found = []
+        for part in self.parts:
+            own = slice(*np.searchsorted(part.masks.numpy(), (number, number + 1)))
+            found.append((part.tiles[own], part.pixels[:, own]))
+        tiles, pixels = (torch.cat(parts, dim=-1) for parts in zip(*found, strict=True))
+        rows, columns = self.tiling.rows, self.tiling.columns
+        if len(tiles) == 0:
+            return BoxedMask.empty((rows.length, columns.length))
+        row, column = tiles.div(columns.count, rounding_mode="floor"), tiles % columns.count
+        top, bottom, left, right = (int(end) for place in (row, column) for end in (place.min(), place.max() + 1))
+        box = Tiling(rows.part(top, bottom), columns.part(left, right))
+        canvas = box.canvas(torch.bool).zero_()
+        box.put(canvas, (row - top) * (right - left) + column - left, pixels)
+        corner = top * rows.size, left * columns.size
+        return BoxedMask(box.crop(canvas).numpy(), corner, (rows.length, columns.length))
 
     def first(self, numbers: Tensor) -> Tensor:
         """`(H, W)` int32: the place in `numbers` of the first whose mask has a pixel, -1 where none has."""

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from torch import Tensor
 
+from image_processing.boxed_masks import masks_of
 from image_processing.drawing.colors import segment_color
-from image_processing.results import decode_mask, ids_to_rgb
+from image_processing.results import ids_to_rgb
 
 MAX_SIDE = 1280  # of what is shown
 
@@ -27,32 +27,30 @@ def overlay_of(task: str, image: Image.Image, prediction: Any, id2label: Mapping
     """
     scale = min(1.0, MAX_SIDE / max(image.size))
     width, height = (max(1, round(scale * length)) for length in image.size)
-    rows = (np.arange(height) * image.height // height)[:, None]
+    rows = np.arange(height) * image.height // height
     columns = np.arange(width) * image.width // width
     if task == "semantic":
-        classes = prediction.cpu().numpy()
-        counts = np.bincount(classes.ravel())
-        infos = [{"id": int(label), "label_id": int(label), "score": None} for label in counts.nonzero()[0]]
-        masks = ((classes == info["id"])[rows, columns] for info in infos)
-        areas = [int(counts[info["id"]]) for info in infos]
+        segmentation = prediction
+        labels = np.bincount(prediction.cpu().numpy().ravel()).nonzero()[0].tolist()
+        infos = [{"id": label, "label_id": label, "score": None} for label in labels]
     else:
         infos, segmentation = prediction["segments_info"], prediction["segmentation"]
-        whole = (_mask(segmentation, place, info["id"]) for place, info in enumerate(infos))
-        small = [(mask[rows, columns], int(mask.sum())) for mask in whole]
-        masks, areas = (mask for mask, _ in small), [area for _, area in small]
     numbers = np.zeros((height, width), dtype=np.int64)
     segments: list[dict[str, Any]] = []
     seen: dict[int, int] = {}
-    for number, (info, mask, area) in enumerate(zip(infos, masks, areas, strict=True), start=1):
+    masks = masks_of(segmentation, [info["id"] for info in infos])
+    for number, (info, mask) in enumerate(zip(infos, masks, strict=True), start=1):
         label = info["label_id"]
-        numbers[mask & (numbers == 0)] = number  # the best instance comes first, and is on top
+        small = mask.sampled(rows, columns)
+        window = numbers[small.box]
+        window[small.pixels & (window == 0)] = number  # the best instance comes first, and is on top
         color = segment_color(label, seen.get(label, 0))
         seen[label] = seen.get(label, 0) + 1
         segments.append(
             {
                 "label": id2label.get(label, str(label)),
                 "score": info["score"],
-                "share": area / (image.width * image.height),
+                "share": int(mask.pixels.sum()) / (image.width * image.height),
                 "color": [int(value) for value in color],
             }
         )
@@ -62,12 +60,6 @@ def overlay_of(task: str, image: Image.Image, prediction: Any, id2label: Mapping
         "ids": _data_url(Image.fromarray(ids_to_rgb(numbers)), "png"),
         "segments": segments,
     }
-
-
-def _mask(segmentation: Any, place: int, segment_id: int) -> np.ndarray:
-    if isinstance(segmentation, Tensor):
-        return (segmentation == segment_id).cpu().numpy()
-    return decode_mask(segmentation[place]).numpy()
 
 
 def _data_url(image: Image.Image, kind: str) -> str:

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from image_processing import draw_panoptic, draw_semantic
+from image_processing.boxed_masks import BoxedMask
 from image_processing.drawing.segments import DrawnSegment, contour, contour_width, paint
 
 
@@ -33,7 +34,8 @@ def test_strips_make_the_picture_that_whole_masks_make(size, factor):
         masks[-1][top:bottom, left:right] = True
     colors = [tuple(rng.integers(0, 256, 3).tolist()) for _ in masks]
     expected = plainly_painted(canvas, masks, colors, factor, 0.5)
-    paint(canvas, [DrawnSegment(mask, 0, None, color) for mask, color in zip(masks, colors, strict=True)], factor, 0.5)
+    boxed = map(BoxedMask.of, masks)
+    paint(canvas, [DrawnSegment(mask, 0, None, color) for mask, color in zip(boxed, colors, strict=True)], factor, 0.5)
     np.testing.assert_array_equal(canvas, expected)
 
 
@@ -42,7 +44,7 @@ def test_a_segment_gives_back_its_mask():
     for _ in range(20):
         size = rng.integers(1, 30, 2)
         mask = rng.random(size) < rng.choice([0, 0.05, 0.9])
-        segment = DrawnSegment(mask, 0, None, (0, 0, 0))
+        segment = DrawnSegment(BoxedMask.of(mask), 0, None, (0, 0, 0))
         top, left = rng.integers(0, size)
         assert segment.area == mask.sum()
         np.testing.assert_array_equal(segment.window(slice(top, size[0]), slice(left, size[1])), mask[top:, left:])
