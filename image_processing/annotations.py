@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)  # with which torch computes little
 COMPACT_DTYPES = (torch.uint8, torch.int16, torch.int32)
 
 
@@ -23,8 +24,8 @@ def as_annotations(segmentation_maps: Any, sizes: Sequence[tuple[int, int]]) -> 
     """One `(H, W)` integer tensor per image, from one map or several (PIL, arrays or tensors).
 
     Args:
-        segmentation_maps: a map, a list of maps, or a `(B, H, W)` array or tensor. A map may also be `(1, H, W)` or
-            `(H, W, 1)`.
+        segmentation_maps: a map, a list of maps, or of lists of maps, or a `(B, H, W)` array or tensor. A map may also
+            be `(1, H, W)` or `(H, W, 1)`.
         sizes: (height, width) of the images.
     """
     if isinstance(segmentation_maps, Image.Image) or _is_single_map(segmentation_maps, sizes):
@@ -35,6 +36,8 @@ def as_annotations(segmentation_maps: Any, sizes: Sequence[tuple[int, int]]) -> 
             f"`segmentation_maps` are {type(segmentation_maps).__name__}: one map (height, width) for each image is "
             "expected."
         )
+    if not is_array and segmentation_maps and all(map(_is_list_of_maps, segmentation_maps)):
+        segmentation_maps = [label_map for maps in segmentation_maps for label_map in maps]  # as images may be nested
     if len(segmentation_maps) != len(sizes):
         raise ValueError(f"Got {len(segmentation_maps)} segmentation maps for {len(sizes)} images.")
     maps = []
@@ -56,6 +59,13 @@ def _is_single_map(maps: Any, sizes: Sequence[tuple[int, int]]) -> bool:
     """Whether this is one array or tensor `(H, W)`, or `(H, W, 1)` of the only image."""
     shape = tuple(getattr(maps, "shape", ()))
     return len(shape) == 2 or (len(sizes) == 1 and shape == (*sizes[0], 1))
+
+
+def _is_list_of_maps(maps: Any) -> bool:
+    """Whether this is a list of pictures, arrays or tensors, and no map of nested lists."""
+    return isinstance(maps, (list, tuple)) and all(
+        isinstance(each, (Image.Image, np.ndarray, Tensor)) for each in maps
+    )
 
 
 def as_compact_targets(
@@ -94,11 +104,11 @@ def as_compact_targets(
 def _as_integers(label_map: Any, name: str) -> Tensor:
     if not isinstance(label_map, Tensor):
         label_map = np.asarray(label_map)
-        if label_map.dtype == np.uint16 or label_map.dtype == np.uint32:
-            label_map = label_map.astype(np.int64)  # torch computes little with these
         if label_map.dtype.kind not in "biuf":
             raise ValueError(f"{name} must hold integers (class or instance ids), got {label_map.dtype}.")
         label_map = torch.tensor(label_map)
+    if label_map.dtype in UNSIGNED:
+        label_map = label_map.to(torch.int64)
     if label_map.is_floating_point() and torch.equal(label_map, label_map.round()) and label_map.isfinite().all():
         label_map = label_map.to(torch.int64)  # integers, as some tools store them
     if label_map.dtype == torch.bool:

@@ -362,6 +362,9 @@ def _padding(image: Tensor, padded_size: tuple[int, int]) -> list[int]:
 def _padded_size(sizes: Sequence[tuple[int, int]], pad_size: SizeDict | None) -> tuple[int, int]:
     if pad_size is None:
         return max(height for height, _ in sizes), max(width for _, width in sizes)
+    if not (pad_size.height and pad_size.width):
+        given = {name: value for name, value in dict(pad_size).items() if value is not None}
+        raise ValueError(f'`pad_size` must be {{"height", "width"}} of the batch, got {given}.')
     for index, (height, width) in enumerate(sizes):
         if height > pad_size.height or width > pad_size.width:
             raise ValueError(

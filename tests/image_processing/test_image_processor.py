@@ -235,6 +235,10 @@ def test_void_of_uint8_ids_is_255():
             "either `segmentation_maps` or `segment_ids`",
         ),
         (lambda p: p(PICTURES, pad_size={"height": 96, "width": 32}), "Image 0 of the batch .* does not fit"),
+        (
+            lambda p: p(PICTURES, pad_size={"shortest_edge": 128}),
+            r"`pad_size` must be \{\"height\", \"width\"\} of the batch, got \{'shortest_edge': 128\}",
+        ),
         (lambda p: p(PICTURES, size={"longest_edge": 50}), "Expected a `size` of"),
     ],
 )
@@ -296,6 +300,20 @@ def test_maps_may_have_an_axis_of_one_channel():
             assert all(map(torch.equal, actual[name], expected[name]))
     actual = processor([PICTURES[0]] * 2, np.stack([column] * 2))
     assert all(torch.equal(masks, expected["mask_labels"][0]) for masks in actual["mask_labels"])
+
+
+def test_maps_may_be_nested_as_images_are_and_of_unsigned_integers():
+    processor = MaskFormerImageProcessor(size=SMALL)
+    expected = processor(PICTURES, MAPS)
+    nested = [[Image.fromarray(MAPS[0].astype(np.uint8)), MAPS[1]], [torch.from_numpy(MAPS[2])]]
+    forms = [nested, [label_map.tolist() for label_map in MAPS]]
+    for dtype in (np.uint16, np.uint32, np.uint64):
+        arrays = [label_map.astype(dtype) for label_map in MAPS]
+        forms += [arrays, [torch.from_numpy(label_map) for label_map in arrays]]
+    for maps in forms:
+        actual = processor([PICTURES[:2], PICTURES[2:]], maps)
+        for name in ("class_labels", "mask_labels"):
+            assert all(map(torch.equal, actual[name], expected[name]))
 
 
 @pytest.mark.parametrize("kind", ARCHITECTURES)
