@@ -24,6 +24,8 @@ from .results import encode_boxed, encode_ids, encode_mask
 from .semantic import semantic_score_strips, semantic_scores, semantic_segmentations
 from .tiling.instance_tiles import TiledMasks
 
+LEAST_LOGIT = -1e4  # instead of minus infinity, of which a weighted mean is NaN; its probability is 0 as well
+
 
 class SemanticPostProcessingMixin:
     """`post_process_semantic_segmentation`, for outputs of MaskFormer and of the per-pixel baselines."""
@@ -254,6 +256,7 @@ def _checked_logits(outputs: Any) -> tuple[Tensor, ...]:
             "masks_queries_logits": "(batch, queries, height, width)",
         }
     logits = [getattr(outputs, name) for name in kinds]
+    checked = []
     for (name, kind), values in zip(kinds.items(), logits, strict=True):
         shape = tuple(values.shape)
         is_whole = len(shape) == kind.count(",") + 1 and 0 not in shape[1:] and shape[:2] == logits[0].shape[:2]
@@ -263,22 +266,32 @@ def _checked_logits(outputs: Any) -> tuple[Tensor, ...]:
                 "one of each but of images, and as many images and queries as there are of the others."
             )
         if tiling.use_tiles(values) and len(values):
-            _check_finite(name, values)
-    return tuple(logits)
+            values = _finite(name, values)
+        elif name != "class_queries_logits":
+            values = values.clamp(min=LEAST_LOGIT)
+        checked.append(values)
+    return tuple(checked)
 
 
-def _check_finite(name: str, values: Tensor) -> None:
-    """Raises a ValueError where logits `(B, ...)` are NaN or infinite; of a query's classes some may be impossible."""
-    if name == "class_queries_logits":
-        values = values.max(-1).values
-    if not bool(values.sum(dtype=torch.float32).isfinite()):  # one pass; a finite sum has finite parts
-        for image, of_image in enumerate(values):
-            count = int((~of_image.isfinite()).sum())
-            if count:
-                raise ValueError(
-                    f"`outputs.{name}[{image}]` have {count} values that are NaN or infinite: the model has diverged, "
-                    "its precision is too low, or its pixels were not finite."
-                )
+def _finite(name: str, values: Tensor) -> Tensor:
+    """Logits `(B, ...)`, maps without minus infinity; of a query's classes some may be impossible.
+
+    Raises:
+        ValueError: other values are NaN or infinite.
+    """
+    seen = values.max(-1).values if name == "class_queries_logits" else values
+    if bool(seen.sum(dtype=torch.float32).isfinite()):  # one pass; a finite sum has finite parts
+        return values
+    if name != "class_queries_logits":
+        values = seen = values.clamp(min=LEAST_LOGIT)
+    for image, of_image in enumerate(seen):
+        count = int((~of_image.isfinite()).sum())
+        if count:
+            raise ValueError(
+                f"`outputs.{name}[{image}]` have {count} values that are NaN or infinite: the model has diverged, "
+                "its precision is too low, or its pixels were not finite."
+            )
+    return values
 
 
 def _members_of(maps: Tensor, numbers: list[int]) -> Tensor:

@@ -14,6 +14,7 @@ from transformers.models.maskformer.modeling_maskformer import MaskFormerForInst
 
 from image_processing import (
     MaskFormerImageProcessor,
+    PerPixelImageProcessor,
     decode_mask,
     instance_segmentation,
     panoptic_segmentation,
@@ -234,14 +235,20 @@ def test_thresholds_outside_0_to_1_are_named(processor, value):
                 getattr(processor, f"post_process_{method}_segmentation")(outputs, **{name: value})
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-@pytest.mark.parametrize("name", ["class_queries_logits", "masks_queries_logits"])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *[("class_queries_logits", value) for value in (float("nan"), float("inf"), -float("inf"))],
+        *[("masks_queries_logits", value) for value in (float("nan"), float("inf"))],
+    ],
+)
 def test_logits_that_are_not_finite_are_refused_with_their_image_where_no_device_is_waited_for(
     name, value, monkeypatch
 ):
     monkeypatch.setattr(tiling, "use_tiles", lambda maps: True)
     logits = {"class_queries_logits": torch.zeros(2, 4, 3), "masks_queries_logits": torch.zeros(2, 4, 5, 6)}
     logits[name][1, 2] = value
+    logits["masks_queries_logits"][0, 1] = -float("inf")  # which is a mask that is nowhere
     outputs = SimpleNamespace(**logits, image_sizes=None)
     processor = MaskFormerImageProcessor()
     for task in ("semantic", "instance", "panoptic"):
@@ -257,6 +264,71 @@ def test_a_class_may_be_made_impossible_by_minus_infinity():
     )
     (classes,) = MaskFormerImageProcessor().post_process_semantic_segmentation(outputs)
     assert (classes == 1).all()
+
+
+def with_masks_nowhere():
+    """Outputs of which some masks are minus infinity everywhere, and all of them in the left half."""
+    outputs = outputs_of(three_images())
+    outputs.class_queries_logits *= 4
+    outputs.masks_queries_logits[:, ::3] = -float("inf")
+    outputs.masks_queries_logits[..., :12] = -float("inf")
+    return outputs
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_a_mask_may_be_nowhere_by_minus_infinity(processor, dtype):
+    outputs = with_masks_nowhere()
+    outputs.masks_queries_logits = outputs.masks_queries_logits.to(dtype)
+    low = outputs_of(three_images())
+    low.class_queries_logits *= 4
+    low.masks_queries_logits = outputs.masks_queries_logits.clamp(min=-1000)
+    sizes = [(96, 120)] * 3
+    for target_sizes in (None, sizes):
+        for task, options in (
+            ("semantic", {"return_segmentation_scores": True}),
+            ("instance", {"return_binary_maps": True}),
+            ("panoptic", {}),
+        ):
+            method = getattr(processor, f"post_process_{task}_segmentation")
+            results = (method(each, target_sizes=target_sizes, **options) for each in (outputs, low))
+            for found, expected in zip(*results, strict=True):
+                torch.testing.assert_close(found["segmentation"], expected["segmentation"], rtol=0, atol=0)
+                if task == "semantic":
+                    torch.testing.assert_close(found["segmentation_scores"], expected["segmentation_scores"])
+                else:
+                    assert found["segments_info"] == expected["segments_info"] != []
+
+
+def test_masks_that_are_nowhere_give_the_results_of_transformers(processor):
+    outputs = with_masks_nowhere()
+    for target_sizes in (None, [(96, 120)] * 3):
+        ours, theirs = (
+            each.post_process_panoptic_segmentation(outputs, label_ids_to_fuse=set(), target_sizes=target_sizes)
+            for each in (processor, TheirProcessor())
+        )
+        for mine, other in zip(ours, theirs, strict=True):
+            assert [s["label_id"] for s in mine["segments_info"]] == [s["label_id"] for s in other["segments_info"]]
+            assert len(mine["segments_info"]) > 0
+    options = {"target_sizes": None, "mask_resize": "scores", "return_segmentation_scores": True}
+    ours = processor.post_process_semantic_segmentation(outputs, **options)
+    masks, classes = outputs.masks_queries_logits.sigmoid(), outputs.class_queries_logits.softmax(-1)[..., :-1]
+    for mine, expected in zip(ours, torch.einsum("bqc,bqhw->bchw", classes, masks), strict=True):
+        torch.testing.assert_close(mine.segmentation_scores, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_class_of_pixels_may_be_made_impossible_by_minus_infinity():
+    logits = torch.randn(2, 4, 6, 8, generator=torch.Generator().manual_seed(0))
+    logits[:, 1] = -float("inf")
+    results = PerPixelImageProcessor().post_process_semantic_segmentation(
+        SimpleNamespace(logits=logits), [(24, 32), (24, 32)], return_segmentation_scores=True
+    )
+    for found, image in zip(results, logits, strict=True):
+        possible = image[[0, 2, 3]]
+        (alone,) = PerPixelImageProcessor().post_process_semantic_segmentation(
+            SimpleNamespace(logits=possible[None]), [(24, 32)]
+        )
+        assert torch.equal(found.segmentation, torch.tensor([0, 2, 3])[alone])
+        assert not found.segmentation_scores.isnan().any()
 
 
 @pytest.mark.parametrize(
