@@ -139,7 +139,7 @@ class SegmentationImageProcessor(TorchvisionBackend):
 
         Args:
             images: one image or several: PIL, arrays or tensors, of any sizes, also gray `(H, W)`. Values are from 0
-                to 255; those of 16 bits are scaled to that.
+                to 255; those of 16 bits, uint16 or a picture's, are scaled to that, 65535 being white.
             segmentation_maps: one `(H, W)` or `(H, W, 1)` map of integers per image, of classes, or of instances with
                 `instance_id_to_semantic_id`. Adds `mask_labels`, a list of (S, H, W) float32 masks, 0 in the padding,
                 and `class_labels`, a list of (S,) int64.

@@ -9,8 +9,12 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from transformers.utils import logging
+
+logger = logging.get_logger(__name__)
 
 SIXTEEN_TO_EIGHT_BITS = 65535 / 255
+TWELVE_BITS = 4095  # the largest value
 TOO_LARGE = 1e30  # of a pixel: normalised, it would soon be infinite in float32
 
 
@@ -48,7 +52,7 @@ def with_eight_bits(image: Any) -> Any:
     """
     if isinstance(image, Image.Image):
         if image.mode.startswith("I;16"):
-            return np.asarray(image).astype(np.float32) / SIXTEEN_TO_EIGHT_BITS
+            return _from_sixteen_bits(np.asarray(image).astype(np.float32))
         if image.mode in ("I", "F"):
             raise ValueError(
                 f"An image of mode {image.mode!r} does not say which value is white. Give an image of 8 or 16 bits, "
@@ -67,8 +71,7 @@ def with_eight_bits(image: Any) -> Any:
             f"An image has pixels that are NaN, infinite or beyond {TOO_LARGE:g}: numbers from 0 to 255 are expected."
         )
     if image.dtype in (np.uint16, torch.uint16):
-        image = image.to(torch.float32) if isinstance(image, Tensor) else image.astype(np.float32)
-        return image / SIXTEEN_TO_EIGHT_BITS
+        return _from_sixteen_bits(image.to(torch.float32) if isinstance(image, Tensor) else image.astype(np.float32))
     integers = not image.dtype.is_floating_point if isinstance(image, Tensor) else image.dtype.kind in "iu"
     if integers and image.dtype not in (np.bool_, torch.bool) and 0 not in image.shape:
         low, high = int(image.min()), int(image.max())
@@ -80,10 +83,21 @@ def with_eight_bits(image: Any) -> Any:
     return image
 
 
+def _from_sixteen_bits(image: Any) -> Any:
+    """Values from 0 to 65535 as values from 0 to 255; a warning where they seem to be of fewer bits."""
+    if 0 not in image.shape and 0 < image.max() <= TWELVE_BITS:
+        logger.warning_once(
+            f"An image of 16 bits has no value above {TWELVE_BITS}. White is 65535 there, so it is nearly black: if "
+            "it holds 8 bits pass it as uint8, if it holds 10 or 12 bits multiply it by 64 or 16."
+        )
+    return image / SIXTEEN_TO_EIGHT_BITS
+
+
 def with_usual_channels(image: Any, input_data_format: Any = None) -> Any:
     """A picture as RGB, or an array, if it is `(H, W)`, or has 1, 3 or 4 channels first or last.
 
-    A picture's transparency is left out, as where it is opened for training and prediction.
+    A picture's transparency is left out, as where it is opened for training and prediction. An array of 1 or 4 by W
+    by 3 has its channels last, unless `input_data_format` says otherwise; the result has them first.
 
     Raises:
         ValueError: it has another number of dimensions or channels.
@@ -103,4 +117,7 @@ def with_usual_channels(image: Any, input_data_format: Any = None) -> Any:
         )
     if 0 in shape and channels != [3]:
         raise ValueError(f"An image has the shape {shape}: it has no pixels.")
+    is_array = isinstance(image, np.ndarray)
+    if is_array and input_data_format is None and len(channels) == 2 and shape[0] != 3 and shape[2] == 3:
+        return image.transpose(2, 0, 1)  # else its rows would be taken for channels
     return image

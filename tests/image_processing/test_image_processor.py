@@ -10,6 +10,7 @@ from PIL import Image
 from transformers.models.maskformer.image_processing_maskformer import MaskFormerImageProcessor as TheirProcessor
 
 from image_processing import MaskFormerImageProcessor, PerPixelImageProcessor
+from image_processing.images import logger
 
 SMALL = {"shortest_edge": 48, "longest_edge": 80}
 
@@ -263,6 +264,34 @@ def test_images_of_16_bits_are_scaled():
     for image in (wide, Image.fromarray(wide), torch.from_numpy(wide)):
         actual = processor(image, return_tensors="pt")["pixel_values"]
         torch.testing.assert_close(actual, expected, atol=0.02, rtol=0)  # resized uint8 is rounded
+
+
+def test_values_of_8_and_12_bits_in_uint16_are_warned_of_once(monkeypatch):
+    warnings = []
+    monkeypatch.setattr(logger, "warning_once", warnings.append)
+    processor = MaskFormerImageProcessor(do_resize=False)
+    for highest in (0, 4096, 65535):
+        processor(np.full((8, 9, 3), highest, np.uint16))
+    assert warnings == []
+    narrow = np.full((8, 9), 200, np.uint16)
+    for image in (narrow, torch.from_numpy(narrow), Image.fromarray(narrow), narrow + 3895):
+        processor(image)
+    assert len(warnings) == 4 and len(set(warnings)) == 1  # equal ones are shown once
+    assert "no value above 4095" in warnings[0] and "pass it as uint8" in warnings[0]
+
+
+@pytest.mark.parametrize("height", [1, 4])
+def test_rows_of_a_low_rgb_array_are_no_channels(height):
+    array = np.array(picture(height, 70))
+    processor = MaskFormerImageProcessor(do_resize=False)
+    expected = processor(Image.fromarray(array), return_tensors="pt")["pixel_values"]
+    assert expected.shape == (1, 3, height, 70)
+    for image in (array, [array], array[None]):
+        assert torch.equal(processor(image, return_tensors="pt")["pixel_values"], expected)
+    first = processor(array, input_data_format="channels_first", return_tensors="pt")["pixel_values"]
+    assert first.shape == (1, 3, 70, 3)
+    square = np.array(picture(70, 3)).transpose(2, 0, 1)  # (3, 70, 3): channels first, as in transformers
+    assert processor(square, return_tensors="pt")["pixel_values"].shape == (1, 3, 70, 3)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e308, -1e31])
