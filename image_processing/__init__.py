@@ -1,6 +1,6 @@
 """Images to batches, and what the model puts out to segments, pictures and files. Independent of the model."""
 
-from .drawing.visualization import draw_annotation, draw_instances, draw_panoptic, draw_semantic, side_by_side
+from .drawing.visualization import draw_annotation, draw_instances, draw_semantic, side_by_side
 from .image_processing_maskformer import MaskFormerImageProcessor, PerPixelImageProcessor, SegmentationImageProcessor
 from .instance import Instances, instance_segmentation
 from .panoptic import panoptic_segmentation
@@ -25,7 +25,6 @@ __all__ = [
     "decode_mask",
     "draw_annotation",
     "draw_instances",
-    "draw_panoptic",
     "draw_semantic",
     "encode_mask",
     "ids_to_rgb",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from functools import lru_cache
 
 import numpy as np
@@ -39,6 +41,16 @@ def segment_color(label_id: int, nth: int) -> Color:
     goal = 255 if shade > 0 else 0
     red, green, blue = (round(part + abs(shade) * (goal - part)) for part in class_color(label_id))
     return red, green, blue
+
+
+def shades_of(labels: Iterable[int]) -> list[Color]:
+    """The colour of each segment of a picture: another shade of its class's colour for each one of the class."""
+    seen: Counter[int] = Counter()
+    colors = []
+    for label in labels:
+        colors.append(segment_color(label, seen[label]))
+        seen[label] += 1
+    return colors
 
 
 def text_color(background: Color) -> Color:

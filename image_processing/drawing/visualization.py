@@ -6,7 +6,6 @@ picture is longer than 4096 pixels, so that memory is bounded.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -16,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from ..boxed_masks import BoxedMask, masks_of, masks_of_ids
-from .colors import Color, class_color, segment_color, text_color
+from .colors import Color, class_color, shades_of, text_color
 from .label_placement import Box, LabelPlacer
 from .segments import DrawnSegment, paint
 
@@ -30,9 +29,8 @@ def draw_semantic(
     class_map: Tensor | np.ndarray,
     id2label: Mapping[int, str] | None = None,
     alpha: float = ALPHA,
-    legend: bool = False,
 ) -> Image.Image:
-    """The image with each class in its colour; `legend` lists the classes of the picture beside it.
+    """The image with each class in its colour, and its name.
 
     Args:
         image: any mode, of the size of the map.
@@ -45,14 +43,13 @@ def draw_semantic(
     labels = [int(label) for label in np.unique(class_map) if label >= 0]
     colors = map(class_color, labels)
     segments = map(DrawnSegment, masks_of_ids(class_map, labels), labels, [None] * len(labels), colors)
-    picture = draw_segments(image, segments, id2label, alpha)
-    return _with_legend(picture, labels, id2label) if legend else picture
+    return draw_segments(image, segments, id2label, alpha)
 
 
 def draw_instances(
     image: Image.Image, result: Mapping, id2label: Mapping[int, str] | None = None, alpha: float = ALPHA
 ) -> Image.Image:
-    """The image with each instance in a shade of its class's colour, its name and its score.
+    """The image with each segment in a shade of its class's colour, its name and its score; void stays as it is.
 
     Args:
         image: any mode, of the size of the result.
@@ -65,18 +62,8 @@ def draw_instances(
     labels = [int(entry["label_id"]) for entry in infos]
     masks = map(drawn, masks_of(result["segmentation"], [entry["id"] for entry in infos]))
     scores = [entry["score"] for entry in infos]
-    segments = map(DrawnSegment, masks, labels, scores, _shades_of(labels))
+    segments = map(DrawnSegment, masks, labels, scores, shades_of(labels))
     return draw_segments(image, segments, id2label, alpha)
-
-
-def draw_panoptic(
-    image: Image.Image, result: Mapping, id2label: Mapping[int, str] | None = None, alpha: float = ALPHA
-) -> Image.Image:
-    """The image with each segment, stuff or thing, in a shade of its class's colour; void stays as it is.
-
-    Arguments as for `draw_instances`.
-    """
-    return draw_instances(image, result, id2label, alpha)
 
 
 def draw_annotation(
@@ -97,7 +84,7 @@ def draw_annotation(
     image, drawn = _at_most_max_side(image)
     labels = torch.as_tensor(class_ids).tolist()
     masks = masks_of_ids(drawn(ids.numpy()), range(1, len(labels) + 1))
-    segments = map(DrawnSegment, masks, labels, [None] * len(labels), _shades_of(labels))
+    segments = map(DrawnSegment, masks, labels, [None] * len(labels), shades_of(labels))
     return draw_segments(image, segments, id2label, alpha)
 
 
@@ -200,33 +187,3 @@ def _write(draw: ImageDraw.ImageDraw, box: Box, text: str, font: ImageFont.FreeT
     draw.rounded_rectangle(box, radius=font.size // 4, fill=color, outline=text_color(color))
     center = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
     draw.text(center, text, fill=text_color(color), font=font, anchor="mm")
-
-
-def _with_legend(picture: Image.Image, labels: Sequence[int], id2label: Mapping[int, str] | None) -> Image.Image:
-    """The picture with a column of colours and names at its right, in several columns where one is too high."""
-    font = ImageFont.load_default(font_size(picture.size))
-    names = [label_text(label, None, id2label) for label in labels]
-    line = round(1.6 * font.size)
-    per_column = max(1, (picture.height - line // 2) // line)
-    width = max([text_size(name, font)[0] for name in names], default=0) + 2 * line
-    columns = -(-len(names) // per_column)
-    whole = Image.new("RGB", (picture.width + columns * width, picture.height), "white")
-    whole.paste(picture, (0, 0))
-    draw = ImageDraw.Draw(whole)
-    for place, (label, name) in enumerate(zip(labels, names, strict=True)):
-        left = picture.width + place // per_column * width + line // 2
-        top = line // 2 + place % per_column * line
-        side = round(0.9 * font.size)
-        draw.rectangle((left, top, left + side, top + side), fill=class_color(label), outline="black")
-        draw.text((left + 1.5 * side, top + side / 2), name, fill="black", font=font, anchor="lm")
-    return whole
-
-
-def _shades_of(labels: Sequence[int]) -> list[Color]:
-    """The colour of each segment: another shade of its class's colour for each one of the class."""
-    seen: Counter[int] = Counter()
-    colors = []
-    for label in labels:
-        colors.append(segment_color(label, seen[label]))
-        seen[label] += 1
-    return colors

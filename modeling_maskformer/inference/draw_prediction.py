@@ -7,11 +7,11 @@ from typing import Any
 
 from PIL import Image
 
-from image_processing.drawing.visualization import draw_instances, draw_panoptic, draw_semantic
+from image_processing.drawing.visualization import draw_instances, draw_semantic
 
 
 def draw_prediction(task: str, image: Image.Image, prediction: Any, id2label: Mapping[int, str]) -> Image.Image:
     """The picture with what `post_process` returned for it."""
     if task == "semantic":
         return draw_semantic(image, prediction.cpu(), id2label)
-    return (draw_instances if task == "instance" else draw_panoptic)(image, prediction, id2label)
+    return draw_instances(image, prediction, id2label)

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from image_processing.boxed_masks import masks_of
-from image_processing.drawing.colors import segment_color
+from image_processing.drawing.colors import shades_of
 from image_processing.results import ids_to_rgb
 
 MAX_SIDE = 1280  # of what is shown
@@ -37,21 +37,19 @@ def overlay_of(task: str, image: Image.Image, prediction: Any, id2label: Mapping
         infos, segmentation = prediction["segments_info"], prediction["segmentation"]
     numbers = np.zeros((height, width), dtype=np.int64)
     segments: list[dict[str, Any]] = []
-    seen: dict[int, int] = {}
     masks = masks_of(segmentation, [info["id"] for info in infos])
-    for number, (info, mask) in enumerate(zip(infos, masks, strict=True), start=1):
+    colors = shades_of(info["label_id"] for info in infos)
+    for number, (info, mask, color) in enumerate(zip(infos, masks, colors, strict=True), start=1):
         label = info["label_id"]
         small = mask.sampled(rows, columns)
         window = numbers[small.box]
         window[small.pixels & (window == 0)] = number  # the best instance comes first, and is on top
-        color = segment_color(label, seen.get(label, 0))
-        seen[label] = seen.get(label, 0) + 1
         segments.append(
             {
                 "label": id2label.get(label, str(label)),
                 "score": info["score"],
                 "share": int(mask.pixels.sum()) / (image.width * image.height),
-                "color": [int(value) for value in color],
+                "color": list(color),
             }
         )
     shown = image if scale == 1 else image.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)

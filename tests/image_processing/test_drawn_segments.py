@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from image_processing import draw_panoptic, draw_semantic
+from image_processing import draw_instances, draw_semantic
 from image_processing.boxed_masks import BoxedMask
 from image_processing.drawing.segments import DrawnSegment, contour, contour_width, paint
 
@@ -56,7 +56,7 @@ def test_drawing_many_segments_of_a_large_picture_takes_little_memory():
     infos = [{"id": number, "label_id": number % 7, "score": 0.9} for number in range(1, 101)]
     image = Image.new("RGB", (1600, 1600))
     tracemalloc.start()
-    draw_panoptic(image, {"segmentation": ids, "segments_info": infos})
+    draw_instances(image, {"segmentation": ids, "segments_info": infos})
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 40_000_000  # the masks alone would be 256 MB

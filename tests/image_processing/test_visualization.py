@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from image_processing import draw_annotation, draw_instances, draw_panoptic, draw_semantic, side_by_side
+from image_processing import draw_annotation, draw_instances, draw_semantic, side_by_side
 from image_processing.drawing.colors import class_color, segment_color, text_color
 from image_processing.drawing.label_placement import LabelPlacer
 from image_processing.drawing.segments import contour
@@ -51,7 +51,7 @@ def test_text_contrasts_with_its_background():
 
 
 def test_a_segment_is_blended_with_its_color_and_void_stays_as_it_is():
-    picture = np.asarray(draw_panoptic(gray(400, 500), panoptic_result(), NAMES, alpha=0.5))
+    picture = np.asarray(draw_instances(gray(400, 500), panoptic_result(), NAMES, alpha=0.5))
     assert picture.shape == (400, 500, 3)
     for point, number, nth in (((10, 10), 0, 0), ((230, 30), 1, 0), ((230, 270), 1, 1)):
         expected = (128 + np.array(segment_color(number, nth))) / 2
@@ -60,14 +60,14 @@ def test_a_segment_is_blended_with_its_color_and_void_stays_as_it_is():
 
 
 def test_pictures_are_the_same_every_time():
-    first, second = (np.asarray(draw_panoptic(gray(400, 500), panoptic_result(), NAMES)) for _ in range(2))
+    first, second = (np.asarray(draw_instances(gray(400, 500), panoptic_result(), NAMES)) for _ in range(2))
     np.testing.assert_array_equal(first, second)
 
 
 def test_names_are_written_inside_their_segments():
     result = panoptic_result()
-    named = np.asarray(draw_panoptic(gray(400, 500), result, NAMES, alpha=0))
-    unnamed = np.asarray(draw_panoptic(gray(400, 500), {**result, "segments_info": []}, NAMES, alpha=0))
+    named = np.asarray(draw_instances(gray(400, 500), result, NAMES, alpha=0))
+    unnamed = np.asarray(draw_instances(gray(400, 500), {**result, "segments_info": []}, NAMES, alpha=0))
     inner = np.zeros((400, 500), dtype=bool)  # without the contours
     for top, bottom, left, right in ((0, 190, 0, 500), (230, 370, 30, 190), (230, 370, 270, 470)):
         changed = (named != unnamed).any(-1)[top:bottom, left:right]
@@ -92,23 +92,19 @@ def test_an_annotation_is_drawn_as_the_result_that_equals_it():
     result = panoptic_result()
     for info in result["segments_info"]:
         info["score"] = None
-    expected = np.asarray(draw_panoptic(gray(400, 500), result, NAMES))
+    expected = np.asarray(draw_instances(gray(400, 500), result, NAMES))
     layers = torch.stack([result["segmentation"] * (result["segmentation"] < 3), result["segmentation"] // 3 * 3])
     for ids in (result["segmentation"], layers):
         actual = draw_annotation(gray(400, 500), ids, [0, 1, 1], NAMES)
         np.testing.assert_array_equal(np.asarray(actual), expected)
 
 
-def test_a_semantic_picture_leaves_negative_ids_and_lists_its_classes():
+def test_a_semantic_picture_leaves_negative_ids_as_they_are():
     class_map = torch.zeros(360, 480, dtype=torch.int64)
     class_map[:, 200:], class_map[300:] = 2, -1
     picture = draw_semantic(gray(360, 480), class_map, NAMES, alpha=1.0)
     assert picture.getpixel((3, 3)) == class_color(0) and picture.getpixel((470, 3)) == class_color(2)
     assert picture.getpixel((3, 350)) == (128, 128, 128)
-    with_legend = draw_semantic(gray(360, 480), class_map, NAMES, legend=True)
-    assert with_legend.height == 360 and with_legend.width > 480
-    legend = {tuple(color) for color in np.asarray(with_legend)[:, 480:].reshape(-1, 3).tolist()}
-    assert {class_color(0), class_color(2)} <= legend and class_color(1) not in legend
 
 
 def test_names_may_have_the_string_keys_of_json():
@@ -126,12 +122,12 @@ def test_small_images_are_enlarged_by_whole_numbers():
 
 def test_a_picture_without_segments_is_the_image():
     result = {"segmentation": torch.zeros(400, 500, dtype=torch.int32), "segments_info": []}
-    assert (np.asarray(draw_panoptic(gray(400, 500), result)) == 128).all()
+    assert (np.asarray(draw_instances(gray(400, 500), result)) == 128).all()
 
 
 def test_a_result_of_another_size_is_refused():
     with pytest.raises(ValueError, match="class 0 is 400x500, the image 500x400"):
-        draw_panoptic(gray(500, 400), panoptic_result())
+        draw_instances(gray(500, 400), panoptic_result())
 
 
 def test_names_lie_in_the_largest_part_and_over_no_other_name():
@@ -181,7 +177,7 @@ def test_a_drawing_is_bounded_whatever_the_shape_of_the_picture(size):
     result = {"segmentation": ids, "segments_info": [{"id": 1, "label_id": 2, "score": 0.9}]}
     for drawn in (
         draw_semantic(Image.new("RGB", size), ids, {0: "sky", 1: "tree"}),
-        draw_panoptic(Image.new("RGB", size), result, {2: "car"}),
+        draw_instances(Image.new("RGB", size), result, {2: "car"}),
         draw_annotation(Image.new("RGB", size), ids, [2], {2: "car"}),
     ):
         assert max(drawn.size) <= 4096 and min(drawn.size) >= 1

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from tiny import tiny_model
 
-from image_processing import MaskFormerImageProcessor, draw_panoptic, draw_semantic
+from image_processing import MaskFormerImageProcessor, draw_instances, draw_semantic
 from image_processing.drawing.colors import class_color
 from modeling_maskformer import Predictor
 from modeling_maskformer.inference.draw_prediction import draw_prediction
@@ -46,7 +46,7 @@ def test_each_picture_gets_a_prediction_and_a_drawing_of_it(checkpoint, image):
             assert prediction.shape == (picture.height, picture.width)
             expected = draw_semantic(picture, prediction, ID2LABEL)
         else:
-            expected = draw_panoptic(picture, prediction, ID2LABEL)
+            expected = draw_instances(picture, prediction, ID2LABEL)
         assert np.array_equal(drawn, expected)
     assert not np.array_equal(predictor.draw(image, predictions[0]), image.resize(drawn.size))
 
