@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +132,9 @@ def panoptic_segments(result: Mapping[str, Any], category_ids: Mapping[int, int]
 def coco_instances(
     result: Mapping[str, Any], image_id: int | str, category_ids: Mapping[int, int] | None = None
 ) -> list[dict]:
-    """The image's entries of a COCO results file: {"image_id", "category_id", "segmentation" (RLE), "bbox", "score"}.
+    """The image's entries of a COCO results file, which are also annotations.
+
+    Each has "image_id", "category_id", "segmentation" (RLE), "bbox", "score", "area" and "iscrowd" (0).
 
     Args:
         result: the image's entry of `post_process_instance_segmentation`, of binary maps or RLE (an id map has lost
@@ -155,9 +157,21 @@ def coco_instances(
                 "segmentation": rle,
                 "bbox": [float(number) for number in coco_mask.toBbox(rle)],
                 "score": info["score"],
+                "area": int(coco_mask.area(rle)),
+                "iscrowd": 0,
             }
         )
     return entries
+
+
+def coco_categories(
+    id2label: Mapping[int, str], stuff: Collection[int], category_ids: Mapping[int, int] | None = None
+) -> list[dict]:
+    """The "categories" of a COCO file, one a label: {"id", "name", "isthing"}, which is 0 for classes of stuff."""
+    return [
+        {"id": _category(label, category_ids), "name": name, "isthing": int(label not in stuff)}
+        for label, name in id2label.items()
+    ]
 
 
 def save_class_map(class_map: Tensor, path: str | Path, num_classes: int) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from image_processing.results import (
     class_map_image,
+    coco_categories,
     coco_instances,
     encode_ids,
     ids_to_rgb,
@@ -69,16 +70,11 @@ def coco_of(checkpoint: Checkpoint, task: str, prediction: Any, size: tuple[int,
     ids, names = checkpoint.category_ids, checkpoint.id2label
     content: dict[str, Any] = {
         "images": [{"id": 0, "file_name": "0", "width": size[1], "height": size[0]}],
-        "categories": [
-            {"id": ids[label], "name": name, "isthing": int(label not in checkpoint.stuff)}
-            for label, name in names.items()
-        ],
+        "categories": coco_categories(names, checkpoint.stuff, ids),
     }
     if task == "instance":
-        annotations = [
-            {"id": number, **entry, "area": int(coco_mask.area(entry["segmentation"])), "iscrowd": 0}
-            for number, entry in enumerate(coco_instances(prediction, 0, ids), start=1)
-        ]
+        entries = enumerate(coco_instances(prediction, 0, ids), start=1)
+        annotations = [{"id": number, **entry} for number, entry in entries]
         return content | {"annotations": annotations}
     annotation = {"image_id": 0, "file_name": "0.png", "segments_info": panoptic_segments(prediction, ids)}
     png = base64.b64encode(png_of(task, prediction, len(names))).decode("ascii")

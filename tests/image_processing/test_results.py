@@ -12,6 +12,7 @@ from pycocotools.coco import COCO
 
 from image_processing import MaskFormerImageProcessor
 from image_processing.results import (
+    coco_categories,
     coco_instances,
     encode_mask,
     encode_runs,
@@ -82,6 +83,15 @@ def test_instances_load_as_coco_results(tmp_path, outputs, form):
     for annotation, mask, info in zip(loaded.anns.values(), masks, result["segments_info"], strict=True):
         np.testing.assert_array_equal(loaded.annToMask(annotation), mask.numpy())
         assert annotation["score"] == info["score"] and annotation["category_id"] == info["label_id"]
+    assert [entry["area"] for entry in entries] == masks.sum((1, 2)).tolist()  # COCO.loadRes computes its own
+    assert all(entry["iscrowd"] == 0 for entry in entries)
+
+
+def test_categories_say_which_are_things():
+    names, numbers = {0: "road", 1: "car"}, {0: 7, 1: 3}
+    road, car = coco_categories(names, {0}, numbers)
+    assert road == {"id": 7, "name": "road", "isthing": 0} and car == {"id": 3, "name": "car", "isthing": 1}
+    assert [category["id"] for category in coco_categories(names, ())] == [0, 1]
 
 
 def test_instances_of_an_id_map_are_refused(outputs):

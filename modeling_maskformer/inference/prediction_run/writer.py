@@ -12,9 +12,8 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from PIL import Image
-from pycocotools import mask as coco_mask
 
-from image_processing.results import coco_instances, save_class_map, save_panoptic
+from image_processing.results import coco_categories, coco_instances, save_class_map, save_panoptic
 
 from ...whole_file import whole_file
 from ..draw_prediction import draw_prediction
@@ -73,10 +72,7 @@ class ResultWriter:
         self.overlays = overlays
         self.summary = SUMMARIES[task]
         self.category_ids = {class_id: class_id for class_id in id2label} | dict(category_ids or {})
-        self.categories = [
-            {"id": self.category_ids[class_id], "name": name, "isthing": int(class_id not in stuff)}
-            for class_id, name in id2label.items()
-        ]
+        self.categories = coco_categories(id2label, stuff, self.category_ids)
 
     def refuse_to_overwrite(self, names: Iterable[str]) -> None:
         """Raises a ValueError that names one if files of these pictures' results, or of all, are already there."""
@@ -135,10 +131,7 @@ class ResultWriter:
                 entry = save_panoptic(prediction, file, picture.image_id, self.category_ids)
             entry["file_name"] = files[0].relative_to(self.folder / FOLDERS["panoptic"]).as_posix()
             return [entry]
-        return [
-            {**entry, "area": int(coco_mask.area(entry["segmentation"])), "iscrowd": 0}
-            for entry in coco_instances(prediction, picture.image_id, self.category_ids)
-        ]
+        return coco_instances(prediction, picture.image_id, self.category_ids)
 
     def _files_of(self, name: str) -> list[Path]:
         """The overlay, if any, and then the result's own file, if any."""
