@@ -20,11 +20,10 @@ from . import tiling
 from .instance import Instances, instance_segmentations
 from .panoptic import panoptic_segmentations
 from .per_pixel import per_pixel_score_strips, per_pixel_scores, per_pixel_segmentations
+from .resampling import LEAST_LOGIT
 from .results import encode_boxed, encode_ids, encode_mask
 from .semantic import semantic_score_strips, semantic_scores, semantic_segmentations
 from .tiling.instance_tiles import TiledMasks
-
-LEAST_LOGIT = -1e4  # instead of minus infinity, of which a weighted mean is NaN; its probability is 0 as well
 
 
 class SemanticPostProcessingMixin:
@@ -267,8 +266,6 @@ def _checked_logits(outputs: Any) -> tuple[Tensor, ...]:
             )
         if tiling.use_tiles(values) and len(values):
             values = _finite(name, values)
-        elif name != "class_queries_logits":
-            values = values.clamp(min=LEAST_LOGIT)
         checked.append(values)
     return tuple(checked)
 

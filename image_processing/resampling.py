@@ -26,6 +26,7 @@ from .size_tables import size_table
 STRIDE = 4  # input pixels per mask logit, in each direction
 STRIP_ELEMENTS = 12 << 20  # numbers worked on at a time: 50 MB, which keep a large GPU busy and fit into its cache
 CPU_STRIP_ELEMENTS = 1 << 19  # and on a CPU: 2 MB
+LEAST_LOGIT = -1e4  # instead of minus infinity, which times a weight of 0 is NaN; its probability is 0 as well
 CPU_COLUMNS = 64  # results of a row that a CPU makes at a time, of the few samples under them
 
 MaskResize = Literal["logits", "scores"]
@@ -208,6 +209,7 @@ def resized_strips(
     for start in range(0, maps.shape[0], images):
         for target, source, down in strips:
             part = maps[start : start + images, :, source].to(torch.float32, copy=True)  # (b, N, r, w)
+            part.clamp_(min=LEAST_LOGIT)
             with float32_products(maps.device):
                 if not columns.changes_nothing:
                     pieces = [part[..., used] @ weights.T for _, used, weights in across]

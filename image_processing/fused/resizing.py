@@ -9,8 +9,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ..resampling import Taps
+from ..resampling import LEAST_LOGIT, Taps
 from ..size_tables import size_table
+
+LEAST = tl.constexpr(LEAST_LOGIT)
 
 # Arguments of kernels that differ from image to image: a kernel is not compiled anew for values that suit it better.
 SIZES = ["maps", "num_rows", "num_columns", "image_stride", "query_stride", "row_stride"]
@@ -71,7 +73,8 @@ def resized(
         for j in tl.static_range(COLUMN_TAPS):
             sample = row_sample + tl.load(column_samples + j * num_columns + column, mask=inside, other=0)
             weight = tl.load(column_weights + j * num_columns + column, mask=inside, other=0)
-            part = tl.load(maps + sample, mask=exists, other=0).to(tl.float32) * weight
+            part = tl.load(maps + sample, mask=exists, other=0).to(tl.float32)
+            part = tl.where(part == float("-inf"), LEAST, part) * weight
             if j == 0:
                 in_row = part
             else:

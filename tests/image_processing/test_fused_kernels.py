@@ -152,6 +152,23 @@ def test_half_precision_is_computed_in_float32(dtype):
     assert_same_instances(instance_segmentation(*half, *sizes), instance_segmentation(*single, *sizes))
 
 
+def test_a_mask_may_be_nowhere_by_minus_infinity(monkeypatch):
+    class_logits, mask_logits = confident_case(height=13, width=11)
+    mask_logits[::3] = -float("inf")
+    mask_logits[:, :, :4] = -float("inf")
+    sizes = (50, 41), (60, 47)
+    case, low = (class_logits, mask_logits, *sizes), (class_logits, mask_logits.clamp(min=-1e4), *sizes)
+    ids, entries = panoptic_segmentation(*case)
+    for in_kernels in (True, False):
+        monkeypatch.setattr(fused, "use_kernels", lambda maps, in_kernels=in_kernels: in_kernels)
+        assert torch.equal(semantic_segmentation(*case), semantic_segmentation(*low))
+        for found in (panoptic_segmentation(*case), panoptic_segmentation(*low)):
+            assert torch.equal(found[0], ids)
+            assert_same_entries(found[1], entries)
+        assert_same_instances(instance_segmentation(*case), instance_segmentation(*low))
+    assert len(entries) > 0
+
+
 def test_maps_may_lie_in_memory_in_any_order():
     class_logits, mask_logits = confident_case(height=13, width=11)
     for strange in (mask_logits.permute(2, 1, 0).contiguous().permute(2, 1, 0), mask_logits.repeat(1, 1, 2)[..., :11]):
