@@ -95,7 +95,7 @@ def export_model(
     """Writes the graph of a model, its config, image processor and card into `folder`.
 
     Args:
-        model: changed in place: in eval mode, and for torch in the settings' dtype.
+        model: changed in place: in eval mode, and in float32, or for torch in the settings' dtype.
         image_processor: saved beside the graph, with a fixed size where the graph has one.
         folder: empty, or does not exist yet.
         settings: what the graph is like.
@@ -110,8 +110,8 @@ def export_model(
         raise ValueError("An int8 graph is calibrated on training images, and got none.")
     exporters = importlib.import_module("transformers.exporters")
     known = FORMATS[settings.format]
-    if settings.format == "torch":
-        model.to(DTYPES[settings.dtype])  # OpenVINO rounds as it computes: rounded weights would only cost quality
+    # OpenVINO rounds as it computes: rounded weights would only cost quality
+    model.to(DTYPES[settings.dtype] if settings.format == "torch" else torch.float32)
     graph = build_graph(model.eval(), image_processor, settings.result)
     size = settings.size
     if size is not None and settings.result == "logits":

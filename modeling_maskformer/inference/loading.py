@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import CONFIG_NAME, IMAGE_PROCESSOR_NAME
@@ -34,11 +35,14 @@ def load_config(checkpoint: str | os.PathLike) -> PreTrainedConfig:
 def load_model(checkpoint: str | os.PathLike, trust_remote_code: bool = False, **settings: Any) -> PreTrainedModel:
     """The model of a folder or Hub name, of this package or of transformers' MaskFormer, or of an exported folder.
 
+    Its weights are float32, also where they were saved in half precision: training changes them by less than half
+    precision can hold.
+
     Args:
         checkpoint: folder or name.
         trust_remote_code: open an exported folder of format torch, which holds pickled code; nothing else needs it.
-        settings: what `from_pretrained` takes: fields of the config to change, `ignore_mismatched_sizes`. An exported
-            folder takes none.
+        settings: what `from_pretrained` takes: fields of the config to change, `ignore_mismatched_sizes`, another
+            `dtype`. An exported folder takes none.
 
     Raises:
         ValueError: what is there is no MaskFormer or per-pixel baseline; says what was found and expected.
@@ -46,7 +50,7 @@ def load_model(checkpoint: str | os.PathLike, trust_remote_code: bool = False, *
     model_class = architecture_of(load_config(checkpoint)).model_class
     if is_exported(checkpoint):
         return load_exported_model(checkpoint, trust_remote_code, **settings)
-    return _from_hub_or_folder(model_class, checkpoint, **settings)
+    return _from_hub_or_folder(model_class, checkpoint, **({"dtype": torch.float32} | settings))
 
 
 def load_image_processor(checkpoint: str | os.PathLike) -> SegmentationImageProcessor:

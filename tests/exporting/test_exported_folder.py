@@ -9,7 +9,7 @@ from exports import PACKAGES, need, picture
 
 from modeling_maskformer.commands import export
 from modeling_maskformer.commands.export import main
-from modeling_maskformer.exporting import ExportSettings
+from modeling_maskformer.exporting import FORMATS, ExportSettings, export_model
 from modeling_maskformer.exporting.card import record_quality, write_export_card
 from modeling_maskformer.inference.loading import load_image_processor, load_model
 from modeling_maskformer.inference.predictor import Predictor, prepare_model
@@ -121,6 +121,23 @@ def test_int8_is_calibrated_on_the_split_that_a_training_takes(checkpoint, tmp_p
     for split, name in (([], "training_000000"), (["--split", "validation"], "val_000000")):
         with pytest.raises(SystemExit, match=f"calibrated on {name}"):
             main([str(checkpoint), str(tmp_path / "out"), *flags, *split])
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_an_exporter_gets_the_weights_in_float32(checkpoint, tmp_path, monkeypatch, format):
+    given = []
+
+    class Exporter:
+        def export(self, graph, inputs, config):
+            given.append({parameter.dtype for parameter in graph.parameters()})
+            raise ValueError("this is all that it does")
+
+    monkeypatch.setattr(f"transformers.exporters.{FORMATS[format].exporter}", Exporter)
+    monkeypatch.setattr("modeling_maskformer.exporting.export.check_packages", lambda *_: None)
+    model = load_model(checkpoint, dtype=torch.bfloat16)
+    with pytest.raises(ValueError, match="this is all"):
+        export_model(model, load_image_processor(checkpoint), tmp_path / "out", ExportSettings(format))
+    assert given == [{torch.float32}]
 
 
 @pytest.mark.parametrize("format", ["onnx", "openvino"])

@@ -1,0 +1,24 @@
+"""What is loaded of a checkpoint, and what its config says of the classes."""
+
+import pytest
+import torch
+from models import tiny
+
+from modeling_maskformer.inference.loading import load_model
+from modeling_maskformer.training.arguments.model_arguments import ModelArguments
+from modeling_maskformer.training.model_building import build_model
+
+
+def dtypes_of(model):
+    return {parameter.dtype for parameter in model.parameters()}
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_checkpoint_in_half_precision_is_loaded_and_trained_in_float32(tmp_path, dtype):
+    saved = tiny().to(dtype)
+    saved.save_pretrained(tmp_path)
+    loaded = load_model(tmp_path)
+    trained = build_model(ModelArguments(model=str(tmp_path)), {0: "sky", 1: "road"}, "semantic")
+    assert dtypes_of(loaded) == dtypes_of(trained) == {torch.float32}
+    torch.testing.assert_close(loaded.class_predictor.weight, saved.class_predictor.weight.float())
+    assert dtypes_of(load_model(tmp_path, dtype="auto")) == {dtype}  # whoever asks for it
