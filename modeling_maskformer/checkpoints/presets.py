@@ -58,7 +58,6 @@ class Preset:
         num_labels: its classes.
         shortest_edge: images are resized to this shorter side...
         longest_edge: ...unless the longer side exceeds this.
-        size_divisor: both sides of the input are multiples of this; 0 for any size.
         ignore_index: value of unlabelled pixels in annotations.
         reduce_labels: whether 0 in the annotations means unlabelled and class k is annotated as k + 1.
         label_ids_to_fuse: classes of stuff; None where the task is not panoptic.
@@ -69,7 +68,6 @@ class Preset:
     num_labels: int
     shortest_edge: int
     longest_edge: int
-    size_divisor: int = 32
     ignore_index: int = 255
     reduce_labels: bool = False
     label_ids_to_fuse: tuple[int, ...] | None = None
@@ -80,7 +78,7 @@ PRESETS = (
     Preset("ade20k", "panoptic", 150, 640, 2560, ignore_index=0, label_ids_to_fuse=ADE20K_STUFF),
     Preset("ade20k_full", "semantic", 847, 512, 2048, ignore_index=65535),
     Preset("cityscapes", "semantic", 19, 1024, 2048),
-    Preset("coco", "panoptic", 133, 800, 1333, size_divisor=0, ignore_index=0, label_ids_to_fuse=COCO_STUFF),
+    Preset("coco", "panoptic", 133, 800, 1333, ignore_index=0, label_ids_to_fuse=COCO_STUFF),
     Preset("coco_stuff_10k", "semantic", 171, 640, 2560),
     Preset("mapillary_vistas", "semantic", 65, 2048, 2048, ignore_index=65),
 )

@@ -82,7 +82,7 @@ def build_processor(
     processor_class = MaskFormerImageProcessor if kind is Kind.MASKFORMER else PerPixelImageProcessor
     return processor_class(
         size={"shortest_edge": preset.shortest_edge, "longest_edge": preset.longest_edge},
-        size_divisor=preset.size_divisor,
+        size_divisor=0,  # no image is stretched: the model pads, as the original does
         image_mean=[mean / 255 for mean in PIXEL_MEAN],
         image_std=[std / 255 for std in PIXEL_STD],
         ignore_index=preset.ignore_index,
