@@ -49,6 +49,8 @@ def convert(args: argparse.Namespace) -> None:
     labels = make_label_set(read_named_ids(args.id2label)) if args.id2label else None
     model = load_weights(weights, architecture, labels.names if labels else None)
     model.config.segmentation_task = preset.task  # what everything that loads the folder does by default
+    if labels and architecture.kind is Kind.MASKFORMER and labels.dataset_ids != tuple(range(len(labels))):
+        model.config.category_ids = list(labels.dataset_ids)  # which files of results have, too
     model.save_pretrained(args.output)
     build_processor(architecture.kind, preset, labels).save_pretrained(args.output)
     print(

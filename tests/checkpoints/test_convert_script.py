@@ -20,7 +20,7 @@ from image_processing import MaskFormerImageProcessor, PerPixelImageProcessor
 from modeling_maskformer import MaskFormerForInstanceSegmentation
 from modeling_maskformer.commands.convert import main
 from modeling_maskformer.inference.checkpoint import Checkpoint
-from modeling_maskformer.inference.loading import choose_task, load_config
+from modeling_maskformer.inference.loading import category_ids_of, choose_task, load_config
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SMALL = {"num_queries": 7, "channels": 64, "mask_channels": 32, "hidden": 48, "decoder_layers": 2}
@@ -40,7 +40,7 @@ def test_a_cityscapes_checkpoint_becomes_a_folder_that_from_pretrained_loads(tmp
 
     model = AutoModelForUniversalSegmentation.from_pretrained(tmp_path / "out")
     assert isinstance(model, MaskFormerForInstanceSegmentation)
-    assert model.config.id2label[18] == "name 18"
+    assert model.config.id2label[18] == "name 18" and model.config.category_ids is None
     pixels = torch.randn(1, 3, 64, 96)
     with torch.no_grad():
         masks = model(pixels).masks_queries_logits
@@ -107,13 +107,14 @@ def test_the_folder_says_what_the_checkpoint_was_trained_for(tmp_path, fields, a
     assert pipe.default_subtask() == task
 
 
-def test_cocos_own_category_file_names_classes_and_stuff(tmp_path):
+def test_cocos_own_category_file_names_classes_and_stuff_and_says_their_ids(tmp_path):
     checkpoint, _ = write_original(tmp_path, num_classes=133)
     categories = [{"id": 2 * k + 1, "name": f"c{k}", "isthing": int(k % 2)} for k in range(133)]
     (tmp_path / "categories.json").write_text(json.dumps(categories))
     main([str(checkpoint), str(tmp_path / "out"), "--id2label", str(tmp_path / "categories.json")])
     model = AutoModelForUniversalSegmentation.from_pretrained(tmp_path / "out")
     assert model.config.id2label[132] == "c132"
+    assert category_ids_of(model.config) == {k: 2 * k + 1 for k in range(133)}
     assert MaskFormerImageProcessor.from_pretrained(tmp_path / "out").label_ids_to_fuse == list(range(0, 133, 2))
 
 
