@@ -137,7 +137,7 @@ class MaskFormerPreTrainedModel(PreTrainedModel):
         """
         from .inference.exported_folder import is_exported, open_exported  # which import this file
 
-        if pretrained_model_name_or_path is not None and is_exported(pretrained_model_name_or_path):
+        if pretrained_model_name_or_path is not None and is_exported(pretrained_model_name_or_path, **kwargs):
             return open_exported(cls, pretrained_model_name_or_path, **kwargs)
         return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
 

@@ -5,49 +5,84 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers.utils import (
+    SAFE_WEIGHTS_INDEX_NAME,
+    SAFE_WEIGHTS_NAME,
+    WEIGHTS_INDEX_NAME,
+    WEIGHTS_NAME,
+    cached_file,
+)
 
 from ..architectures import architecture_of
 from .exported_model import ExportedSegmentationModel
 
 MANIFEST = "export.json"  # transformers' exporters write it
-# what `from_pretrained` and pipelines say of where to load from, and say always: nothing of it changes a graph
-PLACES = ("adapter_kwargs", "cache_dir", "force_download", "local_files_only", "proxies", "revision", "token")
+WEIGHTS = (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME, WEIGHTS_NAME, WEIGHTS_INDEX_NAME)
+# what `from_pretrained` and pipelines say of where to load from: nothing of it changes a graph
+PLACES = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
+NOT_READ = ("adapter_kwargs", "proxies")  # and what they say besides
 # format, as transformers calls it -> the packages that run it
 RUNTIMES = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("openvino",), "dynamo": ()}
 FLOATS = (None, "auto", "float32", torch.float32)
 
 
-def is_exported(folder: str | os.PathLike) -> bool:
-    """Whether a local folder holds an exported graph."""
-    return (Path(folder) / MANIFEST).is_file()
+def is_exported(checkpoint: str | os.PathLike, **settings: Any) -> bool:
+    """Whether there is an exported graph, and no weights, which have precedence: they can do what it can, and more.
+
+    Args:
+        checkpoint: a folder or a name on the Hub.
+        settings: as for `from_pretrained`; of these `PLACES` are read.
+    """
+    places = places_of(settings)
+
+    def is_there(name: str) -> bool:
+        try:
+            return cached_file(checkpoint, name, **places) is not None
+        except OSError:  # nor may anything else be there: whoever loads it says so
+            return False
+
+    return is_there(MANIFEST) and not any(map(is_there, WEIGHTS))
+
+
+def places_of(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those arguments of `from_pretrained` that say where to load from."""
+    return {name: settings[name] for name in PLACES if settings.get(name) is not None}
 
 
 def load_exported_model(
-    folder: str | os.PathLike, trust_remote_code: bool | None = False, **settings: Any
+    checkpoint: str | os.PathLike, trust_remote_code: bool | None = False, **settings: Any
 ) -> ExportedSegmentationModel:
     """The model of an exported folder, on its runtime.
 
     Args:
-        folder: what `maskformer export` wrote.
+        checkpoint: what `maskformer export` wrote, a folder or Hub name.
         trust_remote_code: folders of format torch hold pickled code: whether to open them.
         settings: what `from_pretrained` is given beside these. A graph takes none that would change it.
 
     Raises:
-        ValueError: there are such settings; the graph gives a finished result, which no post-processing reads; its
-            runtime is not installed; or it is of format torch and not trusted.
+        ValueError: there are such settings; the graph takes more than pixels; it gives a finished result, which no
+            post-processing reads; its runtime is not installed; or it is of format torch and not trusted.
     """
-    check_settings(folder, settings)
-    manifest = json.loads((Path(folder) / MANIFEST).read_text(encoding="utf-8"))
+    check_settings(checkpoint, settings)
+    places = places_of(settings)
+    file = Path(cached_file(checkpoint, MANIFEST, **places))
+    folder, manifest = file.parent, json.loads(file.read_text(encoding="utf-8"))
     form, graphs = manifest["export_format"], list(manifest["components"].values())
     if form not in RUNTIMES or len(graphs) != 1:
         raise ValueError(
             f"{folder} holds {len(graphs)} graphs of format {form}, expected one of {', '.join(RUNTIMES)}, as "
+            "`maskformer export` writes it."
+        )
+    inputs = list(graphs[0]["metadata"]["kwargs"])
+    if inputs != ["pixel_values"]:
+        raise ValueError(
+            f"The graph in {folder} takes {', '.join(inputs)}, expected one that takes pixel_values alone, as "
             "`maskformer export` writes it."
         )
     made = graphs[0]["metadata"]["export_config"]
@@ -68,7 +103,8 @@ def load_exported_model(
     if form == "openvino":
         # untold, OpenVINO chooses the device, and computes in bfloat16 on a CPU that can, whatever the graph says
         runtime = {"device": "cpu", "config": {"INFERENCE_PRECISION_HINT": made.get("dtype", "f32")}}
-    exported = ExportedModel.from_pretrained(folder, trust_remote_code=bool(trust_remote_code), **runtime)
+    trusted = bool(trust_remote_code)
+    exported = ExportedModel.from_pretrained(checkpoint, trust_remote_code=trusted, **places, **runtime)
     if form == "openvino" and made.get("image_size") is None:
         # OpenVINO keeps what it learns of its first images: after one of 32x32, a single position of Swin's last
         # stage, all larger ones would come out wrong
@@ -89,32 +125,32 @@ def check_packages(format: str, packages: Sequence[str]) -> None:
 
 
 def open_exported(
-    model_class: type[PreTrainedModel], folder: str | os.PathLike, **settings: Any
+    model_class: type[PreTrainedModel], checkpoint: str | os.PathLike, **settings: Any
 ) -> ExportedSegmentationModel:
     """What `model_class.from_pretrained` gives for an exported folder.
 
     Args:
         model_class: of a checkpoint there.
-        folder: what `maskformer export` wrote.
+        checkpoint: what `maskformer export` wrote, a folder or Hub name.
         settings: as for `load_exported_model`, and a `config` that must be the folder's.
 
     Raises:
         ValueError: the graph is of another class, as all are for models without logits; or as there.
     """
-    own = AutoConfig.from_pretrained(folder)
+    own = AutoConfig.from_pretrained(checkpoint, **places_of(settings))
     known = architecture_of(own)
     if known is None or not issubclass(model_class, known.model_class):
         found = "a model of another package" if known is None else known.model_class.__name__
         raise ValueError(
-            f"{folder} holds an exported graph of {found}, which {model_class.__name__} does not open: a pipeline and "
-            "load_model do."
+            f"{checkpoint} holds an exported graph of {found}, which {model_class.__name__} does not open: a "
+            "pipeline and load_model do."
         )
     config = settings.pop("config", None)
     if isinstance(config, PreTrainedConfig):
         given = config.to_dict()
         changed = {name for name, value in own.to_dict().items() if given.get(name) != value}
         settings |= {name: given.get(name) for name in changed - {"dtype"}}
-    return load_exported_model(folder, **settings)
+    return load_exported_model(checkpoint, **settings)
 
 
 def check_settings(folder: str | os.PathLike, settings: dict[str, Any]) -> None:
@@ -122,7 +158,7 @@ def check_settings(folder: str | os.PathLike, settings: dict[str, Any]) -> None:
     refused = [
         name
         for name, value in settings.items()
-        if not (name.startswith("_") or name in PLACES or (name == "dtype" and value in FLOATS))
+        if not (name.startswith("_") or name in (*PLACES, *NOT_READ) or (name == "dtype" and value in FLOATS))
     ]
     if refused:
         raise ValueError(
@@ -160,7 +196,9 @@ def check_flags(
         )
 
 
-def check_not_exported(folder: str | os.PathLike, purpose: str) -> None:
-    """Raises a ValueError if a folder holds an exported graph, which cannot be `purpose` (trained, exported)."""
-    if is_exported(folder):
-        raise ValueError(f"{folder} holds an exported graph, which cannot be {purpose}: name its checkpoint instead.")
+def check_not_exported(checkpoint: str | os.PathLike, purpose: str) -> None:
+    """Raises a ValueError if there is an exported graph, which cannot be `purpose` (trained, exported)."""
+    if is_exported(checkpoint):
+        raise ValueError(
+            f"{checkpoint} holds an exported graph, which cannot be {purpose}: name its checkpoint instead."
+        )

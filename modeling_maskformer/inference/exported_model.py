@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput, logging
+from transformers.utils.generic import can_return_tuple
 
 from ..batching import SIZE_DIVISOR, pad_to, run_at_any_size
 from ..configuration_per_pixel import PerPixelBaselineConfig
@@ -18,6 +19,8 @@ from ..modeling_maskformer import MaskFormerForInstanceSegmentationOutput, check
 from ..modeling_per_pixel import PerPixelSegmentationOutput
 
 logger = logging.get_logger(__name__)
+
+ABSENT = ("output_auxiliary_logits", "output_hidden_states", "output_attentions")  # what a model can be asked for
 
 
 class ExportedSegmentationModel(PreTrainedModel):
@@ -93,13 +96,28 @@ class ExportedSegmentationModel(PreTrainedModel):
         """Writes graph and config into a folder; arguments as for transformers' `ExportedModel`."""
         self.exported.save_pretrained(save_directory, **settings)
 
-    def forward(self, pixel_values: Tensor, pixel_mask: Tensor | None = None) -> ModelOutput:
+    @can_return_tuple
+    def forward(
+        self, pixel_values: Tensor, pixel_mask: Tensor | None = None, **others: Any
+    ) -> ModelOutput | tuple[Tensor, ...]:
         """Logits of each query or pixel, on the CPU or GPU where the graph runs.
 
         Args:
             pixel_values: `(B, 3, H, W)` normalised pixels, any H and W up to `image_size`.
             pixel_mask: `(B, H, W)`, 1 at pixels of the image and 0 at padding, which is right of and below the image.
+            return_dict: False for a plain tuple.
+
+        Other keywords, such as the targets in a batch, are not read: a graph gives no loss.
+
+        Raises:
+            ValueError: the pixels or their mask are of another shape, or a field is asked for that a graph has not.
         """
+        asked = [name for name in ABSENT if others.get(name)]
+        if asked:
+            raise ValueError(
+                f"The exported graph in {self.folder} has no {', '.join(asked)}: it gives logits alone. Load the "
+                "checkpoint that it was made of."
+            )
         check_pixels(pixel_values, pixel_mask)
         pixels = pixel_values.to(self.device, torch.float32)
         return run_at_any_size(self._run, pixels, None if pixel_mask is None else pixel_mask.to(self.device))

@@ -44,3 +44,8 @@ def opened(exported):
 def torch_folder(checkpoint, tmp_path_factory):
     """A folder that needs no package of the extra."""
     return export(checkpoint, tmp_path_factory.mktemp("exported") / "torch", "torch")
+
+
+@pytest.fixture(scope="session")
+def opened_torch(torch_folder):
+    return load_model(torch_folder, trust_remote_code=True)

@@ -1,20 +1,22 @@
 """Every door that opens a checkpoint opens an exported folder, of each format, with the same result."""
 
 import json
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
 from exports import export, picture, trust
-from models import tiny
+from models import batch_of, tiny
 from PIL import Image
-from transformers import AutoImageProcessor, AutoModelForUniversalSegmentation, pipeline
+from transformers import AutoImageProcessor, AutoModel, AutoModelForUniversalSegmentation, pipeline
 
 from image_processing import MaskFormerImageProcessor
-from modeling_maskformer import MaskFormerForInstanceSegmentation
+from modeling_maskformer import MaskFormerForInstanceSegmentation, MaskFormerModel
 from modeling_maskformer.commands import evaluate, predict
 from modeling_maskformer.inference.checkpoint import Checkpoint
+from modeling_maskformer.inference.exported_folder import check_not_exported
 from modeling_maskformer.inference.exported_model import ExportedSegmentationModel
 from modeling_maskformer.inference.loading import load_image_processor, load_model
 from modeling_maskformer.inference.predictor import Predictor
@@ -64,6 +66,73 @@ def test_the_auto_classes_open_it(exported):
     for opener in (AutoModelForUniversalSegmentation, MaskFormerForInstanceSegmentation):
         assert isinstance(opener.from_pretrained(exported, **trusted(exported)), ExportedSegmentationModel)
     assert type(AutoImageProcessor.from_pretrained(exported)) is MaskFormerImageProcessor
+
+
+def opened_by_transformers(name, **settings):
+    return [
+        opener.from_pretrained(name, trust_remote_code=True, **settings)
+        for opener in (AutoModelForUniversalSegmentation, MaskFormerForInstanceSegmentation)
+    ]
+
+
+def test_a_graph_in_a_subfolder_is_opened(torch_folder):
+    for model in opened_by_transformers(torch_folder.parent, subfolder=torch_folder.name):
+        assert model.folder == torch_folder
+
+
+@pytest.fixture
+def hub(torch_folder, tmp_path, monkeypatch):
+    """A cache that holds me/street with a graph, and me/streets with one in a subfolder."""
+    for name, place in (("street", "."), ("streets", "torch")):
+        repository = tmp_path / f"models--me--{name}"
+        (repository / "refs").mkdir(parents=True)
+        (repository / "refs" / "main").write_text("0" * 40)
+        shutil.copytree(torch_folder, repository / "snapshots" / ("0" * 40) / place)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    return tmp_path
+
+
+def test_a_graph_of_the_hub_is_opened(hub, opened_torch):
+    pixels = torch.randn(1, 3, 64, 96)
+    models = [
+        load_model("me/street", trust_remote_code=True),
+        pipeline("image-segmentation", model="me/street", trust_remote_code=True).model,
+        *opened_by_transformers("me/street"),
+        *opened_by_transformers("me/streets", subfolder="torch", revision="main", cache_dir=hub),
+    ]
+    for model in models:
+        assert isinstance(model, ExportedSegmentationModel) and model.folder.is_relative_to(hub)
+        assert torch.equal(model(pixels).masks_queries_logits, opened_torch(pixels).masks_queries_logits)
+    with pytest.raises(ValueError, match="holds an exported graph, which cannot be trained"):
+        check_not_exported("me/street", "trained")
+
+
+def test_weights_beside_a_graph_have_precedence(checkpoint, torch_folder, tmp_path):
+    both = shutil.copytree(torch_folder, tmp_path / "both")
+    shutil.copytree(checkpoint, both, dirs_exist_ok=True)
+    expected = load_model(checkpoint).state_dict()
+    for trust_remote_code in (False, True):
+        for model in (
+            load_model(both, trust_remote_code),
+            MaskFormerForInstanceSegmentation.from_pretrained(both, trust_remote_code=trust_remote_code),
+            AutoModelForUniversalSegmentation.from_pretrained(both, trust_remote_code=trust_remote_code),
+        ):
+            assert type(model) is MaskFormerForInstanceSegmentation
+            torch.testing.assert_close(model.state_dict(), expected)
+    assert type(AutoModel.from_pretrained(both)) is MaskFormerModel
+    check_not_exported(both, "trained")
+
+
+def test_it_takes_a_batch_of_training_and_gives_tuples(opened_torch):
+    batch = batch_of()
+    outputs = opened_torch(**batch, segment_ids=None, output_hidden_states=False)
+    assert outputs.loss is None
+    found = opened_torch(**batch, return_dict=False)
+    for one, other in zip(found, (outputs.class_queries_logits, outputs.masks_queries_logits), strict=True):
+        torch.testing.assert_close(one, other)
+    with pytest.raises(ValueError, match="has no output_hidden_states, output_attentions: it gives logits alone"):
+        opened_torch(batch["pixel_values"], output_hidden_states=True, output_attentions=True)
 
 
 def test_predict_writes_what_it_writes_of_the_checkpoint(checkpoint, exported, photos, tmp_path):

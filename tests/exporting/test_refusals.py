@@ -1,6 +1,7 @@
 """What an exported folder cannot do is refused by every door, in a sentence that says what to do instead."""
 
 import importlib.util
+import json
 import re
 import shutil
 import sys
@@ -137,6 +138,15 @@ def test_a_graph_of_another_kind_is_refused(torch_folder, tmp_path):
         ValueError, match="holds 1 graphs of format executorch, expected one of onnx, openvino, dynamo"
     ):
         load_model(folder)
+
+
+def test_a_graph_that_takes_more_than_pixels_is_refused(torch_folder, tmp_path):
+    folder = shutil.copytree(torch_folder, tmp_path / "masked")
+    manifest = json.loads((folder / "export.json").read_text())
+    manifest["components"]["model"]["metadata"]["kwargs"]["pixel_mask"] = {"rank": 3}
+    (folder / "export.json").write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match="takes pixel_values, pixel_mask, expected one that takes pixel_values alone"):
+        load_model(folder, trust_remote_code=True)
 
 
 def test_a_runtime_that_is_missing_is_named(torch_folder, tmp_path, monkeypatch):
