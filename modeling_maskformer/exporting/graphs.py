@@ -55,7 +55,8 @@ class PanopticGraph(LogitsGraph):
 
     Args:
         model: a MaskFormer.
-        label_ids_to_fuse: classes of stuff.
+        label_ids_to_fuse: classes of stuff; what is none of the model's classes, as of a processor of another dataset,
+            is passed over.
         threshold, mask_threshold, overlap_mask_area_threshold: as in `panoptic_segmentation`.
     """
 
@@ -68,9 +69,8 @@ class PanopticGraph(LogitsGraph):
         overlap_mask_area_threshold: float = 0.8,
     ):
         super().__init__(model)
-        is_stuff = torch.zeros(model.config.num_labels + 1, dtype=torch.bool)
-        is_stuff[list(label_ids_to_fuse)] = True
-        self.register_buffer("is_stuff", is_stuff)
+        is_stuff = [label in label_ids_to_fuse for label in range(model.config.num_labels + 1)]
+        self.register_buffer("is_stuff", torch.tensor(is_stuff))
         self.threshold = threshold
         self.mask_threshold = mask_threshold
         self.overlap_mask_area_threshold = overlap_mask_area_threshold

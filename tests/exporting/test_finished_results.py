@@ -9,6 +9,7 @@ from exports import PACKAGES, export, picture
 from PIL import Image
 from transformers.utils import ModelOutput
 
+from modeling_maskformer.exporting.graphs import PanopticGraph
 from modeling_maskformer.inference.loading import load_image_processor, load_model
 from modeling_maskformer.inference.predictor import Predictor
 
@@ -73,6 +74,15 @@ def test_the_card_s_picture_is_the_checkpoint_s_prediction(checkpoint, finished,
     expected = expected if result == "semantic" else expected["segmentation"]
     found = np.asarray(Image.open(tmp_path / "photo.png"))
     assert (found != expected.numpy()).mean() < SHARE
+
+
+def test_stuff_that_is_no_class_of_the_model_is_passed_over(checkpoint):
+    model, pixels = load_model(checkpoint), torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        expected = PanopticGraph(model, [0, 1, 2])(pixels)
+        found = PanopticGraph(model, [0, 1, 2, 80, 81, -1])(pixels)
+    assert expected["segment_ids"].any()
+    torch.testing.assert_close(found, expected)
 
 
 def test_a_graph_of_one_size_takes_what_its_image_processor_makes(checkpoint, tmp_path, monkeypatch):
