@@ -126,6 +126,8 @@ class MaskFormerPreTrainedModel(PreTrainedModel):
 
     def __init__(self, config: PreTrainedConfig):
         super().__init__(own_config(config))
+        names = self.config.id2label  # of JSON, where from_pretrained(id2label=...) was given it: the ids are texts
+        self.config.id2label = {int(label): name for label, name in names.items()}
         self.config.check()
 
     @classmethod

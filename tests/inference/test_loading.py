@@ -1,10 +1,14 @@
 """What is loaded of a checkpoint, and what its config says of the classes."""
 
+import json
+
 import pytest
 import torch
 from models import tiny
+from transformers import AutoModelForUniversalSegmentation
 
-from modeling_maskformer.inference.loading import load_model
+from modeling_maskformer import MaskFormerForInstanceSegmentation
+from modeling_maskformer.inference.loading import category_ids_of, load_model
 from modeling_maskformer.training.arguments.model_arguments import ModelArguments
 from modeling_maskformer.training.model_building import build_model
 
@@ -22,3 +26,13 @@ def test_a_checkpoint_in_half_precision_is_loaded_and_trained_in_float32(tmp_pat
     assert dtypes_of(loaded) == dtypes_of(trained) == {torch.float32}
     torch.testing.assert_close(loaded.class_predictor.weight, saved.class_predictor.weight.float())
     assert dtypes_of(load_model(tmp_path, dtype="auto")) == {dtype}  # whoever asks for it
+
+
+def test_names_out_of_json_have_the_ids_of_their_classes(tmp_path):
+    ids = list(range(100, 112))
+    tiny(num_labels=12, category_ids=ids).save_pretrained(tmp_path)
+    names = json.loads(json.dumps({label: f"name {label}" for label in range(12)}))
+    for opener in (MaskFormerForInstanceSegmentation, AutoModelForUniversalSegmentation):
+        config = opener.from_pretrained(tmp_path, id2label=names).config
+        assert config.id2label == {label: f"name {label}" for label in range(12)}
+        assert category_ids_of(config) == dict(enumerate(ids))
