@@ -89,20 +89,19 @@ def build_config(
     )
 
 
-def load_original(path: str | Path, labels: Sequence[str] | None = None) -> PreTrainedModel:
+def load_original(path: str | Path) -> PreTrainedModel:
     """The model in a `.pkl` file of the original's model zoo, in evaluation mode.
 
     The file does not say the task: where `find_preset` tells it, set `model.config.segmentation_task` before saving.
 
     Args:
         path: the file.
-        labels: the names of its classes, in order; default class_0, class_1, ...
 
     Raises:
         FileNotFoundError, CheckpointError: see `read_checkpoint`, `infer_architecture` and `load_weights`.
     """
     weights = read_checkpoint(path)
-    return load_weights(weights, infer_architecture(weights), labels)
+    return load_weights(weights, infer_architecture(weights))
 
 
 def load_weights(

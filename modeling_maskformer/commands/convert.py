@@ -12,8 +12,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from image_processing import MaskFormerImageProcessor, PerPixelImageProcessor
+from image_processing import SegmentationImageProcessor
 
+from ..architectures import ARCHITECTURES
 from ..checkpoints import (
     DATASETS,
     PRESET_TASKS,
@@ -27,6 +28,7 @@ from ..checkpoints import (
 from ..checkpoints.presets import PIXEL_MEAN, PIXEL_STD
 from ..data.labels.label_files import read_named_ids
 from ..data.labels.label_set import LabelSet, make_label_set
+from ..exporting.export import check_output
 from ..training.arguments.command_parser import CommandParser
 from ..training.arguments.program_name import program_name
 
@@ -41,8 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def convert(args: argparse.Namespace) -> None:
     """Reads the checkpoint, and writes model and image processor."""
-    if args.output.exists() and (not args.output.is_dir() or any(args.output.iterdir())):
-        raise ValueError(f"{args.output} exists and is not an empty folder: give another one.")
+    check_output(args.output)
     weights = read_checkpoint(args.checkpoint)
     architecture = infer_architecture(weights)
     preset = find_preset(architecture, args.dataset, args.task)
@@ -74,15 +75,12 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def build_processor(
-    kind: Kind, preset: Preset, labels: LabelSet | None
-) -> MaskFormerImageProcessor | PerPixelImageProcessor:
+def build_processor(kind: Kind, preset: Preset, labels: LabelSet | None) -> SegmentationImageProcessor:
     """The image processor that feeds a model as the original did, and reads annotations of its dataset."""
     fused = preset.label_ids_to_fuse
     if preset.task == "panoptic" and labels is not None and labels.label_ids_to_fuse is not None:
         fused = labels.label_ids_to_fuse
-    processor_class = MaskFormerImageProcessor if kind is Kind.MASKFORMER else PerPixelImageProcessor
-    return processor_class(
+    return ARCHITECTURES[kind.name.lower()].image_processor_class(
         size={"shortest_edge": preset.shortest_edge, "longest_edge": preset.longest_edge},
         size_divisor=0,  # no image is stretched: the model pads, as the original does
         image_mean=[mean / 255 for mean in PIXEL_MEAN],

@@ -18,6 +18,8 @@ from ..batching import crop
 
 LOGITS = ("class_queries_logits", "masks_queries_logits", "logits")  # of MaskFormer; of the per-pixel baselines
 RESULTS = ("logits", "semantic", "panoptic")
+# of panoptic results: as in `maskformer predict`
+THRESHOLD, MASK_THRESHOLD, OVERLAP_MASK_AREA_THRESHOLD = 0.8, 0.5, 0.8
 
 
 class LogitsGraph(nn.Module):
@@ -57,34 +59,23 @@ class PanopticGraph(LogitsGraph):
         model: a MaskFormer.
         label_ids_to_fuse: classes of stuff; what is none of the model's classes, as of a processor of another dataset,
             is passed over.
-        threshold, mask_threshold, overlap_mask_area_threshold: as in `panoptic_segmentation`.
     """
 
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        label_ids_to_fuse: Collection[int] = (),
-        threshold: float = 0.8,
-        mask_threshold: float = 0.5,
-        overlap_mask_area_threshold: float = 0.8,
-    ):
+    def __init__(self, model: PreTrainedModel, label_ids_to_fuse: Collection[int] = ()):
         super().__init__(model)
         is_stuff = [label in label_ids_to_fuse for label in range(model.config.num_labels + 1)]
         self.register_buffer("is_stuff", torch.tensor(is_stuff))
-        self.threshold = threshold
-        self.mask_threshold = mask_threshold
-        self.overlap_mask_area_threshold = overlap_mask_area_threshold
 
     def forward(self, pixel_values: Tensor) -> dict[str, Tensor]:
         logits = super().forward(pixel_values)
         scores, labels = logits["class_queries_logits"].softmax(-1).max(-1)  # (B, Q)
-        is_object = (labels != self.config.num_labels) & (scores > self.threshold)
+        is_object = (labels != self.config.num_labels) & (scores > THRESHOLD)
         masks = enlarge(logits["masks_queries_logits"], pixel_values.shape[-2:]).sigmoid()  # (B, Q, H, W)
         winners = (masks * torch.where(is_object, scores, -1.0)[:, :, None, None]).argmax(1)  # (B, H, W)
         queries = torch.arange(masks.shape[1], device=masks.device)
         areas = (winners[:, None] == queries[:, None, None]).sum((2, 3))  # (B, Q)
-        own_areas = (masks >= self.mask_threshold).sum((2, 3))
-        is_kept = is_object & (areas > 0) & (own_areas > 0) & (areas >= self.overlap_mask_area_threshold * own_areas)
+        own_areas = (masks >= MASK_THRESHOLD).sum((2, 3))
+        is_kept = is_object & (areas > 0) & (own_areas > 0) & (areas >= OVERLAP_MASK_AREA_THRESHOLD * own_areas)
 
         is_stuff = self.is_stuff[labels]
         together = is_stuff[:, :, None] & is_stuff[:, None] & (labels[:, :, None] == labels[:, None])
