@@ -237,6 +237,17 @@ class MaskFormerConfig(TransformersMaskFormerConfig):
             self.num_queries = num_queries
         self.check()
 
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs):
+        """As transformers', but `category_ids` go with the names that they are of: other names have none."""
+        names, earlier = (
+            {int(k): v for k, v in (each or {}).items()}
+            for each in (kwargs.get("id2label"), config_dict.get("id2label"))
+        )
+        if names and names != earlier:
+            config_dict = config_dict | {"category_ids": None}
+        return super().from_dict(config_dict, **kwargs)
+
     @property
     def num_queries(self) -> int:
         """That field of `decoder_config`, so that `from_pretrained(..., num_queries=7)` changes it."""

@@ -29,10 +29,18 @@ def test_a_checkpoint_in_half_precision_is_loaded_and_trained_in_float32(tmp_pat
 
 
 def test_names_out_of_json_have_the_ids_of_their_classes(tmp_path):
-    ids = list(range(100, 112))
-    tiny(num_labels=12, category_ids=ids).save_pretrained(tmp_path)
-    names = json.loads(json.dumps({label: f"name {label}" for label in range(12)}))
+    ids, names = list(range(100, 112)), {label: f"name {label}" for label in range(12)}
+    tiny(num_labels=12, id2label=names, category_ids=ids).save_pretrained(tmp_path)
     for opener in (MaskFormerForInstanceSegmentation, AutoModelForUniversalSegmentation):
-        config = opener.from_pretrained(tmp_path, id2label=names).config
-        assert config.id2label == {label: f"name {label}" for label in range(12)}
+        config = opener.from_pretrained(tmp_path, id2label=json.loads(json.dumps(names))).config
+        assert config.id2label == names
         assert category_ids_of(config) == dict(enumerate(ids))
+
+
+def test_other_names_do_not_have_the_category_ids_of_those_before(tmp_path):
+    tiny(num_labels=2, id2label={0: "cat", 1: "dog"}, category_ids=[17, 18]).save_pretrained(tmp_path)
+    for opener in (MaskFormerForInstanceSegmentation, AutoModelForUniversalSegmentation):
+        assert category_ids_of(opener.from_pretrained(tmp_path).config) == {0: 17, 1: 18}
+        assert category_ids_of(opener.from_pretrained(tmp_path, id2label={0: "car", 1: "bus"}).config) == {0: 0, 1: 1}
+        given = opener.from_pretrained(tmp_path, id2label={0: "car", 1: "bus"}, category_ids=[3, 6]).config
+        assert category_ids_of(given) == {0: 3, 1: 6}
