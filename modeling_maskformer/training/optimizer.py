@@ -9,8 +9,6 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.optim.lr_scheduler import LambdaLR
 
-BACKBONE_PREFIX = "model.pixel_level_module.encoder."
-
 # Tables that are added to features or attention scores, and learned tokens: Swin, ViT and their relatives in timm and
 # transformers.
 _POSITION_TABLES = ("pos_embed", "position_embedding", "position_bias", "rel_pos", "cls_token", "reg_token")
@@ -34,7 +32,7 @@ def parameter_groups(
     """Optimizer groups of all trainable parameters: at most four, backbone or not x decayed or not.
 
     Args:
-        model: the whole segmentation model; its backbone is what lies under `model.pixel_level_module.encoder`.
+        model: the whole segmentation model, maybe wrapped (peft, `torch.compile`); it says what its backbone is.
         learning_rate: of everything but the backbone.
         weight_decay: of all weights and biases of linear layers and convolutions.
         backbone_lr_factor: the backbone's learning rate is `learning_rate` times this (0.1 for the paper's ResNets).
@@ -44,14 +42,15 @@ def parameter_groups(
     Returns:
         Dictionaries with `name`, `params`, `lr`, `weight_decay`, as `torch.optim` takes them.
     """
+    backbone = set(model.get_backbone().parameters())  # a name would be another one in a wrapped model
     groups: dict[str, dict] = {}
     seen: set[nn.Parameter] = set()
-    for module_name, module in model.named_modules():
+    for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
             if not parameter.requires_grad or parameter in seen:
                 continue
             seen.add(parameter)
-            in_backbone = f"{module_name}.{name}".startswith(BACKBONE_PREFIX)
+            in_backbone = parameter in backbone
             is_table = isinstance(module, nn.Embedding) or any(part in name for part in _POSITION_TABLES)
             is_decayed = decay_norms_and_embeddings or not (_is_norm(module) or is_table)
             key = ("backbone" if in_backbone else "head") + ("" if is_decayed else "_no_decay")

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from models import tiny
 from torch import nn
 
 from modeling_maskformer.training.optimizer import parameter_groups, poly_schedule, step_schedule
@@ -47,6 +48,9 @@ class Segmenter(nn.Module):
         self.second_classifier = nn.Linear(4, 3, bias=False)
         self.second_classifier.weight = self.classifier.weight  # shared: counts once
 
+    def get_backbone(self):
+        return self.model.pixel_level_module.encoder
+
 
 def names_by_group(model, groups):
     names = {parameter: name for name, parameter in model.named_parameters()}
@@ -75,6 +79,23 @@ def test_norms_embeddings_and_position_tables_are_not_decayed():
         "head": (1e-4, 0.01),
         "head_no_decay": (1e-4, 0.0),
     }
+
+
+def with_adapters(model):
+    peft = pytest.importorskip("peft")
+    return peft.get_peft_model(model, peft.LoraConfig(r=2, target_modules=["query", "value", "q_proj", "v_proj"]))
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # of peft
+@pytest.mark.parametrize("wrap", [with_adapters, torch.compile])
+def test_the_backbone_of_a_wrapped_model_has_its_own_rate(wrap):
+    wrapped = wrap(tiny("maskformer", "swin"))
+    rates = {p: group["lr"] for group in parameter_groups(wrapped, 1e-3, 0.01, 0.1) for p in group["params"]}
+    trained = {name: p for name, p in wrapped.named_parameters() if p.requires_grad}
+    assert rates.keys() == set(trained.values())
+    expected = {name: 1e-4 if "pixel_level_module.encoder." in name else 1e-3 for name in trained}
+    assert {name: pytest.approx(rates[p]) for name, p in trained.items()} == expected
+    assert len(set(expected.values())) == 2
 
 
 def test_each_trainable_parameter_is_in_exactly_one_group():
