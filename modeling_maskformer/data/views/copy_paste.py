@@ -26,10 +26,12 @@ class CopyPaste:
     Args:
         probability: of a view to get things pasted on.
         is_thing: for each class, whether its segments are pasted.
+        max_segments: how many a view may have with what is pasted: those beyond the queries would not be learnt.
     """
 
     probability: float
     is_thing: Sequence[bool]
+    max_segments: int | None = None
 
     def draw_partner(self, index: int, length: int, generator: Generator | None) -> int | None:
         """Index of another of `length` images whose things are pasted onto this one; None where none are."""
@@ -42,9 +44,12 @@ class CopyPaste:
     ) -> tuple[Tensor, Segments]:
         """`(3, H, W)` image and segments with things of the `(3, h, w)` other one; nothing is changed in place."""
         things = torch.tensor(self.is_thing)[other_segments.class_ids].nonzero().flatten()  # (T,)
-        if len(things) == 0:
+        most = len(things)
+        if self.max_segments is not None:
+            most = min(most, self.max_segments - len(segments))
+        if most <= 0:
             return image, segments
-        count = 1 + int(torch.randint(len(things), (), generator=generator))
+        count = 1 + int(torch.randint(most, (), generator=generator))
         keep = torch.zeros(len(other_segments), dtype=torch.bool)
         keep[things[torch.randperm(len(things), generator=generator)[:count]]] = True
         pasted = other_segments.select(keep)

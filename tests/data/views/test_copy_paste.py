@@ -99,6 +99,21 @@ def test_each_number_of_things_is_pasted_and_each_thing():
     assert same[0] is image and same[1] is empty  # stuff is not pasted
 
 
+@pytest.mark.parametrize(("most", "expected"), [(2, 3), (3, 3), (5, 5), (None, 7)])
+def test_no_more_is_pasted_than_there_are_queries_for(most, expected):
+    square = np.zeros((7, 40, 40), bool)
+    for number in range(7):
+        square[number, 5 * number : 5 * number + 3, 5 * number : 5 * number + 3] = True
+    segments = segments_from_masks(square[:3, ::-1].copy(), [0, 0, 0])
+    other_segments = segments_from_masks(square[3:], [0, 0, 0, 0])
+    image = torch.zeros(3, 40, 40, dtype=torch.uint8)
+    counts = {
+        len(CopyPaste(1.0, (True,), most)(image, segments, image, other_segments, seeded(seed))[1])
+        for seed in range(40)
+    }
+    assert max(counts) == expected
+
+
 def test_ids_that_no_byte_holds_get_a_wider_type():
     ids = torch.arange(400).reshape(20, 20)
     many = Segments(ids.clamp(max=250).to(torch.uint8), torch.zeros(250, dtype=torch.int64))
