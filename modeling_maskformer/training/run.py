@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from torch.utils.data import Subset
@@ -48,6 +49,9 @@ from .saving.checkpointing import EndOnSigterm
 from .saving.output_folder import PICTURES_NAME, TakeFolder, goes_on, prepare_output_dir
 from .saving.same_model import check_same_model
 from .trainer import MaskFormerTrainer
+
+# of a checkpoint's image processor, what its weights expect of pixels
+PIXEL_VALUES = ("do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std")
 
 
 def prepare_training(
@@ -116,6 +120,8 @@ def prepare_training(
     if is_first:
         print(chosen_text(found, model, model_arguments, augmentation_arguments, arguments), flush=True)
     image_processor = build_image_processor(model_arguments, data_arguments, augmentation_arguments, data.labels)
+    if copy_paste is not None:
+        copy_paste = replace(copy_paste, max_segments=model.config.decoder_config.num_queries)
     callbacks = [TakeFolder(held_out), EndOnSigterm(), TimeEstimate()]
     if arguments.early_stopping_patience is not None:
         callbacks.append(EarlyStopping(arguments.early_stopping_patience))
@@ -270,8 +276,9 @@ def build_image_processor(
     }
     if model_arguments.model is None:
         mean, std = normalization_of(model_arguments.backbone)
+        settings |= {"image_mean": list(mean), "image_std": list(std)}
     else:
         processor = load_image_processor(model_arguments.model)
-        mean, std = processor.image_mean, processor.image_std
+        settings |= {name: getattr(processor, name) for name in PIXEL_VALUES}
     processor_class = ARCHITECTURES[model_arguments.find_architecture()].image_processor_class
-    return processor_class(image_mean=list(mean), image_std=list(std), **settings)
+    return processor_class(**settings)

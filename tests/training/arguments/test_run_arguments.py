@@ -1,18 +1,24 @@
 """What a run makes of augmentation, model and training flags."""
 
+import numpy as np
 import pytest
+import torch
 from tiny import tiny_model
 
+from image_processing import MaskFormerImageProcessor
 from modeling_maskformer import (
     MaskFormerForInstanceSegmentation,
     PerPixelBaselineForSemanticSegmentation,
     PerPixelBaselinePlusForSemanticSegmentation,
 )
+from modeling_maskformer.data.labels.label_set import NamedIds, make_label_set
 from modeling_maskformer.data.views.augmentation import AugmentationConfig
 from modeling_maskformer.training.arguments.augmentation_arguments import AugmentationArguments
+from modeling_maskformer.training.arguments.data_arguments import DataArguments
 from modeling_maskformer.training.arguments.model_arguments import ModelArguments
 from modeling_maskformer.training.arguments.run_arguments import RunArguments
 from modeling_maskformer.training.model_building import build_model, normalization_of
+from modeling_maskformer.training.run import build_image_processor
 
 
 def run_arguments(output_dir, **settings):
@@ -111,6 +117,21 @@ def test_batch_norm_is_trained_only_where_the_backbone_starts_from_nothing():
 def test_normalisation_is_that_of_the_backbones_weights():
     assert normalization_of("tf_efficientnet_lite0") == ((0.5,) * 3, (0.5,) * 3)
     assert normalization_of("resnet50")[0] == pytest.approx((0.485, 0.456, 0.406))
+
+
+def test_pixels_have_the_scale_that_the_weights_of_a_checkpoint_expect(tmp_path):
+    tiny_model("resnet").save_pretrained(tmp_path)
+    scale = {"do_normalize": False, "rescale_factor": 1 / 127.5}
+    MaskFormerImageProcessor(**scale).save_pretrained(tmp_path)
+    processor = build_image_processor(
+        ModelArguments(model=str(tmp_path)),
+        DataArguments("shapes", "semantic"),
+        AugmentationArguments(shortest_edge=64, longest_edge=128),
+        make_label_set(NamedIds({0: "sky", 1: "road"})),
+    )
+    assert {name: getattr(processor, name) for name in scale} == scale
+    pixels = processor(np.full((64, 64, 3), 255, np.uint8), return_tensors="pt").pixel_values
+    torch.testing.assert_close(pixels, torch.full((1, 3, 64, 64), 2.0))
 
 
 def test_the_part_of_important_points_reaches_the_model():
