@@ -63,8 +63,9 @@ class StreamSamples(RowReader):
     ) -> Iterator[StreamedRow]:
         """The rows of one process in one epoch.
 
-        Where the stream has as many files (shards) as processes, or a multiple, each process reads its own; else each
-        reads all rows and keeps every `num_processes`-th. Together they give each row once.
+        Where the stream has as many files (shards) as processes, or a multiple, each process reads its own, which with
+        a seed are others in each epoch; else each reads all rows and keeps every `num_processes`-th. Together they
+        give each row once.
 
         Args:
             seed: of the order, which is drawn anew for each epoch; None: the order of the stream.
@@ -75,9 +76,10 @@ class StreamSamples(RowReader):
         stream = self.stream
         if seed is not None:
             stream = stream.shuffle(seed=seed, buffer_size=buffer_size)
-            stream.set_epoch(epoch)
         if num_processes > 1:
             stream = split_dataset_by_node(stream, process, num_processes)
+        if seed is not None:
+            stream.set_epoch(epoch)  # last: a stream that is split begins with epoch 0 again
         rows = (StreamedRow(number * num_processes + process, content) for number, content in enumerate(stream))
         _being_read.add(rows)
         return rows

@@ -93,14 +93,23 @@ def test_processes_together_read_each_row_once_with_a_number_of_its_own(streamed
     assert max(map(len, rows)) - min(map(len, rows)) <= (1 if 4 % processes else 5 * (processes == 3))
 
 
-def test_each_epoch_has_its_own_order_and_the_same_again(streamed):
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_each_epoch_has_its_own_order_and_the_same_again(streamed, processes):
+    def orders_of(seed, epoch):
+        samples = samples_of(streamed)
+        streams = [samples.rows(seed, epoch, 8, process, processes) for process in range(processes)]
+        return tuple(tuple(number_of(samples[row]) for row in rows) for rows in streams)
+
+    orders = [orders_of(*which) for which in ((0, 0), (0, 1), (0, 2), (1, 0))]
+    assert all(sorted(sum(order, ())) == list(range(20)) for order in orders)
+    assert all(len(set(of_process)) == 4 for of_process in zip(*orders, strict=True))
+    assert orders_of(0, 1) == orders[1]
+
+
+def test_processes_that_share_out_the_files_read_others_in_each_epoch(streamed):
     samples = samples_of(streamed)
-    orders = [
-        [number_of(samples[row]) for row in samples.rows(seed, epoch, 8)] for seed, epoch in ((0, 0), (0, 1), (1, 0))
-    ]
-    assert all(sorted(order) == list(range(20)) for order in orders)
-    assert len({tuple(order) for order in orders}) == 3
-    assert [number_of(samples[row]) for row in samples_of(streamed).rows(0, 1, 8)] == orders[1]
+    files = {frozenset(number_of(samples[row]) // 5 for row in samples.rows(0, epoch, 8, 0, 2)) for epoch in range(6)}
+    assert all(len(of_epoch) == 2 for of_epoch in files) and len(files) > 1
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3])
