@@ -11,7 +11,12 @@ from image_processing.drawing.signature import save_signed
 from modeling_maskformer.data.held_out import HeldOut, HeldOutImage
 from modeling_maskformer.training.arguments.run_arguments import RunArguments
 from modeling_maskformer.training.cards.card_text import sign
-from modeling_maskformer.training.saving.checkpoint_folders import checkpoints_in, remove_old_checkpoints
+from modeling_maskformer.training.saving.checkpoint_folders import (
+    checkpoints_in,
+    finish_checkpoint,
+    remove_old_checkpoints,
+    unfinished_folder,
+)
 from modeling_maskformer.training.saving.output_folder import TakeFolder, prepare_output_dir
 
 
@@ -65,6 +70,18 @@ def test_overwriting_removes_the_other_run_and_nothing_else_once_training_starts
     write_checkpoint(used_folder / "checkpoint-7")
     take.on_train_begin(arguments, TrainerState(), TrainerControl())  # the same trainer trains on
     assert (used_folder / "checkpoint-7").is_dir()
+
+
+def test_a_checkpoint_that_is_written_once_more_takes_the_place_of_the_earlier_one(used_folder):
+    unfinished = unfinished_folder(used_folder, 180)
+    unfinished.mkdir()
+    write_checkpoint(unfinished / "checkpoint-180")
+    (unfinished / "checkpoint-180" / "new.txt").write_text("new")
+    finish_checkpoint(unfinished / "checkpoint-180", used_folder / "checkpoint-180")
+    assert (used_folder / "checkpoint-180" / "new.txt").is_file() and not list(unfinished.iterdir())
+    remove_old_checkpoints(used_folder, 1, best=None)
+    assert [path.name for path in checkpoints_in(used_folder)] == ["checkpoint-180"]
+    assert not unfinished_folder(used_folder, 90).exists()
 
 
 def test_what_a_run_starts_from_is_not_removed_for_it(used_folder):

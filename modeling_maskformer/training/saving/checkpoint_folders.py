@@ -55,7 +55,9 @@ def remove_checkpoint(checkpoint: Path) -> None:
     doomed.parent.mkdir(exist_ok=True)
     shutil.rmtree(doomed, ignore_errors=True)
     os.rename(checkpoint, doomed)
-    shutil.rmtree(doomed.parent)
+    shutil.rmtree(doomed)
+    if not any(doomed.parent.iterdir()):  # else the checkpoint of that step is being written once more
+        doomed.parent.rmdir()
 
 
 def remove_old_checkpoints(folder: Path, limit: int | None, best: str | None) -> None:
