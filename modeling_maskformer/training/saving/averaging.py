@@ -51,6 +51,10 @@ class AveragingTrainer(CheckpointingTrainer):
             self.average = WeightAverage(self.model, self.args.ema_decay)
             self.average.go_on_from(Path(resume_from_checkpoint))
 
+    def _finalize_training(self, *args: Any, **kwargs: Any) -> TrainOutput:
+        self._give_the_model_the_weights_to_measure()
+        return super()._finalize_training(*args, **kwargs)
+
     def _load_best_model(self) -> None:
         super()._load_best_model()
         self.average = None  # what is loaded is one
@@ -76,11 +80,17 @@ class AveragingTrainer(CheckpointingTrainer):
     @contextmanager
     def _averaged(self) -> Iterator[dict[str, Tensor]]:
         """The model has the averaged weights inside, if there are any; given are its own then."""
+        self._give_the_model_the_weights_to_measure()
         if self.average is None:
             yield {}
             return
         with self.average.in_the_model() as in_training:
             yield in_training
+
+    def _give_the_model_the_weights_to_measure(self) -> None:
+        """Schedule-free optimizers have others than those in training, which come back with the next step."""
+        if callable(getattr(self.optimizer, "eval", None)):
+            self.optimizer.eval()
 
 
 class _Averaging(TrainerCallback):
