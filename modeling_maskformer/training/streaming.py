@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+from transformers import TrainerState
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import TrainOutput
 
 from ..data.streams import StreamSamples, stream_of
@@ -38,8 +41,15 @@ class StreamingTrainer(AveragingTrainer):
             if resume_from_checkpoint:
                 if resume_from_checkpoint is True:
                     resume_from_checkpoint = str(last_checkpoint(Path(self.args.output_dir)))
-                self._stream_position = StreamPosition.load(Path(resume_from_checkpoint), *where)
+                self._stream_position = self._position_at(Path(resume_from_checkpoint), *where)
         return super().train(resume_from_checkpoint, *args, **kwargs)
+
+    def _position_at(self, checkpoint: Path, process: int, num_processes: int) -> StreamPosition:
+        """Where the checkpoint's run was, after as many batches as transformers will skip: those of steps as now."""
+        position = StreamPosition.load(checkpoint, process, num_processes)
+        steps = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME)).global_step
+        skipped = 0 if self.args.ignore_data_skip else steps * self.args.gradient_accumulation_steps
+        return replace(position, batches=skipped)
 
     def get_train_dataloader(self) -> DataLoader:
         """Batches of the training set; of a stream those of this process, from where the run is."""

@@ -19,7 +19,7 @@ class StreamPosition:
     """What one process has trained on.
 
     Attributes:
-        batches: in all.
+        batches: in all, counted as if every step had taken as many as the last one.
         epoch, rows: the epoch it is in, from 0, and the rows of it that are done.
         process, num_processes: which process it is, of how many.
     """
