@@ -300,6 +300,11 @@ def test_images_that_fill_up_the_last_round_of_batches_do_not_count(tmp_path):
     ("arguments", "message"),
     [
         ({"lr_milestones": [0.5]}, "lr_scheduler_type=constant_with_warmup, got polynomial"),
+        ({"lr_scheduler_kwargs": {"power": 2.0}}, r"no effect with lr_scheduler_type=polynomial.*poly_power.*'power'"),
+        (
+            {"lr_scheduler_type": "constant_with_warmup", "lr_scheduler_kwargs": '{"gamma": 0.5}'},
+            "no effect with lr_scheduler_type=constant_with_warmup.*lr_milestones and lr_gamma",
+        ),
         ({"warmup_factor": 2.0}, "warmup_factor must lie in"),
         ({"poly_power": 0.0}, "poly_power must be above 0"),
         ({"backbone_lr_factor": -1.0}, "backbone_lr_factor must be at least 0"),

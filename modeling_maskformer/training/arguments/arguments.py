@@ -37,7 +37,8 @@ class MaskFormerTrainingArguments(TrainingArguments):
     their defaults differ. `metric_for_best_model` is by default the task's own (mean IoU, mask AP or PQ).
 
     Raises:
-        ValueError: on a value out of range, milestones with a schedule that has none, or a logger that is not there.
+        ValueError: on a value out of range, settings of another schedule than the chosen one, or a logger that is not
+            there.
     """
 
     _refused_fields = ("remove_unused_columns", *_WITHOUT_EFFECT, *_NOT_FOR_COMMANDS)
@@ -144,6 +145,12 @@ class MaskFormerTrainingArguments(TrainingArguments):
             raise ValueError(f"ema_decay must lie between 0 and 1, got {self.ema_decay}.")
         if any(milestone <= 0 for milestone in self.lr_milestones):
             raise ValueError(f"lr_milestones must be above 0, got {self.lr_milestones}.")
+        own_schedules = (SchedulerType.POLYNOMIAL, SchedulerType.CONSTANT_WITH_WARMUP)
+        if self.lr_scheduler_kwargs and self.lr_scheduler_type in own_schedules:
+            raise ValueError(
+                f"lr_scheduler_kwargs has no effect with lr_scheduler_type={self.lr_scheduler_type.value}, which has "
+                f"arguments of its own (poly_power; lr_milestones and lr_gamma): got {self.lr_scheduler_kwargs}."
+            )
         if self.lr_milestones and self.lr_scheduler_type != SchedulerType.CONSTANT_WITH_WARMUP:
             raise ValueError(
                 f"lr_milestones need lr_scheduler_type=constant_with_warmup, got {self.lr_scheduler_type.value}."
