@@ -61,6 +61,13 @@ class AugmentationConfig:
             raise ValueError("Without crop_size, short_edges are needed: scales are relative to the crop.")
         if self.crop_size is not None and (len(self.crop_size) != 2 or min(self.crop_size) < 1):
             raise ValueError(f"crop_size must be a height and a width of at least 1, got {self.crop_size}.")
+        if min(self.max_long_edge, *self.short_edges, *self.early_crop_short_edges) < 1:
+            raise ValueError(
+                "max_long_edge, short_edges and early_crop_short_edges must be at least 1, got "
+                f"{self.max_long_edge}, {self.short_edges} and {self.early_crop_short_edges}."
+            )
+        if self.scale_step < 0:
+            raise ValueError(f"scale_step must be at least 0, got {self.scale_step}.")
         if not 0 < self.scale_range[0] <= self.scale_range[1]:
             raise ValueError(f"scale_range must be two rising positive scales, got {self.scale_range}.")
         if not 0 < self.early_crop_range[0] <= self.early_crop_range[1]:

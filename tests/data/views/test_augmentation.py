@@ -177,6 +177,10 @@ def test_the_same_seed_gives_the_same_view(sample):
         ({"scale_range": (2.0, 1.0)}, "scale_range"),
         ({"horizontal_flip": 1.5}, r"horizontal_flip must lie in \[0, 1\], got 1.5"),
         ({"early_crop_range": (600, 384)}, "early_crop_range"),
+        ({"short_edges": (480, 0)}, r"short_edges .* must be at least 1, got .*\(480, 0\)"),
+        ({"early_crop_short_edges": [-1]}, r"early_crop_short_edges must be at least 1, got .*\(-1,\)"),
+        ({"max_long_edge": 0}, "max_long_edge.* must be at least 1, got 0,"),
+        ({"scale_step": -0.1}, "scale_step must be at least 0, got -0.1"),
     ],
 )
 def test_a_recipe_out_of_range_is_refused(arguments, words):
