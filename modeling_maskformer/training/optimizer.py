@@ -9,9 +9,12 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.optim.lr_scheduler import LambdaLR
 
-# Tables that are added to features or attention scores, and learned tokens: Swin, ViT and their relatives in timm and
-# transformers.
-_POSITION_TABLES = ("pos_embed", "position_embedding", "position_bias", "rel_pos", "cls_token", "reg_token")
+# Parts of names in timm and transformers: of tables that are added to features or attention scores, of layers that
+# compute such tables, of factors of attention scores, and of learned tokens.
+_UNDECAYED = (
+    *("pos_embed", "position_embedding", "position_bias", "attention_biases", "rel_pos", "cpb_mlp"),
+    *("logit_scale", "cls_token", "reg_token"),
+)
 
 
 def _is_norm(module: nn.Module) -> bool:
@@ -20,6 +23,16 @@ def _is_norm(module: nn.Module) -> bool:
         return True
     is_leaf = next(module.children(), None) is None
     return is_leaf and "norm" in type(module).__name__.lower()
+
+
+def _named_by_timm(model: nn.Module) -> set[nn.Parameter]:
+    """What the modules of timm in a model say is not to be decayed."""
+    found = set()
+    for module in model.modules():
+        if hasattr(module, "no_weight_decay"):
+            parameters = dict(module.named_parameters())
+            found |= {parameters[name] for name in module.no_weight_decay() if name in parameters}
+    return found
 
 
 def parameter_groups(
@@ -37,22 +50,24 @@ def parameter_groups(
         weight_decay: of all weights and biases of linear layers and convolutions.
         backbone_lr_factor: the backbone's learning rate is `learning_rate` times this (0.1 for the paper's ResNets).
         decay_norms_and_embeddings: whether `weight_decay` also holds for normalisation layers, embeddings and
-            position tables. The recipes leave these alone.
+            position tables. The recipes leave these alone, and of a timm model also what it names itself for that.
 
     Returns:
         Dictionaries with `name`, `params`, `lr`, `weight_decay`, as `torch.optim` takes them.
     """
     backbone = set(model.get_backbone().parameters())  # a name would be another one in a wrapped model
+    named_by_timm = _named_by_timm(model)
     groups: dict[str, dict] = {}
     seen: set[nn.Parameter] = set()
-    for module in model.modules():
+    for path, module in model.named_modules():
         for name, parameter in module.named_parameters(recurse=False):
             if not parameter.requires_grad or parameter in seen:
                 continue
             seen.add(parameter)
             in_backbone = parameter in backbone
-            is_table = isinstance(module, nn.Embedding) or any(part in name for part in _POSITION_TABLES)
-            is_decayed = decay_norms_and_embeddings or not (_is_norm(module) or is_table)
+            is_table = isinstance(module, nn.Embedding) or any(part in f"{path}.{name}" for part in _UNDECAYED)
+            is_left_alone = is_table or _is_norm(module) or parameter in named_by_timm
+            is_decayed = decay_norms_and_embeddings or not is_left_alone
             key = ("backbone" if in_backbone else "head") + ("" if is_decayed else "_no_decay")
             group = {
                 "name": key,

@@ -1,11 +1,12 @@
 """Parameter groups and schedules against the recipes, worked out by hand."""
 
 import pytest
+import timm
 import torch
 from models import tiny
 from torch import nn
 
-from modeling_maskformer.training.optimizer import parameter_groups, poly_schedule, step_schedule
+from modeling_maskformer.training.optimizer import _is_norm, parameter_groups, poly_schedule, step_schedule
 
 
 class RmsNormOfALibrary(nn.Module):
@@ -79,6 +80,42 @@ def test_norms_embeddings_and_position_tables_are_not_decayed():
         "head": (1e-4, 0.01),
         "head_no_decay": (1e-4, 0.0),
     }
+
+
+class OnBackbone(nn.Module):
+    def __init__(self, backbone):
+        super().__init__()
+        self.backbone = backbone
+
+    def get_backbone(self):
+        return self.backbone
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [
+        ("tiny_vit_5m_224", 10),
+        ("efficientformerv2_s0", 5),
+        ("efficientformer_l1", 1),
+        ("levit_128s", 11),
+        ("swinv2_tiny_window8_256", 48),
+        ("twins_svt_small", 8),
+        ("resnet50", 0),
+    ],
+)
+def test_what_timm_does_not_decay_is_not_decayed_in_backbones_either(name, count):
+    with torch.device("meta"):
+        shapes = {p.shape for p in _undecayed_by_timm(timm.create_model(name))}
+        model = OnBackbone(timm.create_model(name, features_only=True))
+    alone = {p for group in parameter_groups(model, 1e-3, 0.01) if group["weight_decay"] == 0 for p in group["params"]}
+    norms = {p for m in model.modules() if _is_norm(m) for p in m.parameters(recurse=False)}
+    assert len(alone - norms) == count
+    assert {p.shape for p in alone - norms} == shapes
+
+
+def _undecayed_by_timm(model):
+    names = getattr(model, "no_weight_decay", set)()
+    return {parameter for name, parameter in model.named_parameters() if name in names}
 
 
 def with_adapters(model):
