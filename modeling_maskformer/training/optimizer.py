@@ -9,6 +9,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.optim.lr_scheduler import LambdaLR
 
+BACKBONE = "pixel_level_module.encoder"  # how the path of its module ends, whatever the model is wrapped in
+
 # Parts of names in timm and transformers: of tables that are added to features or attention scores, of layers that
 # compute such tables, of factors of attention scores, and of learned tokens.
 _UNDECAYED = (
@@ -45,7 +47,7 @@ def parameter_groups(
     """Optimizer groups of all trainable parameters: at most four, backbone or not x decayed or not.
 
     Args:
-        model: the whole segmentation model, maybe wrapped (peft, `torch.compile`); it says what its backbone is.
+        model: the whole segmentation model, maybe wrapped (peft, `torch.compile`).
         learning_rate: of everything but the backbone.
         weight_decay: of all weights and biases of linear layers and convolutions.
         backbone_lr_factor: the backbone's learning rate is `learning_rate` times this (0.1 for the paper's ResNets).
@@ -55,7 +57,8 @@ def parameter_groups(
     Returns:
         Dictionaries with `name`, `params`, `lr`, `weight_decay`, as `torch.optim` takes them.
     """
-    backbone = set(model.get_backbone().parameters())  # a name would be another one in a wrapped model
+    encoders = (module for name, module in model.named_modules() if name.endswith(BACKBONE))
+    backbone = {parameter for encoder in encoders for parameter in encoder.parameters()}
     named_by_timm = _named_by_timm(model)
     groups: dict[str, dict] = {}
     seen: set[nn.Parameter] = set()

@@ -49,9 +49,6 @@ class Segmenter(nn.Module):
         self.second_classifier = nn.Linear(4, 3, bias=False)
         self.second_classifier.weight = self.classifier.weight  # shared: counts once
 
-    def get_backbone(self):
-        return self.model.pixel_level_module.encoder
-
 
 def names_by_group(model, groups):
     names = {parameter: name for name, parameter in model.named_parameters()}
