@@ -253,7 +253,8 @@ def prepare_evaluation(
     with training_arguments.main_process_first(desc="opening the dataset"):
         data = data_arguments.open(task)
     samples = samples_to_measure(data, data_arguments, arguments.model)
-    class_ids = match_labels(model.config.id2label, data.labels)
+    learnt = getattr(model.config, "category_ids", None)
+    class_ids = match_labels(model.config.id2label, data.labels, learnt, int(data_arguments.reduce_labels))
     on_first_process(training_arguments, lambda: check_dataset(samples, data_arguments.check_samples, "images"))
     if image_processor.label_ids_to_fuse is None and data.labels.label_ids_to_fuse is not None:
         image_processor.label_ids_to_fuse = [class_ids[label] for label in data.labels.label_ids_to_fuse]
