@@ -33,9 +33,9 @@ setup(
         "torch>=2.7",  # the Triton of 2.6 cannot compile the kernel of matching
         "torchvision>=0.22",
         "transformers>=5.23,<6",
-        "timm>=1.0.15",
+        "timm>=1.0.23",  # before it most models cannot be made on the meta device
         "datasets>=4",
-        "accelerate>=1.1",
+        "accelerate>=1.3",  # whose unwrap_model takes what Trainer of transformers 5.23 passes
         "evaluate>=0.4.3",
         "scipy>=1.10",
         "safetensors>=0.4.3",
@@ -43,7 +43,7 @@ setup(
         "jinja2>=3.1",
         "pycocotools>=2.0.8",
         "numpy>=1.26",
-        "pillow>=10",
+        "pillow>=10.1",  # whose default font comes in any size
         "pyyaml>=6",
     ],
     entry_points={"console_scripts": ["maskformer = maskformer_command:main"]},
