@@ -80,7 +80,7 @@ def test_evaluation_pictures_and_card_are_included(tables, tmp_path):
     assert trainer.evaluator.num_images == 1 and 0 <= trainer.evaluator.results["mean_iou"] <= 1
     assert len(list((tmp_path / "pictures").iterdir())) == 1
     card = ModelCard.load(tmp_path / "README.md")
-    assert card.data.datasets == ["street"] and "mean_iou" in card.data.metrics
+    assert card.data.datasets is None and "mean_iou" in card.data.metrics  # whose it is on the Hub, nobody knows
     assert "trained on street: a new model on the backbone resnet10t" in card.text
     assert "set aside from the training images" in card.text
 

@@ -212,6 +212,7 @@ def test_no_name_of_a_class_dataset_split_model_or_picture_makes_markup_in_a_car
     assert all("a.org" not in link for link in links), links
     assert [link for link in links if "img" in link] == ["a%20b%5D%28x%29%3Cimg%3E.png"]
     assert "license" not in card.data.to_dict()
+    assert card.data.datasets is None and card.data.eval_results[0].dataset_type == "unknown"  # no name of the Hub's
 
 
 def test_names_of_classes_do_not_steer_a_terminal():

@@ -1,6 +1,7 @@
 """What the card of a model says about where it comes from."""
 
 import pytest
+from datasets import Dataset
 
 from modeling_maskformer.training.arguments.augmentation_arguments import AugmentationArguments
 from modeling_maskformer.training.arguments.data_arguments import DataArguments
@@ -49,3 +50,16 @@ def test_a_dataset_on_disk_goes_by_its_last_name_and_others_by_their_own(tmp_pat
     assert describe("/gone/streets").dataset == "streets"
     (tmp_path / "shapes").mkdir()
     assert describe("shapes").dataset == "shapes"
+
+
+@pytest.mark.parametrize("name", ["streets", "someone/streets"])
+def test_only_a_dataset_of_the_hub_is_linked(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert describe(name).hub_dataset == name
+    (tmp_path / name).mkdir(parents=True)
+    assert describe(name).hub_dataset is None
+
+
+def test_no_path_that_is_gone_and_nothing_generated_or_in_memory_is_linked():
+    for dataset in ("/gone/streets", "data/2024/streets", "shapes", Dataset.from_dict({"image": []})):
+        assert describe(dataset).hub_dataset is None

@@ -61,6 +61,14 @@ class RunDescription:
         return GENERATED if self.data.dataset == GENERATED else _shown_name(name_of(self.data.dataset))
 
     @property
+    def hub_dataset(self) -> str | None:
+        """The Hub's name of the dataset; None where that is on disk, in memory or generated."""
+        name = self.data.dataset
+        if name == GENERATED or not isinstance(name, str) or Path(name).expanduser().exists():
+            return None
+        return name if re.fullmatch(r"(\w[\w.-]*/)?\w[\w.-]*", name) else None
+
+    @property
     def origin(self) -> str:
         """What the training started from."""
         return origin_of(self.model)
@@ -157,7 +165,7 @@ def trained_model_card(
             *([tags] if isinstance(tags, str) else tags or ()),
         ],
         base_model=run and run.base_model,
-        datasets=[_identifier(run.dataset)] if run else None,
+        datasets=[run.hub_dataset] if run and run.hub_dataset else None,
         metrics=[result.metric_type for result in measured] or None,
         model_name=name if measured else None,
         eval_results=measured or None,
@@ -189,13 +197,12 @@ def _link(file: Path, folder: Path) -> str:
 def _evaluations(training: FinishedTraining, totals: Mapping[str, float]) -> list[EvalResult]:
     """The results for the Hub; undefined numbers are none."""
     run = training.run_description
-    dataset = run.dataset if run else "unknown"
     return [
         EvalResult(
             task_type="image-segmentation",
             task_name=f"{training.evaluator.task} segmentation",
-            dataset_type=_identifier(dataset),
-            dataset_name=dataset,
+            dataset_type=(run and run.hub_dataset) or "unknown",  # the Hub wants one
+            dataset_name=run.dataset if run else "unknown",
             dataset_config=run and run.data.dataset_config,
             dataset_split=_evaluation_split(training),
             metric_type=metric,
@@ -205,11 +212,6 @@ def _evaluations(training: FinishedTraining, totals: Mapping[str, float]) -> lis
         for metric, value in totals.items()
         if math.isfinite(value)
     ]
-
-
-def _identifier(dataset: str) -> str:
-    """The name with nothing but what names on the Hub are made of."""
-    return re.sub(r"[^\w./-]+", "-", dataset).strip("-") or "unnamed"
 
 
 def _evaluation_split(training: FinishedTraining) -> str | None:
