@@ -118,4 +118,5 @@ def _from_hub_or_folder(loader: type, checkpoint: str | os.PathLike, **settings:
         return loader.from_pretrained(checkpoint, **settings)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(f"The checkpoint {checkpoint} cannot be loaded: {reason}") from error
+        hint = "" if Path(checkpoint).exists() else " There is no such folder here, so it was looked up on the Hub."
+        raise ValueError(f"The checkpoint {checkpoint} cannot be loaded: {reason.rstrip('.')}.{hint}") from error

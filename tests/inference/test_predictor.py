@@ -86,6 +86,8 @@ def test_what_cannot_be_predicted_is_a_sentence(checkpoint, image, tmp_path):
         predictor([Image.fromarray(np.zeros((4, 4), np.uint16))])
     with pytest.raises(ValueError, match="There is no checkpoint folder"):
         Predictor.from_pretrained(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match=r"cannot be loaded: .*\. There is no such folder here, so it was"):
+        Predictor.from_pretrained("outputs/nowhere")
     tiny_model(num_labels=3, id2label=ID2LABEL).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="does not say what it was trained for"):
         Predictor.from_pretrained(tmp_path)
