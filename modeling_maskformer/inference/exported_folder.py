@@ -93,8 +93,7 @@ def load_exported_model(
         )
     if form == "dynamo" and not trust_remote_code:
         raise ValueError(
-            f"{folder} is of format torch, which holds pickled code: pass trust_remote_code=True (in commands "
-            "--trust_remote_code) if you trust who made it."
+            f"{folder} is of format torch, which holds pickled code: pass trust_remote_code if you trust who made it."
         )
     check_packages(form, RUNTIMES[form])
     from transformers.exporters import ExportedModel  # slow to import

@@ -92,7 +92,7 @@ def test_a_graph_of_any_size_takes_flags_that_resize(torch_folder, tmp_path):
         load_model(torch_folder, trust_remote_code=True)(torch.randn(1, 3, 30, 70))
 
 
-PICKLED = "is of format torch, which holds pickled code: pass trust_remote_code=True .in commands --trust_remote_code."
+PICKLED = "is of format torch, which holds pickled code: pass trust_remote_code if you trust who made it"
 
 
 def test_pickled_code_is_opened_by_no_door_unasked(torch_folder):
@@ -106,6 +106,12 @@ def test_pickled_code_is_opened_by_no_door_unasked(torch_folder):
     ):
         with pytest.raises(ValueError, match=PICKLED):
             opened()
+
+
+def test_a_command_names_the_flag_that_opens_pickled_code(torch_folder, tmp_path, refused):
+    picture(40, 60).save(tmp_path / "photo.png")
+    command = ["--model", torch_folder, "--inputs", tmp_path / "photo.png", "--output_dir", tmp_path / "out"]
+    assert "code: pass --trust_remote_code if you trust who made it." in refused(predict.main, *command)
 
 
 @pytest.mark.parametrize(
