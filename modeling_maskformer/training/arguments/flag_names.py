@@ -54,6 +54,7 @@ OTHER_NAMES = {
     "scheduler": ("lr_scheduler_type",),
     "size": ("crop_size", "shortest_edge"),
     "source": ("inputs", "dataset"),
+    "split": ("validation_split", "train_split"),
     "tensorboard": ("report_to",),
     "wandb": ("report_to",),
     "wd": ("weight_decay",),

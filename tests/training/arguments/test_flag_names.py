@@ -37,6 +37,7 @@ KNOWN = [
         ("resume", "resume_from_checkpoint"),
         ("data", "dataset"),
         ("tast", "task"),
+        ("split", "validation_split"),
     ],
 )
 def test_the_first_suggestion_is_what_is_meant(typed, first):
