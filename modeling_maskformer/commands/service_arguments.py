@@ -86,5 +86,5 @@ def check_installed(modules: Sequence[str], extra: str) -> None:
             import_module(module)
         except ImportError as error:
             raise ValueError(
-                f"`maskformer {extra}` needs {module}: pip install 'modeling-maskformer[{extra}]'."
+                f"`maskformer {extra}` needs {module}: in the repository, pip install -e '.[{extra}]'."
             ) from error

@@ -118,8 +118,8 @@ def check_packages(format: str, packages: Sequence[str]) -> None:
         missing.append("transformers 5.24")
     if missing:
         raise ValueError(
-            f"Format {format} needs {', '.join(missing)}, which is not installed: "
-            "pip install 'modeling-maskformer[export]'"
+            f"Format {format} needs {', '.join(missing)}, which is not installed: in the repository, "
+            "pip install -e '.[export]'"
         )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from modeling_maskformer.commands import command_line
+from modeling_maskformer.commands.service_arguments import check_installed
 from modeling_maskformer.training.arguments.program_name import launched
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
@@ -127,3 +128,8 @@ def test_usage_examples_and_errors_name_it_as_it_was_called(call, name, program,
 def test_the_same_program_is_named_as_accelerate_starts_it(program, with_two):
     assert launched(program, 1) == program
     assert launched(program, 2) == f"accelerate launch --num_processes 2 {with_two}"
+
+
+def test_what_is_not_installed_is_installed_from_the_repository():
+    with pytest.raises(ValueError, match=r"needs no_module: in the repository, pip install -e '\.\[app\]'"):
+        check_installed(["no_module"], "app")
