@@ -194,8 +194,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         totals = join_results(writer, pictures)
     except OSError as error:
         sys.exit(f"{problem or error} The results are not joined yet: {error}.")
-    speed = max(0, totals.done - (before.num_done - again)) / (time.perf_counter() - start)
-    print(f"{totals.done} of {len(pictures)} pictures segmented ({speed:.2f} a second), results in {writer.folder}.")
+    now = totals.done - (before.num_done - again)
+    speed = f" ({now / (time.perf_counter() - start):.2f} a second)" if now > 0 else ""
+    print(f"{totals.done} of {len(pictures)} pictures segmented{speed}, results in {writer.folder}.")
     if totals.failed:
         first = json.loads((writer.folder / FAILURES).read_text(encoding="utf-8"))[:MAX_NAMED]
         more = [f"  ... and {totals.failed - MAX_NAMED} more, in {FAILURES}"] if totals.failed > MAX_NAMED else []

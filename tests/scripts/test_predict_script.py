@@ -209,6 +209,7 @@ def test_a_run_goes_on_with_the_pictures_that_are_there_now_and_in_the_same_prec
     output = tmp_path / "out"
     arguments = ["--model", trained["semantic"], "--output_dir", output, "--use_cpu", "--inputs"]
     run(predict.main, *arguments, photos)
+    assert " a second), results in" in capsys.readouterr().out
     other = tmp_path / "other" / "first.png"
     other.parent.mkdir()
     Image.new("RGB", (30, 20)).save(other)
@@ -217,6 +218,8 @@ def test_a_run_goes_on_with_the_pictures_that_are_there_now_and_in_the_same_prec
     capsys.readouterr()
     run(predict.main, *arguments, other.parent, "--resume")
     assert "1 of 1 pictures segmented" in capsys.readouterr().out
+    run(predict.main, *arguments, other.parent, "--resume")
+    assert "1 of 1 pictures segmented, results in" in capsys.readouterr().out  # no speed where nothing was done
     assert Image.open(output / "class_ids" / "first.png").size == (30, 20)
 
 
