@@ -57,7 +57,9 @@ def write_error_report(folder: Path, analysis: ErrorAnalysis, samples: Sequence[
         chart = folder / "error_kinds.png"
     report["worst"] = _draw_worst(folder, analysis, samples)
     write_results(folder / ERRORS_NAME, report)
-    lines = [f"{folder}: the {len(report['worst'])} worst images in {WORST_NAME}/, all counts in {ERRORS_NAME}."]
+    count = len(report["worst"])
+    worst = "worst image" if count == 1 else f"{count} worst images"
+    lines = [f"{folder}: the {worst} in {WORST_NAME}/, all counts in {ERRORS_NAME}."]
     if can_draw_charts():
         _draw_chart(chart, analysis)
         return [*lines, f"Where it goes wrong: {chart}."]

@@ -10,7 +10,7 @@ import torch
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from ..data.statistics import DataStatistics, percent
+from ..data.statistics import DataStatistics, count_text, percent
 from ..half_precision import slow_precision_text
 from .arguments.augmentation_arguments import AugmentationArguments
 from .arguments.model_arguments import ModelArguments
@@ -59,10 +59,10 @@ def chosen_text(
 def _sizes_text(augmentation: AugmentationArguments) -> str:
     config = augmentation.config()
     if config.short_edges:
-        edges = f"short edges of {min(config.short_edges)} to {max(config.short_edges)}"
+        low, high = min(config.short_edges), max(config.short_edges)
     else:
         low, high = (round(scale * min(config.crop_size)) for scale in config.scale_range)
-        edges = f"short edges of {low} to {high}"
+    edges = f"a short edge of {low}" if low == high else f"short edges of {low} to {high}"
     views = "Whole images" if config.crop_size is None else f"Crops of {config.crop_size[0]}x{config.crop_size[1]}"
     if augmentation.copy_paste_probability:
         edges += f" (things of others pasted onto {percent(augmentation.copy_paste_probability)} of them)"
@@ -71,13 +71,15 @@ def _sizes_text(augmentation: AugmentationArguments) -> str:
 
 def _length_text(run: RunArguments, num_images: int) -> str:
     steps = run.total_steps(num_images)
-    epochs = steps / run.steps_per_epoch(num_images)
-    length = f"{steps:,} steps of {run.images_per_step} images, {epochs:.3g} epochs"
-    rate = f"learning rate {run.learning_rate:g} after {run.get_warmup_steps(steps):,} steps of warm-up"
+    epochs = f"{steps / run.steps_per_epoch(num_images):.3g}"
+    epochs += " epoch" if epochs == "1" else " epochs"
+    length = f"{count_text(steps, 'steps')} of {count_text(run.images_per_step, 'images')}, {epochs}"
+    warm_up = count_text(run.get_warmup_steps(steps), "steps")
+    rate = f"learning rate {run.learning_rate:g} after {warm_up} of warm-up"
     every = {"epoch": "after each epoch", "steps": f"every {run.eval_steps} steps", "no": "only at the end"}
     text = f"{length}, {rate}; measured {every[run.eval_strategy.value]}"
     if run.early_stopping_patience is not None:
-        text += f", ended early after {run.early_stopping_patience} evaluations without a better one"
+        text += f", ended early after {count_text(run.early_stopping_patience, 'evaluations')} without a better one"
     if run.ema_decay is not None:
         text += f"; the weights are averaged over steps (decay {run.ema_decay:g})"
     return text
@@ -89,11 +91,12 @@ def _precision_text(run: RunArguments) -> str:
 
 def _workers_text(run: RunArguments) -> str:
     count = run.dataloader_num_workers
-    return "images are read by the same process" if count == 0 else f"images are read by {count} processes"
+    readers = {0: "the same process", 1: "another process"}.get(count, f"{count} processes")
+    return f"images are read by {readers}"
 
 
 class TimeEstimate(TrainerCallback):
-    """Prints, after some steps and after the first evaluation, how long the rest will take.
+    """Prints where a resumed run goes on; after some steps and after the first evaluation, how long the rest takes.
 
     Args:
         clock: gives seconds.
@@ -109,6 +112,11 @@ class TimeEstimate(TrainerCallback):
         self._seconds: list[float] = []  # of steps, without evaluations
         self._evaluation: float | None = None  # seconds
         self._is_estimated = False
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_) -> None:
+        if state.global_step and state.is_world_process_zero:
+            steps = f"step {state.global_step:,} of {state.max_steps:,}"
+            self._say(f"Going on from {args.resume_from_checkpoint}, after {steps}.")
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_) -> None:
         if self._last is None:

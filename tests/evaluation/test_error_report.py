@@ -148,6 +148,7 @@ def test_a_large_confusion_matrix_shows_the_classes_with_the_most_wrong_pixels()
 def test_without_matplotlib_all_but_the_chart_is_written_and_said(tmp_path, monkeypatch):
     monkeypatch.setattr(charts.importlib.util, "find_spec", lambda name: None)
     samples, predictions = samples_and_predictions()
-    lines = write_error_report(tmp_path, analysis_of(samples, predictions, range(6)), samples)
+    lines = write_error_report(tmp_path, analysis_of(samples, predictions, range(6), num_worst=1), samples)
+    assert lines[0] == f"{tmp_path}: the worst image in worst/, all counts in errors.json."
     assert lines[-1] == charts.MISSING and "matplotlib" in charts.MISSING
     assert sorted(path.name for path in tmp_path.iterdir()) == ["errors.json", "worst"]

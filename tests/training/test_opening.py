@@ -45,6 +45,15 @@ def test_the_paragraph_says_what_was_asked_for_besides():
     assert "averaged over steps (decay 0.99)" in text
 
 
+def test_the_paragraph_counts_one_of_a_thing_as_one():
+    sizes = {"crop": False, "short_edges": [300]}
+    run = {"num_train_epochs": 1, "per_device_train_batch_size": 1, "warmup_steps": 1, "dataloader_num_workers": 1}
+    text = text_for(1, augmentation=sizes, early_stopping_patience=1, **run)
+    assert "Whole images at a short edge of 300 in training" in text
+    assert "1 step of 1 image, 1 epoch, learning rate" in text and "after 1 step of warm-up" in text
+    assert "after 1 evaluation without" in text and "read by another process" in text
+
+
 def test_the_paragraph_says_onto_which_part_of_the_images_things_are_pasted():
     pasting = text_for(augmentation={"copy_paste_probability": 0.25})
     assert "at short edges of 176 to 704 (things of others pasted onto 25 % of them) in training" in pasting
@@ -68,7 +77,7 @@ class Run:
         self.now, self.said = 0.0, []
         self.estimate = TimeEstimate(clock=lambda: self.now, say=self.said.append)
         strategy = "no" if epochs is None and eval_steps is None else "epoch" if eval_steps is None else "steps"
-        self.args = SimpleNamespace(eval_strategy=strategy)
+        self.args = SimpleNamespace(eval_strategy=strategy, resume_from_checkpoint=None)
         self.state = TrainerState(max_steps=max_steps, num_train_epochs=epochs or 1, eval_steps=eval_steps or 500)
         self.state.is_world_process_zero = True
 
@@ -117,8 +126,19 @@ def test_an_evaluation_before_ten_steps_does_not_count_as_a_step():
     assert run.said[-1] == "Some 1.5 minutes to go for 100 steps, and evaluations besides."
 
 
+def test_a_resumed_run_says_from_where_and_a_new_one_nothing():
+    run = Run(3000)
+    run.estimate.on_train_begin(run.args, run.state, TrainerControl())
+    assert run.said == []
+    run.args.resume_from_checkpoint, run.state.global_step = "out/checkpoint-1200", 1200
+    run.estimate.on_train_begin(run.args, run.state, TrainerControl())
+    assert run.said == ["Going on from out/checkpoint-1200, after step 1,200 of 3,000."]
+
+
 def test_other_processes_say_nothing():
     run = Run(100)
     run.state.is_world_process_zero = False
+    run.state.global_step = 5
+    run.estimate.on_train_begin(run.args, run.state, TrainerControl())
     run.steps(20, 1)
     assert run.said == []
