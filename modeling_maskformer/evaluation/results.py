@@ -12,14 +12,22 @@ from ..whole_file import whole_file
 
 
 def results_table(results: Mapping[str, Any]) -> str:
-    """Lines of text: the numbers of the whole, then a row for each class. Undefined values are "-"."""
+    """Lines of text: the numbers of the whole, then a row for each class that has any. Undefined values are "-"."""
     totals = totals_of(results)
     width = max(map(len, totals))
     lines = [f"{name:<{width}}  {number_text(value)}" for name, value in totals.items()]
     for name, rows in results.items():
         if isinstance(rows, Mapping) and rows:
-            lines += ["", *_rows(name, rows)]
+            measured, others = with_numbers(rows)
+            lines += ["", *_rows(name, measured)] if measured else []
+            lines += ["", f"Without numbers: {_printable(', '.join(others))}."] if others else []
     return "\n".join(lines)
+
+
+def with_numbers(rows: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, Mapping[str, Any]], list[str]]:
+    """The rows in which a value is defined, and the names of the others."""
+    measured = {name: row for name, row in rows.items() if any(number_text(value) != "-" for value in row.values())}
+    return measured, [name for name in rows if name not in measured]
 
 
 def totals_of(results: Mapping[str, Any]) -> dict[str, Any]:
@@ -44,8 +52,7 @@ def nan_last(value: float) -> float:
 
 
 def _rows(name: str, rows: Mapping[str, Mapping[str, float]]) -> list[str]:
-    # a name of a dataset's class must not steer the terminal
-    rows = {"".join(c if c.isprintable() else "?" for c in label): row for label, row in rows.items()}
+    rows = {_printable(label): row for label, row in rows.items()}
     columns = list(next(iter(rows.values())))
     name = name.replace("_", " ")
     first = max(len(name), *map(len, rows))
@@ -58,6 +65,11 @@ def _rows(name: str, rows: Mapping[str, Mapping[str, float]]) -> list[str]:
         for label, row in rows.items()
     ]
     return [header, "-" * len(header), *body]
+
+
+def _printable(label: str) -> str:
+    """The name of a dataset's class, which must not steer the terminal."""
+    return "".join(c if c.isprintable() else "?" for c in label)
 
 
 def number_text(value: Any) -> str:

@@ -24,6 +24,13 @@ def test_the_table_has_the_totals_and_a_row_for_each_class():
     ]
 
 
+def test_classes_without_a_number_are_named_in_one_line():
+    none = {"pq": math.nan, "iou": math.nan}
+    rows = {"bus": none, **RESULTS["per_class"], "boat\x1b": none}
+    assert results_table(RESULTS | {"per_class": rows}) == f"{results_table(RESULTS)}\n\nWithout numbers: bus, boat?."
+    assert results_table({"pq": math.nan, "per_class": {"bus": none}}) == "pq  -\n\nWithout numbers: bus."
+
+
 def test_undefined_numbers_are_null_in_json(tmp_path):
     write_results(tmp_path / "new" / "results.json", RESULTS)
     text = (tmp_path / "new" / "results.json").read_text()

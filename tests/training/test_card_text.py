@@ -1,6 +1,7 @@
 """What every model card is made with: strict templates, commands without folders, and a mark on what a run wrote."""
 
 import html
+import math
 import re
 import shlex
 from types import SimpleNamespace
@@ -193,7 +194,9 @@ def test_no_name_of_a_class_dataset_split_model_or_picture_makes_markup_in_a_car
         train_dataset=None,
         eval_dataset=SimpleNamespace(samples=SimpleNamespace(split=HOSTILE)),
         evaluator=SimpleNamespace(
-            task="semantic", num_images=2, results={"mean_iou": 0.5, "per_class": {HOSTILE: {"iou": 0.5}}}
+            task="semantic",
+            num_images=2,
+            results={"mean_iou": 0.5, "per_class": {HOSTILE: {"iou": 0.5}, f"no {HOSTILE}": {"iou": math.nan}}},
         ),
         run_description=RunDescription(
             DataArguments(dataset=HOSTILE),
@@ -211,6 +214,8 @@ def test_no_name_of_a_class_dataset_split_model_or_picture_makes_markup_in_a_car
     links = re.findall('(?:href|src)="([^"]*)"', rendered)
     assert all("a.org" not in link for link in links), links
     assert [link for link in links if "img" in link] == ["a%20b%5D%28x%29%3Cimg%3E.png"]
+    assert "Without numbers: no [x](https://a.org)" in html.unescape(rendered)
+    assert "early crop" not in card.text and "short edges" not in card.text  # settings without an effect
     assert "license" not in card.data.to_dict()
     assert card.data.datasets is None and card.data.eval_results[0].dataset_type == "unknown"  # no name of the Hub's
 

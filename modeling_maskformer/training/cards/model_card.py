@@ -21,7 +21,7 @@ from ...backbone.swin import timm_name_of
 from ...data.datasets import GENERATED
 from ...data.layouts.loaded import name_of
 from ...evaluation.evaluator import Evaluator
-from ...evaluation.results import number_text
+from ...evaluation.results import number_text, with_numbers
 from ..arguments.arguments import MaskFormerTrainingArguments
 from ..arguments.augmentation_arguments import AugmentationArguments
 from ..arguments.data_arguments import DataArguments
@@ -180,6 +180,7 @@ def trained_model_card(
         totals=totals,
         tables=tables,
         number_text=number_text,
+        with_numbers=with_numbers,
         examples={caption: _link(file, folder) for caption, file in training.examples.items()},
         plot=training.plot and _link(training.plot, folder),
         is_held_out=isinstance(getattr(training.eval_dataset, "samples", None), Subset),
@@ -260,8 +261,9 @@ def _settings(training: FinishedTraining) -> dict[str, Any]:
     if run is not None:
         settings["copy paste probability"] = run.augmentation.copy_paste_probability
         settings |= {
-            name.replace("_", " "): ", ".join(map(str, value)) if isinstance(value, tuple) else value
+            name.replace("_", " "): ", ".join(map(str, value)) or None if isinstance(value, tuple) else value
             for name, value in asdict(run.augmentation.config()).items()
+            if run.augmentation.early_crop_probability or not name.startswith("early_crop")
         }
         settings["sides in evaluation"] = f"{run.augmentation.shortest_edge}, {run.augmentation.longest_edge} at most"
     runtimes = [entry["train_runtime"] for entry in state.log_history if "train_runtime" in entry]

@@ -67,7 +67,8 @@ def test_results_are_those_of_the_evaluation_to_the_last_digit(trained, task):
         if name != "per_class":
             assert [name, shown(value)] in rows
     for label, numbers in results["per_class"].items():
-        assert [label, *map(shown, numbers.values())] in rows
+        row = [label, *map(shown, numbers.values())]
+        assert row in rows if any(number is not None for number in numbers.values()) else row not in rows
 
 
 @pytest.mark.parametrize("task", TASKS)
