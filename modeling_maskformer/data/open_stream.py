@@ -19,7 +19,7 @@ from .labels.label_set import LabelSet
 from .layouts.folders.folder_layouts import is_for_load_dataset
 from .layouts.inside_dataset import own_folders
 from .layouts.loaded import name_of
-from .layouts.open_tables import names_of_file
+from .layouts.open_tables import names_of_file, without_card_warning
 from .layouts.tables import Tables, annotated_splits
 from .samples import with_encoded_images
 from .streams import StreamSamples
@@ -94,7 +94,8 @@ def _is_for_streaming(folder: Path) -> bool:
 
 def _load(dataset: str, config_name: str | None) -> dict[str, IterableDataset]:
     try:
-        return dict(datasets.load_dataset(dataset, config_name, streaming=True))
+        with without_card_warning():
+            return dict(datasets.load_dataset(dataset, config_name, streaming=True))
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise DataError(f"Dataset '{dataset}' cannot be streamed: {reason.rstrip('.')}.") from error

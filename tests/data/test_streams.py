@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 import subprocess
 import sys
 import tracemalloc
@@ -177,6 +178,21 @@ def test_the_first_rows_of_a_stream_are_looked_at_and_bad_ones_are_named(tmp_pat
     with pytest.raises(DataError, match=r"Sample 5 of split 'train' \(broken\): the picture in column 'image' cannot"):
         check_dataset(samples_of(str(bad)), None)
     assert check_dataset(samples_of(str(bad)), 5).num_looked_at == 5
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+def test_a_readme_without_metadata_is_not_worth_a_word(tmp_path, streaming, caplog):
+    folder = write_parquet(tmp_path, 1, 2)
+    (folder / "README.md").write_text("# Streets\n")
+    logger = logging.getLogger("huggingface_hub")
+    logger.addHandler(caplog.handler)
+    try:
+        open_dataset(str(folder), "semantic", streaming=streaming)
+        assert caplog.text == ""
+        logging.getLogger("huggingface_hub.repocard").warning("Of another folder.")  # what others load is none of ours
+        assert "Of another folder" in caplog.text
+    finally:
+        logger.removeHandler(caplog.handler)
 
 
 def test_a_picture_that_is_a_file_elsewhere_is_not_opened(tmp_path):

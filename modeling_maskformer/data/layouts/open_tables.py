@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import datasets
@@ -129,12 +132,25 @@ def names_of_file(folder: Path) -> NamedIds | None:
     return next((read_named_ids(folder / name) for name in LABEL_FILES if (folder / name).is_file()), None)
 
 
+@contextmanager
+def without_card_warning() -> Iterator[None]:
+    """Leaves unsaid that a dataset's README.md has no metadata for the Hub, which nothing here needs."""
+    logger = logging.getLogger("huggingface_hub.repocard")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
 def _load(dataset: str, config_name: str | None) -> Tables:
     try:
         if (Path(dataset) / "dataset_dict.json").is_file() or (Path(dataset) / "state.json").is_file():
             splits = datasets.load_from_disk(dataset)
         else:
-            splits = datasets.load_dataset(dataset, config_name)
+            with without_card_warning():
+                splits = datasets.load_dataset(dataset, config_name)
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         hint = "" if os.path.exists(dataset) else " There is no such folder here, so it was looked up on the Hub."
