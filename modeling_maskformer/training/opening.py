@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, TrainerCallback, TrainerControl, Train
 
 from ..data.statistics import DataStatistics, count_text, percent
 from ..half_precision import slow_precision_text
+from ..inference.loading import load_config
 from .arguments.augmentation_arguments import AugmentationArguments
 from .arguments.model_arguments import ModelArguments
 from .arguments.run_arguments import RunArguments
@@ -38,6 +39,7 @@ def chosen_text(
     """
     sentences = [
         f"Chosen: {origin_of(model_arguments)}, {model.num_parameters() / 1e6:.1f} million weights",
+        *_classes_text(model, model_arguments),
         _sizes_text(augmentation),
         _length_text(run, found.num_images),
         f"{_precision_text(run)} on {hardware(run.device, run.world_size)}, {_workers_text(run)}",
@@ -54,6 +56,14 @@ def chosen_text(
                 "(--num_queries, for a new model)"
             )
     return ". ".join(sentences) + "."
+
+
+def _classes_text(model: PreTrainedModel, model_arguments: ModelArguments) -> list[str]:
+    """A sentence where a checkpoint tells another number of classes, so that weights of their size begin anew."""
+    if model_arguments.model is None:
+        return []
+    before, now = load_config(model_arguments.model).num_labels, model.config.num_labels
+    return [f"The weights that tell classes apart are new: {now} here, {before} there"] if before != now else []
 
 
 def _sizes_text(augmentation: AugmentationArguments) -> str:

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from tiny import tiny_model
 from transformers import TrainerControl, TrainerState
 
 from modeling_maskformer import half_precision
@@ -15,10 +16,12 @@ from modeling_maskformer.training.arguments.run_arguments import RunArguments
 from modeling_maskformer.training.model_building import build_model
 from modeling_maskformer.training.opening import TimeEstimate, chosen_text
 
+NEW = {"backbone": "resnet10t", "backbone_weights": "random"}
+NEW |= {"fpn_feature_size": 32, "mask_feature_size": 32, "num_queries": 9}
 
-def text_for(num_images=400, num_segments=5, augmentation=None, **settings):
-    flags = {"fpn_feature_size": 32, "mask_feature_size": 32, "num_queries": 9}
-    model_arguments = ModelArguments(backbone="resnet10t", backbone_weights="random", **flags)
+
+def text_for(num_images=400, num_segments=5, augmentation=None, model=None, **settings):
+    model_arguments = ModelArguments(**NEW) if model is None else ModelArguments(model=str(model))
     augmentation = AugmentationArguments(**(augmentation or {}))
     run = RunArguments(output_dir="unused", use_cpu=True, **settings)
     found = DataStatistics(num_images, sizes=[(360, 480)], num_segments=[num_segments])
@@ -64,6 +67,12 @@ def test_half_precision_on_a_cpu_without_it_is_pointed_out(monkeypatch, is_fast)
     monkeypatch.setattr(half_precision, "cpu_computes", lambda dtype: is_fast or dtype == torch.float32)
     assert ("This CPU has no instructions for bfloat16" in text_for(bf16=True)) != is_fast
     assert "no instructions" not in text_for()
+
+
+@pytest.mark.parametrize(("classes", "is_said"), [(3, True), (1, False)])
+def test_replaced_classes_of_a_checkpoint_are_pointed_out(tmp_path, classes, is_said):
+    tiny_model(num_labels=classes).save_pretrained(tmp_path)
+    assert ("The weights that tell classes apart are new: 1 here, 3 there." in text_for(model=tmp_path)) == is_said
 
 
 def test_more_segments_than_queries_are_pointed_out():
