@@ -63,8 +63,8 @@ def write_objects(folder):
 def test_a_downloaded_folder_is_trained_on_and_measured(tmp_path, write, task, flags, classes, metric):
     data, output = tmp_path / "data", tmp_path / "out"
     write(data)
-    arguments = ("--dataset", data, "--task", task, *flags)
-    run(train.main, *arguments, "--output_dir", output, *SMALL, *BRIEF)
+    arguments = ("--dataset", data, "--task", task)
+    run(train.main, *arguments, *flags, "--output_dir", output, *SMALL, *BRIEF)
     results = json.loads((output / "eval_results.json").read_text())
     found = [name for name in results["per_class"] if name in classes]
     assert metric in results and found == classes
