@@ -22,7 +22,7 @@ from ..data.statistics import DataStatistics, count_text, found_text, percent
 from ..data.views.augmentation import Augmentation
 from ..data.views.collate import SegmentationDataset
 from ..data.views.copy_paste import choose_copy_paste
-from ..evaluation.base import unique_labels
+from ..evaluation.metrics.base import unique_labels
 from ..training.arguments.argument_parser import ScriptArgumentParser
 from ..training.arguments.augmentation_arguments import AugmentationArguments
 from ..training.arguments.data_arguments import DatasetArguments

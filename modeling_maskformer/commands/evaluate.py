@@ -35,7 +35,7 @@ from ..evaluation.error_analysis import ErrorAnalysis
 from ..evaluation.error_report import write_error_report
 from ..evaluation.evaluator import Evaluator
 from ..evaluation.image_size import resize_to_shortest_edge, sizes_to_try
-from ..evaluation.mask_ap import MAX_DETECTIONS
+from ..evaluation.metrics.mask_ap import MAX_DETECTIONS
 from ..evaluation.report_files import check_files, errors_folder, unused_file
 from ..evaluation.results import nan_last, number_text, results_table, sweep_table, totals_of, write_results
 from ..exporting.card import record_quality

@@ -6,10 +6,10 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .base import SegmentationMetric
-from .mask_ap import MAX_DETECTIONS, MaskAP
-from .mean_iou import MeanIoU
-from .panoptic_quality import PanopticQuality
+from .metrics.base import SegmentationMetric
+from .metrics.mask_ap import MAX_DETECTIONS, MaskAP
+from .metrics.mean_iou import MeanIoU
+from .metrics.panoptic_quality import PanopticQuality
 
 if TYPE_CHECKING:
     import evaluate

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from ..targets import Segments
-from .error_kinds import ErrorKinds
-from .mean_iou import MeanIoU
+from .metrics.error_kinds import ErrorKinds
+from .metrics.mean_iou import MeanIoU
 
 SCORE_THRESHOLD = 0.5  # least score of an instance that counts; average precision has no such bound
 

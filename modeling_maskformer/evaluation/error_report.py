@@ -11,9 +11,9 @@ import numpy as np
 from image_processing.drawing.charts import MISSING, can_draw_charts, matrix_chart, stacked_bars
 
 from ..inference.pictures import draw_rows
-from .base import unique_labels
 from .error_analysis import ErrorAnalysis
-from .error_kinds import INVENTED
+from .metrics.base import unique_labels
+from .metrics.error_kinds import INVENTED
 from .results import write_results
 
 ERRORS_NAME = "errors.json"

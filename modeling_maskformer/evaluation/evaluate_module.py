@@ -13,7 +13,7 @@ from typing import Any
 import evaluate
 
 from ..targets import Segments
-from .base import SegmentationMetric
+from .metrics.base import SegmentationMetric
 
 
 class StreamingModule(evaluate.Metric, ABC):

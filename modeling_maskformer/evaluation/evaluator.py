@@ -13,7 +13,7 @@ from ..inference.predictor import post_process
 from ..targets import Segments
 from . import MAIN_METRIC, SegmentationMetric, metric_for_task
 from .error_analysis import ErrorAnalysis
-from .mask_ap import MAX_DETECTIONS
+from .metrics.mask_ap import MAX_DETECTIONS
 from .results import totals_of
 
 

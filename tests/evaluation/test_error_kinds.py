@@ -5,9 +5,9 @@ import pytest
 import torch
 from pycocotools import mask as mask_utils
 
-from modeling_maskformer.evaluation import base
-from modeling_maskformer.evaluation.error_kinds import INVENTED, KINDS, ErrorKinds
-from modeling_maskformer.evaluation.panoptic_quality import PanopticQuality
+from modeling_maskformer.evaluation.metrics import base
+from modeling_maskformer.evaluation.metrics.error_kinds import INVENTED, KINDS, ErrorKinds
+from modeling_maskformer.evaluation.metrics.panoptic_quality import PanopticQuality
 from modeling_maskformer.targets import segments_from_masks
 
 ID2LABEL = {0: "cat", 1: "dog"}

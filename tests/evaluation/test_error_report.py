@@ -12,9 +12,9 @@ from pycocotools import mask as mask_utils
 from image_processing.drawing import charts
 from image_processing.drawing.signature import save_signed
 from modeling_maskformer.evaluation.error_analysis import ErrorAnalysis
-from modeling_maskformer.evaluation.error_kinds import KINDS
 from modeling_maskformer.evaluation.error_report import NO_CLASS, shown_confusion, write_error_report
-from modeling_maskformer.evaluation.mean_iou import MeanIoU
+from modeling_maskformer.evaluation.metrics.error_kinds import KINDS
+from modeling_maskformer.evaluation.metrics.mean_iou import MeanIoU
 from modeling_maskformer.targets import segments_from_class_map
 
 ID2LABEL = {0: "road", 1: "car", 2: "boat"}

@@ -11,8 +11,9 @@ import torch
 from PIL import Image
 from pycocotools import mask as mask_utils
 
-from modeling_maskformer.evaluation import MODULES, MaskAP, MeanIoU, PanopticQuality, base, load_metric
-from modeling_maskformer.evaluation.references import segments_from_id_map, segments_from_rles
+from modeling_maskformer.evaluation import MODULES, MaskAP, MeanIoU, PanopticQuality, load_metric
+from modeling_maskformer.evaluation.metrics import base
+from modeling_maskformer.evaluation.metrics.references import segments_from_id_map, segments_from_rles
 from modeling_maskformer.targets import Segments, segments_from_class_map, segments_from_masks
 
 NAMES = ["mean_iou", "mask_ap", "panoptic_quality"]

@@ -11,7 +11,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from modeling_maskformer.evaluation import MaskAP
-from modeling_maskformer.evaluation.rle import reference_rles
+from modeling_maskformer.evaluation.metrics.rle import reference_rles
 from modeling_maskformer.targets import Segments, segments_from_masks
 
 PRECISIONS = ["ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large"]

@@ -11,8 +11,9 @@ import pytest
 import torch
 from pycocotools import mask as mask_utils
 
-from modeling_maskformer.evaluation import MAIN_METRIC, MaskAP, MeanIoU, PanopticQuality, base, metric_for_task
-from modeling_maskformer.evaluation.error_kinds import ErrorKinds
+from modeling_maskformer.evaluation import MAIN_METRIC, MaskAP, MeanIoU, PanopticQuality, metric_for_task
+from modeling_maskformer.evaluation.metrics import base
+from modeling_maskformer.evaluation.metrics.error_kinds import ErrorKinds
 from modeling_maskformer.targets import Segments
 
 LABELS = {0: "cell", 1: "wall", 2: "water"}

@@ -7,7 +7,8 @@ import datasets
 import evaluate
 
 from modeling_maskformer import evaluation
-from modeling_maskformer.evaluation import evaluate_module, references
+from modeling_maskformer.evaluation import evaluate_module
+from modeling_maskformer.evaluation.metrics import references
 from modeling_maskformer.targets import Segments
 
 DESCRIPTION = """

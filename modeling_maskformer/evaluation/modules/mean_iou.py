@@ -9,7 +9,7 @@ import numpy as np
 
 from modeling_maskformer import evaluation
 from modeling_maskformer.evaluation import evaluate_module
-from modeling_maskformer.evaluation.base import integer_map
+from modeling_maskformer.evaluation.metrics.base import integer_map
 from modeling_maskformer.targets import Segments, segments_from_class_map
 
 DESCRIPTION = """

@@ -9,7 +9,7 @@ from typing import Literal
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 from transformers.utils import logging
 
-from ...evaluation.mask_ap import MAX_DETECTIONS
+from ...evaluation.metrics.mask_ap import MAX_DETECTIONS
 from .arguments import MaskFormerTrainingArguments
 from .data_defaults import (
     EPOCHS,

@@ -16,7 +16,7 @@ from script_runs import BRIEF, SMALL, run
 from modeling_maskformer.commands import train
 from modeling_maskformer.data.datasets import open_dataset
 from modeling_maskformer.data.statistics import percent
-from modeling_maskformer.evaluation.mean_iou import MeanIoU
+from modeling_maskformer.evaluation.metrics.mean_iou import MeanIoU
 from modeling_maskformer.inference.predictor import Predictor
 from modeling_maskformer.training import run as training_run
 from modeling_maskformer.training.cards.card_text import is_signed

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..targets import PIXELS_AT_ONCE, Segments, void_value
+from ...targets import PIXELS_AT_ONCE, Segments, void_value
 
 
 class SegmentationMetric(ABC):

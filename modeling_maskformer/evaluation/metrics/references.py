@@ -11,7 +11,7 @@ from pycocotools import mask as mask_utils
 
 from image_processing.run_lengths import compressed_run_lengths
 
-from ..targets import Segments, segments_from_masks, smallest_id_dtype, void_value
+from ...targets import Segments, segments_from_masks, smallest_id_dtype, void_value
 from .base import integer_map, numbered, row_strips
 
 

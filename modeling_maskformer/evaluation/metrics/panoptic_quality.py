@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..targets import Segments
+from ...targets import Segments
 from .base import SegmentationMetric, check_result, flat_map, integer_map, mean_of_defined, numbered, ratio, strips
 
 

@@ -13,7 +13,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from transformers.utils import logging
 
-from ..targets import Segments
+from ...targets import Segments
 from .base import SegmentationMetric, check_result, mean_of_defined
 from .rle import predicted_rles, reference_rles
 

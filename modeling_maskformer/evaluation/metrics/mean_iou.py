@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..targets import VOID, Segments
+from ...targets import VOID, Segments
 from .base import SegmentationMetric, flat_map, integer_map, mean_of_defined, ratio, strips
 
 

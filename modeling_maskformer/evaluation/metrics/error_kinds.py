@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from ..targets import Segments
+from ...targets import Segments
 from .base import SegmentationMetric, check_result, integer_map, numbered, strips
 from .rle import pixels, predicted_rles, reference_rles, shared_pixels
 

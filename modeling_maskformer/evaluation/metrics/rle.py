@@ -12,7 +12,7 @@ from scipy import ndimage
 from image_processing.results import encode_runs, runs_of_mask
 from image_processing.run_lengths import compressed_run_lengths
 
-from ..targets import Segments
+from ...targets import Segments
 
 
 def reference_rles(reference: Segments) -> list[dict[str, Any]]:
