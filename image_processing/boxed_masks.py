@@ -88,7 +88,9 @@ def masks_of_ids(id_map: np.ndarray, ids: Sequence[int]) -> Iterator[BoxedMask]:
     size = layers.shape[1:]
     values = np.unique(ids)
     if values[-1] - values[0] < MAX_BOXES:
-        labels = np.subtract(layers, int(values[0]) - 1, dtype=np.int32, casting="unsafe")
+        labels = layers  # mostly, and without a copy
+        if values[0] != 1:
+            labels = np.subtract(layers, int(values[0]) - 1, dtype=np.int32, casting="unsafe")
         values = np.arange(values[0], values[-1] + 1)
     else:  # pixels of other ids count for the id before theirs, whose box is too large then
         labels = np.searchsorted(values, layers, side="right")

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 from pycocotools import mask as mask_utils
-from scipy import ndimage
 
-from image_processing.results import encode_runs, runs_of_mask
+from image_processing.boxed_masks import masks_of_ids
+from image_processing.results import encode_boxed
 from image_processing.run_lengths import compressed_run_lengths
 
 from ...targets import Segments
@@ -17,20 +17,8 @@ from ...targets import Segments
 
 def reference_rles(reference: Segments) -> list[dict[str, Any]]:
     """The RLE of each segment, made of its box alone."""
-    found = {}  # number of a segment -> the layer that it lives in, and its box there
-    for layer in reference.ids.cpu().numpy():
-        for number, box in enumerate(ndimage.find_objects(layer, len(reference)), start=1):
-            if box is not None:
-                found[number] = layer, box
-    rles = []
-    for number in range(1, len(reference) + 1):
-        starts = stops = np.zeros(0, dtype=np.int64)
-        if number in found:
-            layer, box = found[number]
-            starts, stops = runs_of_mask(layer[box] == number, (box[0].start, box[1].start), reference.size[0])
-        rle = encode_runs(starts, stops, reference.size)
-        rles.append(rle | {"counts": rle["counts"].encode("ascii")})
-    return rles
+    masks = masks_of_ids(reference.ids.cpu().numpy(), range(1, len(reference) + 1))
+    return [rle | {"counts": rle["counts"].encode("ascii")} for rle in map(encode_boxed, masks)]
 
 
 def predicted_rles(prediction: Mapping[str, Any], size: tuple[int, int]) -> list[dict[str, Any]]:
