@@ -242,6 +242,17 @@ def test_images_that_lack_are_counted(make):
         open_dataset(str(root), "instance")
 
 
+def test_two_entries_of_one_image_are_refused(make, save_picture, tmp_path):
+    root = make(images=[image(1), image(2, "1.jpg")], annotations=both(1))
+    with pytest.raises(DataError, match=r"the images of the ids 1 and 2 are both the file '.*1.jpg'"):
+        open_dataset(str(root), "instance")
+    root = make(images=[image(1, "a/1.jpg"), image(2, "b/1.jpg")], annotations=both(1))
+    assert len(open_dataset(str(root), "instance").splits["train"]) == 2
+    save_picture(tmp_path / "flat" / "1.jpg", np.zeros((HEIGHT, WIDTH, 3), np.uint8))
+    with pytest.raises(DataError, match=r"the images of the ids 1 and 2 are both the file '.*flat.1.jpg'"):
+        open_dataset(str(root), "instance", image_folder=str(tmp_path / "flat"))
+
+
 def test_image_folder_is_refused_where_it_means_nothing(paired_folder, tmp_path):
     words = "image_folder is for a folder with files of COCO, YOLO or LabelMe"
     for dataset, more in ((str(paired_folder()), {}), (str(paired_folder()), {"mask_name": "{stem}"}), ("a/b", {})):

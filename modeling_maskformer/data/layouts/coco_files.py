@@ -82,20 +82,34 @@ def read_coco_tables(root: Path, files: Mapping[str, Sequence[Path]], image_fold
         raise DataError(f"In '{root}' one file has panoptic and another instance annotations: one form is expected.")
     categories, new_ids = join_categories([content for _, content in contents])
     rows: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    origin: dict[tuple[str, str], Path] = {}  # of split and image -> the file that lists it
+    origin: dict[tuple[str, str], tuple[Path, Any]] = {}  # split and image -> the file that lists it, and its id there
     for (split, content), own_ids in zip(contents, new_ids, strict=True):
         make = _panoptic_rows if content.is_panoptic else _instance_rows
         for row in make(content, own_ids, root, split, image_folder):
-            other = origin.setdefault((split, row["image"]), content.file)
-            if other != content.file:
-                raise DataError(
-                    f"In '{root}' both '{other.name}' and '{content.file.name}' hold annotations of '{row['image']}' "
-                    f"for split '{split}': give the path of the one to use as the dataset."
-                )
+            _check_only_entry(origin, (split, row["image"]), (content.file, row["image_id"]), root)
             rows[split].append(row)
     splits = {split: _table(rows[split]) for split in files if rows[split]}
     annotation_format = "coco_panoptic" if formats.pop() else "coco_instance"
     return Tables(splits, read_named_ids(categories), annotation_format=annotation_format)
+
+
+def _check_only_entry(
+    origin: dict[tuple[str, str], tuple[Path, Any]], place: tuple[str, str], entry: tuple[Path, Any], root: Path
+) -> None:
+    """Notes the entry of an image. Raises a DataError where it has one: each would be learnt without the other's."""
+    (split, image), (file, image_id) = place, entry
+    other, other_id = origin.setdefault(place, entry)
+    if other != file:
+        raise DataError(
+            f"In '{root}' both '{other.name}' and '{file.name}' hold annotations of '{image}' for split '{split}': "
+            "give the path of the one to use as the dataset."
+        )
+    if other_id != image_id:
+        raise DataError(
+            f"In '{file}' the images of the ids {other_id!r:.60} and {image_id!r:.60} are both the file '{image}': it "
+            "would be learnt once with the annotations of one and once with those of the other, so one entry for each "
+            "image is expected, or file names with the folders that tell images of one name apart."
+        )
 
 
 def _panoptic_rows(

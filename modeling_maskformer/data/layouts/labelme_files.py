@@ -200,15 +200,23 @@ class _Places:
         self.root = root
         self.image_folder = image_folder
         self.folders: dict[str, list[Path]] = {}  # split -> folders to look in
+        self.files: dict[str, Path] = {}  # image -> the file of its shapes
 
     def image_of(self, item: _File, split: str) -> Mapping[str, Any]:
         """The image as a value of `datasets.Image`: its path, or what the file holds of it.
 
         Raises:
-            DataError: it is nowhere.
+            DataError: it is nowhere, or another file's too.
         """
         place = self._place_of(item, split)
         if place is not None:
+            other = self.files.setdefault(os.path.abspath(place), item.file)
+            if other != item.file:
+                raise DataError(
+                    f"'{other}' and '{item.file}' are both of the image '{place}': it would be learnt once with the "
+                    "shapes of one and once with those of the other, so one file for each image is expected. Images "
+                    "of one name are told apart by the folders in imagePath, or by lying beside their files."
+                )
             return {"path": str(place), "bytes": None}
         if item.image_data is None:
             near = "neither beside it nor embedded" if self.image_folder is None else f"nowhere in {self.image_folder}"

@@ -170,6 +170,15 @@ def test_a_picture_without_its_name_in_the_file_is_found_by_its_ending(make, sav
     assert len(open_dataset(str(root), "instance").splits["train"][0].segments) == 4
 
 
+def test_two_files_of_one_image_are_refused(make, tmp_path):
+    make([SHAPES[0]], folder="data/a")
+    root = make([SHAPES[1]], folder="data/b")
+    assert len(open_dataset(str(root), "instance").splits["train"]) == 2
+    (tmp_path / "data" / "b" / "0.jpg").unlink()
+    with pytest.raises(DataError, match=r"a.0.json' and '.*b.0.json' are both of the image '.*a.0.jpg'"):
+        open_dataset(str(root), "instance")
+
+
 def test_images_elsewhere_are_read_only_where_the_caller_names_their_folder(make, save_picture, tmp_path):
     root = make(SHAPES, image="../elsewhere/{}.jpg")
     with pytest.raises(DataError, match=r"image '../elsewhere/0.jpg' of '.*0.json' is neither .* --image_folder"):
