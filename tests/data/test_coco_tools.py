@@ -302,6 +302,12 @@ def test_splits_may_name_different_categories(make):
     assert data.splits["validation"][0].segments.class_ids.tolist() == [1]
 
 
+def test_a_copy_in_a_hidden_folder_is_passed_over(make):
+    make(".ipynb_checkpoints/train.json", annotations=both(2), folder=None)
+    root = make("train.json", annotations=both(1))
+    assert len(open_dataset(str(root), "instance").splits["train"]) == 2
+
+
 def test_a_copy_in_a_folder_below_is_not_joined(make):
     make("annotations/old/instances_train.json", annotations=both(2))
     root = make("annotations/instances_train.json", annotations=both(1))

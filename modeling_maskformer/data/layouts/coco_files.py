@@ -15,6 +15,7 @@ from ..errors import DataError
 from ..labels.label_files import read_named_ids
 from .coco_categories import join_categories
 from .coco_content import CocoContent, read_coco
+from .folders.picture_files import is_hidden
 from .image_places import find_images, folders_near, split_in
 from .json_files import ends_of, holds
 from .tables import Tables
@@ -33,8 +34,7 @@ def find_coco_files(root: Path, preferred: str | None) -> dict[str, list[Path]]:
     """
     if root.is_file():
         return {split_of(root): [root]} if _looks_like_coco(root) else {}
-    files = sorted(file for file in (*root.glob("*.json"), *root.glob("*/*.json")) if _looks_like_coco(file))
-    files = files or sorted(file for file in root.glob("*/*/*.json") if _looks_like_coco(file))
+    files = _coco_files_in(root, "*.json", "*/*.json") or _coco_files_in(root, "*/*/*.json")
     for format_name in [preferred, *OFFICIAL_PREFIX] if preferred in OFFICIAL_PREFIX else OFFICIAL_PREFIX:
         official = [file for file in files if file.name.startswith(OFFICIAL_PREFIX[format_name])]
         if official:
@@ -49,6 +49,13 @@ def find_coco_files(root: Path, preferred: str | None) -> dict[str, list[Path]]:
 def split_of(file: Path) -> str:
     """The split that the name of a file or its folder tells, else 'train'."""
     return split_in(file.stem) or split_in(file.parent.name) or "train"
+
+
+def _coco_files_in(root: Path, *patterns: str) -> list[Path]:
+    """The COCO files of these patterns, but in hidden folders, as copies of them in .ipynb_checkpoints."""
+    files = (file for pattern in patterns for file in root.glob(pattern))
+    shown = (file for file in files if not any(map(is_hidden, file.relative_to(root).parts)))
+    return sorted(filter(_looks_like_coco, shown))
 
 
 def _looks_like_coco(file: Path) -> bool:

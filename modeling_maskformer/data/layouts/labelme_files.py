@@ -18,7 +18,7 @@ from transformers.utils import logging
 from ..errors import DataError
 from ..labels.label_files import IGNORED_LABEL
 from ..labels.label_set import NamedIds
-from .folders.picture_files import IMAGE_SUFFIXES
+from .folders.picture_files import IMAGE_SUFFIXES, files_in
 from .image_places import SPLITS, folders_below
 from .inside_dataset import is_inside
 from .json_files import dicts_in, ends_of, integer_in, read_json
@@ -32,8 +32,7 @@ BACKGROUND_LABEL = "_background_"
 
 def find_labelme_files(root: Path) -> list[Path]:
     """The LabelMe files in a folder and those in it, in the order of their paths."""
-    files = (file for file in root.rglob("*.json") if not file.name.startswith("."))
-    return sorted(file for file in files if _looks_like_labelme(file))
+    return [file for file in files_in(root, (".json",)) if _looks_like_labelme(file)]
 
 
 def _looks_like_labelme(file: Path) -> bool:

@@ -21,7 +21,7 @@ from ..errors import DataError
 from ..formats.yolo import is_box
 from ..labels.label_files import read_named_ids
 from ..labels.label_set import NamedIds
-from .folders.picture_files import IMAGE_SUFFIXES
+from .folders.picture_files import IMAGE_SUFFIXES, files_in
 from .image_places import SPLITS
 from .inside_dataset import is_inside
 from .tables import Tables
@@ -139,15 +139,10 @@ def _images(file: Path, root: Path, content: Mapping[str, Any], key: str) -> lis
                 f"'{file}' gives '{entry}' as the images of {key}, which is nowhere in '{root}': the file is "
                 "expected beside its images, or --image_folder names where they are."
             )
-        images += _listed(place, root) if place.is_file() else _in_folder(place)
+        images += _listed(place, root) if place.is_file() else files_in(place, IMAGE_SUFFIXES)
     if not images:
         raise DataError(f"'{file}' gives '{content[key]}' as the images of {key}, but there are none.")
     return images
-
-
-def _in_folder(folder: Path) -> list[Path]:
-    files = (file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
-    return sorted(file for file in files if not file.name.startswith("."))
 
 
 def _listed(file: Path, root: Path) -> list[Path]:

@@ -179,6 +179,11 @@ def test_two_files_of_one_image_are_refused(make, tmp_path):
         open_dataset(str(root), "instance")
 
 
+def test_hidden_folders_are_passed_over(make):
+    make([SHAPES[1]], folder="data/.ipynb_checkpoints")
+    assert open_dataset(str(make([SHAPES[0]])), "instance").labels.names == ("cat",)
+
+
 def test_images_elsewhere_are_read_only_where_the_caller_names_their_folder(make, save_picture, tmp_path):
     root = make(SHAPES, image="../elsewhere/{}.jpg")
     with pytest.raises(DataError, match=r"image '../elsewhere/0.jpg' of '.*0.json' is neither .* --image_folder"):

@@ -68,6 +68,12 @@ def test_pictures_are_found_by_all_their_endings(make, ending):
     assert [len(samples[number].segments) for number in range(len(samples))] == [2, 0]
 
 
+def test_hidden_folders_are_passed_over(make, save_picture):
+    root = make()
+    save_picture(root / "images" / "train" / ".ipynb_checkpoints" / "1.jpg", np.zeros((4, 8, 3), np.uint8))
+    assert len(open_dataset(str(root), "instance").splits["train"]) == 2
+
+
 def test_yaml_of_other_programs_does_not_matter(make):
     root = make()
     (root / "deploy.yaml").write_text("a: !tag of its own {{ value }}")

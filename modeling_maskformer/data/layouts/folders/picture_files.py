@@ -60,10 +60,15 @@ def endings_by_stem(folder: Path) -> dict[str, list[str]]:
     return found
 
 
+def files_in(folder: Path, suffixes: Collection[str]) -> list[Path]:
+    """The files of these endings in a folder and in those in it, by path; what is hidden is passed over."""
+    return sorted(folder / name for name, _ in _files_in(folder) if _suffix(name) in suffixes)
+
+
 def folders_in(root: Path) -> list[Path]:
     """The folders in a folder, but hidden ones and what macOS adds to archives, by name."""
     with os.scandir(root) as entries:
-        return sorted(root / entry.name for entry in entries if not _is_hidden(entry.name) and entry.is_dir())
+        return sorted(root / entry.name for entry in entries if not is_hidden(entry.name) and entry.is_dir())
 
 
 def _files_in(folder: Path, below: bool = True, above: str = "") -> Iterator[tuple[str, bool]]:
@@ -73,7 +78,7 @@ def _files_in(folder: Path, below: bool = True, above: str = "") -> Iterator[tup
     """
     with os.scandir(folder) as entries:
         for entry in entries:
-            if _is_hidden(entry.name):
+            if is_hidden(entry.name):
                 continue
             if not entry.is_dir():
                 yield above + entry.name, entry.is_symlink()
@@ -81,7 +86,8 @@ def _files_in(folder: Path, below: bool = True, above: str = "") -> Iterator[tup
                 yield from _files_in(Path(entry.path), below, f"{above}{entry.name}/")
 
 
-def _is_hidden(name: str) -> bool:
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is one that programs leave behind: .DS_Store, .ipynb_checkpoints, __MACOSX."""
     return name.startswith((".", "__MACOSX"))
 
 
