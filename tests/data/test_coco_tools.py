@@ -203,6 +203,19 @@ def test_images_of_one_name_are_those_of_their_split(make):
     assert np.asarray(data.splits["train"][0].image).mean() < 50
 
 
+def test_an_image_that_lacks_is_not_taken_from_another_split_of_like_names(make):
+    make("annotations/instances_train.json", images=(1, 2, 3), annotations=both(1), folder="train")
+    root = make("annotations/instances_val.json", images=(1, 2, 3), annotations=both(2), folder="val")
+    (root / "train" / "3.jpg").unlink()
+    with pytest.raises(
+        DataError, match=r"lists 3 images, of which 1 are missing .*: '.*val.3.jpg' has the name of one"
+    ):
+        open_dataset(str(root), "instance")
+    for number in (1, 2):  # one file may well list images of both folders
+        (root / "val" / f"{number}.jpg").rename(root / "train" / f"{number}.jpg")
+    assert len(open_dataset(str(root / "annotations" / "instances_train.json"), "instance").splits["train"]) == 3
+
+
 @pytest.mark.parametrize("name", ["{}.jpg", "/home/me/photos/{}.jpg", "..\\photos\\{}.jpg", "photos/{}.jpg"])
 def test_images_in_another_tree_are_read_where_the_caller_names_their_folder(make, save_picture, tmp_path, name):
     images = [image(number, name.format(number)) for number in (1, 2)]

@@ -124,12 +124,12 @@ def _panoptic_rows(
 ) -> list[dict[str, Any]]:
     annotations, file = content.annotations, content.file
     near = folders_near(file, root, split)
-    maps = find_images([item["file_name"] for item in annotations], near, file, "annotations")
+    maps = find_images([item["file_name"] for item in annotations], near, file, "annotations", split)
     of_maps = {place.parent for place in maps}
     folders = [folder for folder in folders_near(file, root, split, image_folder) if folder not in of_maps]
     file_names = {image["id"]: image["file_name"] for image in content.images}
     names = [file_names[item["image_id"]] for item in annotations]
-    images = find_images(names, folders, file, "images", image_folder)
+    images = find_images(names, folders, file, "images", split, image_folder)
     return [
         {
             "image": str(image),
@@ -152,7 +152,7 @@ def _instance_rows(
         objects[item["image_id"]].append(_fields(item, ("category_id", "segmentation", "iscrowd"), own_ids))
     names = [image["file_name"] for image in content.images]
     folders = folders_near(content.file, root, split, image_folder)
-    places = find_images(names, folders, content.file, "images", image_folder)
+    places = find_images(names, folders, content.file, "images", split, image_folder)
     return [
         {
             "image": str(place),

@@ -77,16 +77,17 @@ def _is_of_another(split: str, folder: Path) -> bool:
 
 
 def find_images(
-    names: Sequence[str], folders: Sequence[Path], file: Path, what: str, image_folder: Path | None = None
+    names: Sequence[str], folders: Sequence[Path], file: Path, what: str, split: str, image_folder: Path | None = None
 ) -> list[Path]:
     """The file of each name: below the folder of the first one, or else below another.
 
-    With `image_folder` names are also looked for without the folders in them.
+    With `image_folder` names are also looked for without the folders in them. A folder of another split is taken only
+    where its files do not have the names of those found elsewhere, as frames of videos do: it holds other images then.
 
     Raises:
-        DataError: some are nowhere; says how many.
+        DataError: some are nowhere, or such an image of another split; says how many.
     """
-    found, missing = [], []
+    found, bases, missing = [], [], []
     home: list[Path] = []
     for name in names:
         tried = [name] if image_folder is None else list(dict.fromkeys((name, PurePosixPath(name).name)))
@@ -100,7 +101,9 @@ def find_images(
             continue
         home = home or [place[0]]
         found.append(place[0] / place[1])
+        bases.append(place[0])
     if not missing:
+        _check_splits(found, bases, names, file, what, split)
         return found
     where = f"No folder near '{file}'" if image_folder is None else f"No folder in '{image_folder}'"
     mend = "Name the folder in which they are with --image_folder." if image_folder is None else ""
@@ -110,3 +113,25 @@ def find_images(
         f"{where} has '{missing[0]}', which is one of {len(missing)} of its {len(names)} {what} that are nowhere: "
         f"take what lacks out of the file, or add the {what}."
     )
+
+
+def _check_splits(
+    found: Sequence[Path], bases: Sequence[Path], names: Sequence[str], file: Path, what: str, split: str
+) -> None:
+    """Raises a DataError where some are below a folder of another split that has files of the others' names too.
+
+    Args:
+        found: the file of each name.
+        bases: the folder below which each was found.
+        names, file, what, split: as in `find_images`.
+    """
+    others = {base for base in bases if _is_of_another(split, base)}
+    own = [name for name, base in zip(names, bases, strict=True) if base not in others]
+    for other in others:
+        if any(os.path.isfile(other / name) for name in own):
+            strays = [place for place, base in zip(found, bases, strict=True) if base == other]
+            raise DataError(
+                f"'{file}' lists {len(names)} {what}, of which {len(strays)} are missing in the folder of the others: "
+                f"'{strays[0]}' has the name of one, but is of another split, whose files are called like those of "
+                f"this one. Take what lacks out of the file, or add the {what}."
+            )
