@@ -153,6 +153,17 @@ def test_roboflows_export_has_a_placeholder_that_is_no_class(make):
     assert open_dataset(str(root), "semantic").labels.names == ("background", "cat", "dog", "bird")
 
 
+def test_roboflows_placeholder_may_be_called_like_its_only_class(make):
+    categories = [
+        {"id": 0, "name": "cat", "supercategory": "none"},
+        {"id": 1, "name": "cat", "supercategory": "cat"},
+    ]
+    objects = [annotation(1, 1, 1, polygon("cat"))]
+    root = make("train/_annotations.coco.json", folder="train", annotations=objects, categories=categories)
+    data = open_dataset(str(root), "semantic")
+    assert data.labels.names == ("background", "cat") and data.labels.dataset_ids == (0, 1)
+
+
 def test_a_category_that_is_used_is_a_class_though_others_are_below_it(make):
     categories = [
         {"id": 3, "name": "cat", "supercategory": "cat"},

@@ -43,8 +43,13 @@ def join_categories(contents: Sequence[CocoContent]) -> tuple[list[dict[str, Any
 def _without_placeholders(
     categories: list[dict[str, Any]], contents: Sequence[CocoContent], new_ids: Sequence[dict[int, int]]
 ) -> list[dict[str, Any]]:
-    """Without those that only hold others together, as Roboflow's category 0: a supercategory that no object is of."""
+    """Without those that only hold others together, as Roboflow's category 0: a supercategory that no object is of.
+
+    It may be called like the only class below it; a category that is its own supercategory, as COCO's person, stays.
+    """
     used = {own.get(raw, raw) for content, own in zip(contents, new_ids, strict=True) for raw in content.used_ids}
-    above = {str(item.get("supercategory")) for item in categories if item.get("supercategory") != item["name"]}
-    kept = [category for category in categories if category["id"] in used or category["name"] not in above]
+    below: dict[str, set[int]] = {}  # name -> categories of which it is the supercategory
+    for item in categories:
+        below.setdefault(str(item.get("supercategory")), set()).add(item["id"])
+    kept = [item for item in categories if item["id"] in used or not below.get(item["name"], set()) - {item["id"]}]
     return kept or categories
