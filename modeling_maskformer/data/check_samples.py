@@ -32,7 +32,7 @@ def check_dataset(
         What was found in them.
 
     Raises:
-        DataError: there is no sample; some are bad (up to ten are named); or none has a segment.
+        DataError: there is no sample; some are bad (up to ten are named); or none has a segment but crowds.
     """
     problems: list[str] = []
     found, count = DataStatistics(0), 0
@@ -56,6 +56,11 @@ def check_dataset(
         raise DataError(
             f"None of the {count} {description} looked at has a segment: their files list no object, or all their "
             "pixels are void or background. Where pixels hold class ids, check ignore_index and reduce_labels."
+        )
+    if found.crowds and found.crowds == found.segments.total():
+        raise DataError(
+            f"All {found.crowds} segments of the {count} {description} looked at are crowd regions (iscrowd), of "
+            "which nothing is learnt: set iscrowd to 0 where they are single objects."
         )
     return found
 

@@ -21,6 +21,7 @@ class DataStatistics:
         sizes: (height, width) of each image looked at.
         num_segments: segments of each image looked at.
         images, segments, pixels: label -> how many of them.
+        crowds: segments that are crowd regions, of which nothing is learnt.
         void_pixels: unlabelled pixels.
         other_pixels: pixels that are neither unlabelled nor in a segment.
     """
@@ -31,6 +32,7 @@ class DataStatistics:
     images: Counter[int] = field(default_factory=Counter)
     segments: Counter[int] = field(default_factory=Counter)
     pixels: Counter[int] = field(default_factory=Counter)
+    crowds: int = 0
     void_pixels: int = 0
     other_pixels: int = 0
 
@@ -43,6 +45,7 @@ class DataStatistics:
         self.num_segments.append(len(classes))
         self.segments.update(classes)
         self.images.update(set(classes))
+        self.crowds += int(segments.is_crowd.sum())
         for label, area in zip(classes, segments.areas().tolist(), strict=True):
             self.pixels[label] += area
         void = segments.void

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from datasets import Dataset, Features, Image
+from datasets import Dataset, Features, Image, Value
 
 from modeling_maskformer.data.check_samples import check_classes, check_dataset
 from modeling_maskformer.data.datasets import open_dataset
@@ -35,6 +35,16 @@ def test_one_bad_sample_is_its_own_error(paired_folder, save_picture):
     samples = open_dataset(str(folder), "semantic", id2label=["a", "b", "c"]).splits["train"]
     with pytest.raises(DataError, match=r"^Sample 2 of split 'train'"):
         check_dataset(samples)
+
+
+def test_crowds_alone_are_nothing_to_learn():
+    square = {"size": [4, 4], "counts": [5, 2, 9]}
+    objects = [{"category_id": 1, "segmentation": square, "iscrowd": 1}] * 2
+    rows = {"image": [np.zeros((4, 4, 3), np.uint8)], "objects": [json.dumps(objects)]}
+    table = Dataset.from_dict(rows, features=Features({"image": Image(), "objects": Value("string")}))
+    samples = open_dataset(table, "instance", id2label={"1": "cat"}).splits["train"]
+    with pytest.raises(DataError, match="All 2 segments of the 1 images looked at are crowd regions"):
+        check_dataset(samples, description="images")
 
 
 class Counted:

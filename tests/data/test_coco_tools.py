@@ -185,6 +185,24 @@ def test_cvats_export_is_read(make):
     assert list(data.splits) == ["train"] and len(data.splits["train"][0].segments) == 2
 
 
+def test_masks_that_are_all_marked_as_crowds_are_objects(make, caplog):
+    crowds = [annotation(1, 1, 3, run_lengths("cat"), iscrowd=1), annotation(2, 1, 7, run_lengths("dog"), iscrowd="1")]
+    root = make("annotations/instances_default.json", annotations=crowds)
+    segments = open_dataset(str(root), "instance").splits["train"][0].segments
+    assert segments.class_ids.tolist() == [0, 1] and not segments.is_crowd.any()
+    (record,) = caplog.records
+    assert "All 2 objects are marked as crowds" in record.message
+
+
+@pytest.mark.parametrize("count", [20, 5])
+def test_many_crowds_among_objects_are_counted(make, caplog, count):
+    objects = [annotation(number, 1, 3, polygon("cat")) for number in range(count)]
+    root = make(annotations=[*objects, annotation(99, 1, 7, run_lengths("dog"), iscrowd=1)])
+    assert open_dataset(str(root), "instance").splits["train"][0].segments.is_crowd.sum() == 1
+    said = [] if count == 20 else ["1 of 6 objects are marked as crowds"]
+    assert [record.message.split(" (")[0] for record in caplog.records] == said
+
+
 @pytest.mark.parametrize("names", ["photos/{}.jpg", "photos\\{}.jpg"])
 def test_labelme2cocos_file_is_read(make, names):
     images = [image(number, names.format(number)) for number in (1, 2)]

@@ -15,6 +15,7 @@ from ..errors import DataError
 from ..labels.label_files import read_named_ids
 from .coco_categories import join_categories
 from .coco_content import CocoContent, read_coco
+from .coco_crowds import tell_crowds
 from .folders.picture_files import is_hidden
 from .image_places import find_images, folders_near, split_in
 from .json_files import ends_of, holds
@@ -87,6 +88,7 @@ def read_coco_tables(root: Path, files: Mapping[str, Sequence[Path]], image_fold
     formats = {content.is_panoptic for _, content in contents}
     if len(formats) > 1:
         raise DataError(f"In '{root}' one file has panoptic and another instance annotations: one form is expected.")
+    tell_crowds([content for _, content in contents])
     categories, new_ids = join_categories([content for _, content in contents])
     rows: dict[str, list[dict[str, Any]]] = defaultdict(list)
     origin: dict[tuple[str, str], tuple[Path, Any]] = {}  # split and image -> the file that lists it, and its id there
