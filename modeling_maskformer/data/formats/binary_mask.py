@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import PIL.Image
 
 from ..errors import DataError
 from ..labels.label_set import NamedIds
 from ..samples import decode_image
 from .class_map import ClassMapFormat
 from .id_maps import INTEGER_MODES, unique_ids
+from .palettes import has_grey_palette
 
 BLACK_AND_WHITE = {0, 255}
 MIDDLE = 128  # from here on a grey value is nearer to white than to black
@@ -50,12 +52,17 @@ class BinaryMaskFormat(ClassMapFormat):
 def read_grey(value: Any, column: str, nearly: bool = False) -> np.ndarray:
     """`(H, W)` values of a picture of one channel, or of equal colour channels; with `nearly`, of their brightness.
 
+    White is 255, also of pictures of one bit, and of those whose palette is grey, whatever its order.
+
     Raises:
-        DataError: it cannot be read, or has colours.
+        DataError: it cannot be read, has colours, or is drawn by its transparency.
     """
     picture = value if isinstance(value, (list, np.ndarray)) else decode_image(value, column)
-    if nearly and not isinstance(picture, (list, np.ndarray)) and picture.mode in ("RGB", "RGBA", "CMYK"):
-        picture = picture.convert("L")
+    if isinstance(picture, PIL.Image.Image):
+        check_transparency(picture, column)
+        has_colours = picture.mode in ("RGB", "RGBA", "CMYK")
+        if (nearly and has_colours) or picture.mode == "1" or (picture.mode == "P" and has_grey_palette(picture)):
+            picture = picture.convert("L")
     pixels = np.asarray(picture)
     if pixels.ndim == 3 and picture.mode in ("RGB", "RGBA", "LA"):
         colours = pixels[..., : 1 if picture.mode == "LA" else 3]  # not the transparency
@@ -65,6 +72,20 @@ def read_grey(value: Any, column: str, nearly: bool = False) -> np.ndarray:
     if pixels.ndim != 2 or not (pixels.dtype.kind in "iu" or getattr(picture, "mode", "") in INTEGER_MODES):
         raise DataError(f"the mask in column '{column}' has {pixels.shape} values of {pixels.dtype}: (H, W) integers")
     return pixels
+
+
+def check_transparency(picture: PIL.Image.Image, column: str) -> None:
+    """Raises a DataError where the transparency of a mask draws what its values do not."""
+    if picture.mode not in ("LA", "RGBA"):
+        return
+    alpha = np.asarray(picture.getchannel("A"))
+    is_black = (np.asarray(picture)[..., :-1] == 0).all(-1)
+    is_clear = alpha == 0
+    if is_clear.any() and not is_clear.all() and (is_black.all() or not is_black[is_clear].all()):
+        raise DataError(
+            f"the mask in column '{column}' is drawn by its transparency, which is not read: save it in black and "
+            "white, without transparency"
+        )
 
 
 def is_nearly_black_and_white(values: Iterable[Any], column: str) -> bool:

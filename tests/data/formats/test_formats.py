@@ -15,6 +15,7 @@ from modeling_maskformer.data.formats import (
     ClassMapFormat,
     CocoInstanceFormat,
     CocoPanopticFormat,
+    ObjectMasksFormat,
 )
 from modeling_maskformer.data.formats.id_maps import unique_ids
 from modeling_maskformer.data.labels.label_set import NamedIds, make_label_set
@@ -77,6 +78,36 @@ def test_masks_of_0_and_255_are_background_and_foreground(mode):
     masks = masks_by_class(segments)
     assert (masks[0][0] == (white == 0)).all() and (masks[1][0] == (white == 255)).all()
     assert not segments.void.any()
+
+
+@pytest.mark.parametrize("kind", ["one bit", "white first", "black first", "GIF"])
+def test_white_is_foreground_whatever_number_a_picture_has_for_it(kind, tmp_path):
+    for white in (random_map([0, 255]), np.zeros(SIZE, int), np.full(SIZE, 255)):
+        picture = Image.fromarray(white.astype(np.uint8))
+        if kind == "one bit":
+            picture = picture.convert("1")
+        elif kind == "GIF":
+            picture.save(tmp_path / "mask.gif")
+            picture = Image.open(tmp_path / "mask.gif")
+        else:
+            first = 255 if kind == "white first" else 0
+            picture = Image.fromarray((white != first).astype(np.uint8), "P")
+            picture.putpalette([first] * 3 + [255 - first] * 3)
+        labels = make_label_set(NamedIds({0: "road", 1: "crack"}))
+        segments = BinaryMaskFormat("label").read({"label": picture}, labels, "semantic", SIZE)
+        masks = masks_by_class(segments)
+        assert (masks.get(1, [np.zeros(SIZE)])[0] == (white == 255)).all()
+
+
+@pytest.mark.parametrize("colour", [0, 255])
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+def test_a_mask_drawn_by_its_transparency_is_refused(mode, colour):
+    picture = Image.new("L", SIZE[::-1], colour).convert(mode)
+    picture.putalpha(Image.fromarray(random_map([0, 255]).astype(np.uint8)))
+    with pytest.raises(DataError, match="is drawn by its transparency"):
+        BinaryMaskFormat("label").class_ids({"label": picture})
+    with pytest.raises(DataError, match="is drawn by its transparency"):
+        ObjectMasksFormat("label").read({"label": picture}, LABELS, "instance", SIZE)
 
 
 def test_a_mask_that_is_not_black_and_white_is_refused_as_one():
