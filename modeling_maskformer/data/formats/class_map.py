@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from ...targets import Segments
 from ..labels.label_set import LabelSet
+from ..samples import decode_image
 from .id_maps import read_id_map, segments_of_ids, unique_ids
+from .palettes import check_colours
 
 
 @dataclass
 class ClassMapFormat:
-    """Row -> one segment per class, for semantic segmentation, and for panoptic with every class as stuff."""
+    """Row -> one segment per class, for semantic segmentation, and for panoptic with every class as stuff.
+
+    Args:
+        column: of pictures or arrays of ids.
+        palette: index -> the colour that it has wherever a picture has a palette; None: any.
+    """
 
     column: str
+    palette: Mapping[int, tuple[int, ...]] | None = field(default=None, kw_only=True)
     tasks = ("semantic", "panoptic")
     has_categories = False
     names = None
@@ -36,4 +44,9 @@ class ClassMapFormat:
 
     def classes(self, row: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
         """`(U,)` class ids of the regions of a row, and the `(H, W)` region of each pixel."""
-        return unique_ids(read_id_map(row[self.column], self.column))
+        value = row[self.column]
+        if self.palette and not isinstance(value, (list, np.ndarray)):
+            value = decode_image(value, self.column)
+            if value.mode == "P":
+                check_colours(value, self.palette, self.column)
+        return unique_ids(read_id_map(value, self.column))

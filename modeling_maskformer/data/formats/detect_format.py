@@ -24,6 +24,7 @@ from .colour_map import ColourMapFormat
 from .id_maps import INTEGER_MODES, read_colour_ids, unique_ids
 from .instance_ids import InstanceIdsFormat
 from .object_masks import ObjectMasksFormat
+from .palettes import first_colours
 from .yolo import YoloFormat
 
 FORMATS = (
@@ -80,7 +81,7 @@ def choose_format(
     Raises:
         DataError: a column is missing, the pictures fit no format, or the format does not serve the task.
     """
-    name = name or _detect(rows, columns, task, values)
+    is_given, name = name is not None, name or _detect(rows, columns, task, values)
     if values.nearest and name not in NEAREST:
         raise DataError(
             f"nearest_colour is for annotations in the form {', '.join(NEAREST)}, but these are in the form {name}."
@@ -98,6 +99,8 @@ def choose_format(
             "Name the column with annotation_column."
         )
     reader = _reader(name, rows, columns, values)
+    if type(reader) is ClassMapFormat and not is_given:
+        reader = replace(reader, palette=first_colours(_first_pictures(rows, columns.map)))
     if task not in reader.tasks:
         raise DataError(
             f"Annotations in the form {name} serve {' and '.join(reader.tasks)} segmentation, not {task}: "
@@ -170,7 +173,7 @@ def _detect(rows: Dataset, columns: Columns, task: str, values: PixelValues) -> 
     first = [peeked[index][columns.map] for index in range(min(NUM_PEEKED, len(rows)))]
     is_array = isinstance(first[0], (list, np.ndarray))
     try:
-        pictures = [] if is_array else [decode_image(value, columns.map) for value in first]
+        pictures = _first_pictures(rows, columns.map)
     except DataError as error:
         raise DataError(f"{_first_unreadable(peeked, columns.map)}: {error}.") from error.__cause__
     has_rgb = not is_array and all(picture.mode in ("RGB", "RGBA") for picture in pictures)
@@ -198,6 +201,12 @@ def _detect(rows: Dataset, columns: Columns, task: str, values: PixelValues) -> 
         "(mode L, P or I), masks of 0 and 255, RGB with class ids in red, instance ids in green and nothing in blue, "
         f"or RGB with a segments_info column beside it (COCO panoptic). {NEEDED_TABLE}"
     )
+
+
+def _first_pictures(rows: Dataset, column: str) -> list[PIL.Image.Image]:
+    """The first pictures of a column; none where it holds arrays."""
+    rows = with_encoded_images(rows.select_columns([column]).select(range(min(NUM_PEEKED, len(rows)))))
+    return [decode_image(row[column], column) for row in rows if not isinstance(row[column], (list, np.ndarray))]
 
 
 def _first_unreadable(rows: Dataset, column: str) -> str:

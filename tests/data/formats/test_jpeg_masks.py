@@ -135,6 +135,22 @@ def test_a_palette_of_the_tables_colours_is_read_by_them_whatever_their_order(ma
     check(open_dataset(folder, "semantic"))
 
 
+def test_palettes_that_number_colours_otherwise_in_another_mask_are_refused(make, tmp_path):
+    folder = make([0, 1, 2], "png")
+    colours = list(COLOURS.values())
+    for number, order in ((1, [0, 1, 2]), (2, [0, 1, 2]), (3, [2, 1, 0])):
+        picture = Image.fromarray(np.uint8(order)[draw(number)])
+        picture.putpalette([value for place in order for value in colours[place]])
+        picture.save(tmp_path / "masks" / f"{number}.png")
+    for names in (None, ["sky", "road", "bike"]):
+        with pytest.raises(
+            DataError, match=r"Sample 2 .* \(3\): the palette of the picture .* each was numbered for it"
+        ):
+            open_dataset(folder, "semantic", id2label=names).splits["train"][2]
+    data = open_dataset(folder, "semantic", annotation_format="class_map")
+    assert data.splits["train"][2].segments.class_ids.tolist() == [0, 1, 2]
+
+
 @pytest.mark.parametrize("flags", [{}, {"mask_name": "{stem}_mask.jpg"}])
 def test_jpeg_masks_beside_their_images_are_masks_on_request_alone(make, tmp_path, flags):
     make([0, 255, 0])
