@@ -57,6 +57,7 @@ def choose_labels(
     if reader.has_categories and (reduce_labels or background):
         flag = "reduce_labels" if reduce_labels else "background"
         raise DataError(f"{flag} is for class ids in pixels; these annotations have COCO categories.")
+    _check_same_names(tables.splits, columns)
     named = _names(tables, columns, given)
     if reader.names is not None:
         named = _names_of_form(reader, named, task)
@@ -179,10 +180,26 @@ def _with_background(named: NamedIds) -> NamedIds:
     return NamedIds({0: BACKGROUND} | named.names, named.things and {0: False} | named.things)
 
 
-def _names_in_table(rows: Dataset, columns: Columns) -> NamedIds | None:
+def _names_in_features(rows: Dataset, columns: Columns) -> list[str] | None:
     annotations = [columns.map, columns.info, columns.objects, columns.classes if columns.masks else None]
-    annotations = [name for name in annotations if name is not None]
-    names = class_names(rows.features, annotations)
+    return class_names(rows.features, [name for name in annotations if name in rows.features])
+
+
+def _check_same_names(splits: Mapping[str, Dataset], columns: Columns) -> None:
+    """Raises a DataError where an id is another class in another split, as of tables that were loaded one by one."""
+    names = {split: _names_in_features(rows, columns) or [] for split, rows in splits.items()}
+    first = next(iter(names))
+    for split in names:
+        for raw, (here, there) in enumerate(zip(names[first], names[split], strict=False)):
+            if here != there:
+                raise DataError(
+                    f"Id {raw} is '{here}' in split '{first}' and '{there}' in split '{split}': a ClassLabel with the "
+                    "same names in the same order is expected in all."
+                )
+
+
+def _names_in_table(rows: Dataset, columns: Columns) -> NamedIds | None:
+    names = _names_in_features(rows, columns)
     if names is not None:
         return NamedIds(dict(enumerate(names)))
     column = next((name for name in LABEL_COLUMNS if name in rows.column_names), None)

@@ -46,6 +46,18 @@ def test_splits_keep_their_names(kind):
     assert (len(train), len(validation)) == (3, 2) and validation.split == "validation"
 
 
+def test_classes_in_another_order_in_another_split_are_refused():
+    def objects(*names):
+        square = {"category": 0, "segmentation": [[0.0, 0.0, 4.0, 0.0, 4.0, 4.0]]}
+        outlines = {"category": ClassLabel(names=list(names)), "segmentation": List(List(datasets.Value("float32")))}
+        features = Features({"image": datasets.Image(), "objects": List(outlines)})
+        return Dataset.from_dict({"image": [Image.new("RGB", (8, 6))], "objects": [[square]]}, features=features)
+
+    assert len(open_dataset({"train": objects("a", "b"), "val": objects("a", "b")}, "instance").labels) == 2
+    with pytest.raises(DataError, match="Id 0 is 'a' in split 'train' and 'b' in split 'val'"):
+        open_dataset({"train": objects("a", "b"), "val": objects("b", "a")}, "instance")
+
+
 def test_a_path_may_be_a_path_object(paired_folder):
     folder = paired_folder(("train",))
     assert open_dataset(folder, "semantic").labels == open_dataset(str(folder), "semantic").labels
