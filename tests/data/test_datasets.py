@@ -1,6 +1,7 @@
 """Opening datasets of every source: splits, columns, labels, and what is said where something is wrong."""
 
 import json
+import shutil
 
 import datasets
 import numpy as np
@@ -85,6 +86,22 @@ def test_a_dataset_that_is_neither_here_nor_on_the_hub_is_named(name, monkeypatc
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     with pytest.raises(DataError, match=f"Dataset '{name}' cannot be opened: .* no such folder here"):
         open_dataset(name, "semantic")
+
+
+def test_archives_are_to_be_unpacked(tmp_path, save_picture):
+    save_picture(tmp_path / "inside" / "1.png", np.zeros((8, 6, 3), np.uint8))
+    shutil.make_archive(tmp_path / "data" / "street", "zip", tmp_path / "inside")
+    with pytest.raises(DataError, match="is an archive: unpack it"):
+        open_dataset(str(tmp_path / "data" / "street.zip"), "semantic")
+    with pytest.raises(DataError, match="archives are to be unpacked"):
+        open_dataset(str(tmp_path / "data"), "semantic")
+
+
+def test_a_folder_whose_name_load_dataset_takes_for_a_pattern_is_to_be_renamed(tmp_path, save_picture):
+    save_picture(tmp_path / "data [2]" / "1.png", np.zeros((8, 6, 3), np.uint8))
+    (tmp_path / "data [2]" / "metadata.jsonl").write_text('{"file_name": "1.png", "mask_file_name": "1.png"}')
+    with pytest.raises(DataError, match=r"may not have any of \[ \] \* \?: rename it"):
+        open_dataset(str(tmp_path / "data [2]"), "semantic")
 
 
 @pytest.fixture

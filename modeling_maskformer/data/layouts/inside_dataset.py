@@ -120,9 +120,11 @@ def _hub_folder(dataset: str) -> str:
 def _check_paths(rows: Dataset, column: str, split: str, folders: list[str]) -> None:
     for index, path in _paths_without_picture(rows.data.column(column)):
         if not _is_file_inside(path, folders):
+            mend = "a picture in the table, or a file in the dataset's folder, is expected"
+            mend = f"{mend}; archives are to be unpacked" if "::" in path else mend
             raise DataError(
                 f"Sample {index} of split '{split}': the picture in column '{column}' is the file {path!r}, which is "
-                "not the dataset's own: a picture in the table, or a file in the dataset's folder, is expected."
+                f"not the dataset's own: {mend}."
             )
 
 

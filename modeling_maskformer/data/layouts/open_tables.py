@@ -25,6 +25,7 @@ from .loaded import Loaded, splits_of
 from .tables import Tables
 from .yolo_files import find_yolo_file, read_yolo_tables
 
+ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 LABEL_FILES = ("id2label.json", "label2id.json", "labels.json", "categories.json")
 LABEL_FILES += ("labels.txt", "classes.txt", "class_names.txt", "classes.csv", "labels.yaml", "classes.yaml")
 
@@ -74,6 +75,8 @@ def open_tables(
     yolo_file = find_yolo_file(path)
     if yolo_file:
         return _with_own_links(read_yolo_tables(yolo_file, images), path, images)
+    if os.path.isfile(path) and path.suffix.lower() in ARCHIVES:
+        raise DataError(f"Dataset '{dataset}' is an archive: unpack it and give the folder that comes of it.")
     if os.path.isfile(path):
         raise DataError(
             f"Dataset '{dataset}' is a file but no COCO JSON with images, annotations and categories, and no "
@@ -154,6 +157,8 @@ def _load(dataset: str, config_name: str | None) -> Tables:
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         hint = "" if os.path.exists(dataset) else " There is no such folder here, so it was looked up on the Hub."
+        if os.path.exists(dataset) and set("[]*?") & set(dataset):
+            hint = " The name of a folder with metadata or tables may not have any of [ ] * ?: rename it."
         raise DataError(
             f"Dataset '{dataset}' cannot be opened: {reason.rstrip('.')}.{hint} Expected is 'shapes', a dataset of "
             "the Hub, a folder laid out for load_dataset, one with images/ and masks/, or COCO's official files."
