@@ -97,6 +97,25 @@ def is_nearly_black_and_white(values: Iterable[Any], column: str) -> bool:
     return bool(black and white and black + white >= 0.9 * counts.sum())
 
 
+def has_smooth_edges(values: Iterable[Any], column: str) -> bool:
+    """Whether some pictures are black and white but for greys between, of edges that were resized or drawn smoothly.
+
+    Class ids are told from such greys by their area: these have less of it than white, which is void in class maps.
+    """
+    counts = np.zeros(256, dtype=np.int64)
+    for value in values:
+        try:
+            pixels = read_grey(value, column)
+        except DataError:  # which is said where it is read
+            return False
+        if pixels.size and (pixels.min() < 0 or pixels.max() > 255):
+            return False
+        counts += np.bincount(pixels.ravel(), minlength=256)
+    greys = counts[MIDDLE // 4 : -MIDDLE // 4]  # those that is_nearly_black_and_white takes for neither
+    is_white = counts[255] > 0 and counts[-MIDDLE // 4 :].sum() >= greys.sum()
+    return bool(counts[0] and is_white and (greys > 0).sum() >= 3 and greys.sum() <= 0.1 * counts.sum())
+
+
 def is_black_and_white(values: Iterable[Any], column: str) -> bool:
     """Whether pictures hold 0 and 255 and nothing else, both among them."""
     found: set[int] = set()

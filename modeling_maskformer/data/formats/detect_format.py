@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from ..columns import CITYSCAPES_IDS, INSTANCE_NAMES, Columns, describe
 from ..errors import DataError
 from ..samples import AnnotationFormat, decode_image, file_stem, with_encoded_images
-from .binary_mask import BinaryMaskFormat, is_black_and_white, is_nearly_black_and_white
+from .binary_mask import BinaryMaskFormat, has_smooth_edges, is_black_and_white, is_nearly_black_and_white
 from .channels import ChannelsFormat, are_colours
 from .class_map import ClassMapFormat
 from .coco_instance import CocoInstanceFormat
@@ -185,8 +185,17 @@ def _detect(rows: Dataset, columns: Columns, task: str, values: PixelValues) -> 
     if is_black_and_white(first, columns.map) and is_black_and_white(_all_values(peeked, columns.map), columns.map):
         return "binary_mask"
     are_integers = is_array or all(picture.mode in INTEGER_MODES for picture in pictures)
+    if are_integers and columns.map in INSTANCE_NAMES:
+        return "instance_ids"
     if are_integers:
-        return "instance_ids" if columns.map in INSTANCE_NAMES else "class_map"
+        if not values.named and has_smooth_edges(first, columns.map):
+            raise DataError(
+                f"The masks in column '{columns.map}' are black and white with a few greys between, as of edges that "
+                "were drawn smoothly or resized: such greys are no classes, and 255 would be void. Pass "
+                "--nearest_colour to take each for the nearer of black and white, or name the ids with --id2label if "
+                "they are classes."
+            )
+        return "class_map"
     if has_rgb and all(picture.getextrema()[2][1] == 0 for picture in pictures):
         if are_colours(pictures):
             raise DataError(

@@ -83,6 +83,15 @@ def test_black_and_white_jpeg_masks_need_no_table(make, flags, smooth):
     check(data, lambda ids: ids % 2, exact=not smooth)
 
 
+def test_smooth_edges_of_black_and_white_are_no_classes(make):
+    folder = make([0, 255, 0], "png", smooth=True)
+    with pytest.raises(DataError, match=r"black and white with a few greys between, .* Pass --nearest_colour"):
+        open_dataset(folder, "semantic")
+    check(open_dataset(folder, "semantic", nearest_colour=True), lambda ids: ids % 2, exact=False)
+    grey_ids = make([0, 100, 200], "png")
+    assert open_dataset(grey_ids, "semantic").labels.dataset_ids == (0, 100, 200)
+
+
 def test_values_far_apart_are_told_by_the_names_of_ids(make):
     folder = make([0, 60, 120])
     data = open_dataset(folder, "semantic", nearest_colour=True, id2label={"0": "a", "60": "b", "120": "c"})
