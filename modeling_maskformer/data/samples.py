@@ -198,7 +198,12 @@ def read_encoded(encoded: Any, column: str) -> bytes:
         raise DataError(f"the picture in column '{column}' cannot be read: {error}") from error
 
 
-def decode_image(encoded: Any, column: str, max_pixels: int | None = None) -> PIL.Image.Image:
+def decode_mask(encoded: Any, column: str) -> PIL.Image.Image:
+    """The picture of an encoded `datasets.Image` value, in its own mode, if it is the only one of its file."""
+    return decode_image(encoded, column, is_alone=True)
+
+
+def decode_image(encoded: Any, column: str, max_pixels: int | None = None, is_alone: bool = False) -> PIL.Image.Image:
     """The picture of an encoded `datasets.Image` value, in its own mode, if it has at most `max_pixels`."""
     if isinstance(encoded, PIL.Image.Image):
         return encoded
@@ -207,7 +212,7 @@ def decode_image(encoded: Any, column: str, max_pixels: int | None = None) -> PI
         if content is None and ("://" in path or "::" in path):  # of a stream: `datasets` writes archives so
             with fsspec.open(path, "rb") as file:
                 content = file.read()
-        return decode_picture(path if content is None else content, max_pixels)
+        return decode_picture(path if content is None else content, max_pixels, is_alone)
     except (OSError, ValueError) as error:
         raise DataError(f"the picture in column '{column}' cannot be read: {error}") from error
 

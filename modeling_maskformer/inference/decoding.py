@@ -29,23 +29,41 @@ class TooManyPixelsError(ValueError):
     """A picture is larger than what is allowed."""
 
 
-def decode_picture(source: Path | str | bytes, max_pixels: int | None = None) -> Image.Image:
+class StackError(ValueError):
+    """A file has several pictures where one is expected."""
+
+
+def decode_picture(source: Path | str | bytes, max_pixels: int | None = None, is_alone: bool = False) -> Image.Image:
     """The picture of a file or of a file's bytes in its own mode; of an animated one the first image.
 
     Raises:
-        OSError, ValueError: it cannot be read, or has more pixels than `max_pixels`, which is found before decoding.
+        OSError, ValueError: it cannot be read, or has more pixels than `max_pixels`, which is found before decoding;
+            or, if it has to be alone in its file, it is the first of several of one size.
     """
     try:
         with _open(BytesIO(source) if isinstance(source, bytes) else source) as image:
             if max_pixels is not None:
                 check_pixels(image, max_pixels)
+            if is_alone and _is_stack(image):
+                raise StackError(f"its file has {image.n_frames} pictures of one size, one is expected")
             image.load()
             is_turned = image.getexif().get(ExifTags.Base.Orientation) is not None
             return ImageOps.exif_transpose(image) if is_turned else image  # else it would copy for nothing
-    except (OSError, TooManyPixelsError):
+    except (OSError, TooManyPixelsError, StackError):
         raise
     except Exception as error:  # Pillow's decoders raise whatever a broken file leads to
         raise ValueError(f"it cannot be decoded: {str(error) or type(error).__name__}") from error
+
+
+def _is_stack(image: Image.Image) -> bool:
+    """Whether a TIFF file has a second page of the size of the first; those of smaller sizes are its overviews."""
+    if image.format != "TIFF" or image.n_frames == 1:
+        return False
+    first = image.size
+    image.seek(1)
+    second = image.size
+    image.seek(0)
+    return first == second
 
 
 def _open(source: BytesIO | Path | str) -> Image.Image:

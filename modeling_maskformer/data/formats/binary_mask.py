@@ -11,7 +11,7 @@ import PIL.Image
 
 from ..errors import DataError
 from ..labels.label_set import NamedIds
-from ..samples import decode_image
+from ..samples import decode_mask
 from .class_map import ClassMapFormat
 from .id_maps import INTEGER_MODES, unique_ids
 from .palettes import has_grey_palette
@@ -57,7 +57,7 @@ def read_grey(value: Any, column: str, nearly: bool = False) -> np.ndarray:
     Raises:
         DataError: it cannot be read, has colours, or is drawn by its transparency.
     """
-    picture = value if isinstance(value, (list, np.ndarray)) else decode_image(value, column)
+    picture = value if isinstance(value, (list, np.ndarray)) else decode_mask(value, column)
     if isinstance(picture, PIL.Image.Image):
         check_transparency(picture, column)
         has_colours = picture.mode in ("RGB", "RGBA", "CMYK")

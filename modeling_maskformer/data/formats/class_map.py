@@ -10,7 +10,7 @@ import numpy as np
 
 from ...targets import Segments
 from ..labels.label_set import LabelSet
-from ..samples import decode_image
+from ..samples import decode_mask
 from .id_maps import read_id_map, segments_of_ids, unique_ids
 from .palettes import check_colours
 
@@ -46,7 +46,7 @@ class ClassMapFormat:
         """`(U,)` class ids of the regions of a row, and the `(H, W)` region of each pixel."""
         value = row[self.column]
         if self.palette and not isinstance(value, (list, np.ndarray)):
-            value = decode_image(value, self.column)
+            value = decode_mask(value, self.column)
             if value.mode == "P":
                 check_colours(value, self.palette, self.column)
         return unique_ids(read_id_map(value, self.column))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError
-from ..samples import decode_image
+from ..samples import decode_mask
 from .class_map import ClassMapFormat
 from .id_maps import read_colour_ids, unique_ids
 
@@ -32,7 +32,7 @@ class ColourMapFormat(ClassMapFormat):
     why = "a colour per class does not tell objects of one class apart"
 
     def classes(self, row: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-        picture = decode_image(row[self.column], self.column)
+        picture = decode_mask(row[self.column], self.column)
         if picture.mode == "P" or (self.nearest and picture.mode in ("L", "1", "LA", "CMYK")):
             picture = picture.convert("RGB")
         colours, index = unique_ids(read_colour_ids(picture, self.column))

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from ..columns import CITYSCAPES_IDS, INSTANCE_NAMES, Columns, describe
 from ..errors import DataError
-from ..samples import AnnotationFormat, decode_image, file_stem, with_encoded_images
+from ..samples import AnnotationFormat, decode_mask, file_stem, with_encoded_images
 from .binary_mask import BinaryMaskFormat, has_smooth_edges, is_black_and_white, is_nearly_black_and_white
 from .channels import ChannelsFormat, are_colours
 from .class_map import ClassMapFormat
@@ -215,14 +215,14 @@ def _detect(rows: Dataset, columns: Columns, task: str, values: PixelValues) -> 
 def _first_pictures(rows: Dataset, column: str) -> list[PIL.Image.Image]:
     """The first pictures of a column; none where it holds arrays."""
     rows = with_encoded_images(rows.select_columns([column]).select(range(min(NUM_PEEKED, len(rows)))))
-    return [decode_image(row[column], column) for row in rows if not isinstance(row[column], (list, np.ndarray))]
+    return [decode_mask(row[column], column) for row in rows if not isinstance(row[column], (list, np.ndarray))]
 
 
 def _first_unreadable(rows: Dataset, column: str) -> str:
     """The sample whose picture cannot be read, by its place and its file."""
     for index, row in enumerate(rows):
         try:
-            decode_image(row[column], column)
+            decode_mask(row[column], column)
         except DataError:
             name = file_stem(row[column])
             return f"Sample {index}" + (f" (annotation {name})" if name else "")

@@ -10,7 +10,7 @@ import torch
 from ...targets import NO_SEGMENT, Segments, smallest_id_dtype, void_value
 from ..errors import DataError
 from ..labels.label_set import VOID_LABEL
-from ..samples import decode_image
+from ..samples import decode_mask
 
 INTEGER_MODES = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L")
 
@@ -25,7 +25,7 @@ def read_id_map(value: Any, column: str) -> np.ndarray:
                 "an (H, W) map of integers is expected"
             )
         return id_map.astype(np.uint8) if id_map.dtype.kind == "b" else id_map
-    picture = decode_image(value, column)
+    picture = decode_mask(value, column)
     if picture.mode not in INTEGER_MODES:
         raise DataError(
             f"the picture in column '{column}' has mode {picture.mode}: a map of one integer per pixel is expected "
@@ -36,7 +36,7 @@ def read_id_map(value: Any, column: str) -> np.ndarray:
 
 def read_colour_ids(value: Any, column: str) -> np.ndarray:
     """`(H, W)` uint32 with R + 256 G + 65536 B of an RGB picture."""
-    picture = decode_image(value, column)
+    picture = decode_mask(value, column)
     if picture.mode not in ("RGB", "RGBA"):
         raise DataError(
             f"the picture in column '{column}' has mode {picture.mode}: "
@@ -50,7 +50,7 @@ def read_colour_ids(value: Any, column: str) -> np.ndarray:
 def read_ids(value: Any, column: str) -> np.ndarray:
     """`(H, W)` ids of an integer array, of a picture of one channel, or of colours where there are too many for it."""
     if not isinstance(value, (list, np.ndarray)):
-        value = decode_image(value, column)
+        value = decode_mask(value, column)
         if value.mode not in INTEGER_MODES:
             return read_colour_ids(value, column)
     return read_id_map(value, column)

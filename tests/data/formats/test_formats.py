@@ -110,6 +110,17 @@ def test_a_mask_drawn_by_its_transparency_is_refused(mode, colour):
         ObjectMasksFormat("label").read({"label": picture}, LABELS, "instance", SIZE)
 
 
+def test_a_stack_of_masks_is_refused_but_not_overviews_of_one(tmp_path):
+    pages = [Image.fromarray(random_map([0, 1, 2], seed).astype(np.uint8)) for seed in (0, 1)]
+    pages[0].save(tmp_path / "stack.tif", save_all=True, append_images=pages[1:])
+    pages[0].save(tmp_path / "one.tif", save_all=True, append_images=[pages[1].resize((3, 4))])
+    with pytest.raises(DataError, match="cannot be read: its file has 2 pictures of one size, one is expected"):
+        ClassMapFormat("label").class_ids({"label": {"path": str(tmp_path / "stack.tif"), "bytes": None}})
+    row = {"label": {"path": str(tmp_path / "one.tif"), "bytes": None}}
+    masks = masks_by_class(ClassMapFormat("label").read(row, LABELS, "semantic", SIZE))
+    assert all((masks[label][0] == (np.asarray(pages[0]) == label)).all() for label in (0, 1, 2))
+
+
 def test_a_mask_that_is_not_black_and_white_is_refused_as_one():
     grey = Image.fromarray(random_map([0, 17, 255]).astype(np.uint8))
     with pytest.raises(DataError, match="has value 17, the others only 0 and 255"):
