@@ -140,7 +140,7 @@ def test_objects_that_are_nowhere_are_not_said_to_be_void(tmp_path, save_picture
     save_picture(tmp_path / "1.png", np.zeros((6, 8, 3), np.uint8))
     save_picture(tmp_path / "2.png", np.zeros((6, 8, 3), np.uint8))
     images = [{"id": number, "file_name": f"{number}.png"} for number in (1, 2)]
-    objects = [{"image_id": 2, "category_id": 1, "segmentation": [[0, 0, 0.1, 0, 0, 0.1]]}]
+    objects = [{"image_id": 2, "category_id": 1, "segmentation": [[9, 9, 20, 9, 20, 20]]}]
     content = {"images": images, "annotations": objects, "categories": [{"id": 1, "name": "cat"}]}
     (tmp_path / "coco.json").write_text(json.dumps(content))
     (samples,) = open_dataset(str(tmp_path), "instance").splits.values()

@@ -395,6 +395,15 @@ def test_boxes_alone_are_answered_with_what_to_do(make, segmentation):
             open_dataset(str(make(annotations=objects)), task)
 
 
+def test_coordinates_that_are_parts_of_the_image_are_refused(make):
+    parts = [annotation(1, 1, 3, [[0.1, 0.1, 0.9, 0.1, 0.9, 1.0]]), annotation(2, 1, 3, None)]
+    with pytest.raises(
+        DataError, match="no outline is larger than a pixel: coordinates are parts of width and height"
+    ):
+        open_dataset(str(make(annotations=parts)), "instance")
+    assert len(open_dataset(str(make(annotations=[*parts, *both(1)])), "instance").labels) == 2
+
+
 # Damaged files
 
 NAN, HUGE = float("nan"), 10**400

@@ -141,9 +141,14 @@ def _with_outlines(
     """The objects that have a mask; warns of the others, which are boxes or enclose nothing.
 
     Raises:
-        DataError: none has one.
+        DataError: none has one, or all lie within a pixel.
     """
     without = [item for item in annotations if _encloses_nothing(item.get("segmentation"))]
+    if all(_is_within_a_pixel(item.get("segmentation")) for item in annotations) and len(without) < len(annotations):
+        raise DataError(
+            f"In '{file}' no outline is larger than a pixel: coordinates are parts of width and height, as it seems, "
+            "but pixels are expected."
+        )
     if not without:
         return annotations
     boxes = sum(bool(item.get("bbox")) for item in without)
@@ -176,3 +181,11 @@ def _encloses_nothing(segmentation: Any) -> bool:
     if not is_of_lists or not all(isinstance(number, (int, float)) for polygon in polygons for number in polygon):
         return False  # which is said where it is read
     return all(len(polygon) < MIN_NUMBERS for polygon in polygons)
+
+
+def _is_within_a_pixel(segmentation: Any) -> bool:
+    """Whether polygons have no coordinate above 1; also what is no outline."""
+    if not isinstance(segmentation, list):
+        return segmentation is None
+    polygons = [polygon for polygon in list_of_polygons(segmentation) if isinstance(polygon, list)]
+    return not any(isinstance(number, (int, float)) and number > 1 for polygon in polygons for number in polygon)
