@@ -29,6 +29,7 @@ from .tables import Tables
 logger = logging.get_logger(__name__)
 
 CLASSES_FILE = "classes.txt"
+SPLIT_KEYS = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}  # longer forms of keys
 
 
 def find_yolo_file(path: Path) -> Path | None:
@@ -66,7 +67,10 @@ def _read(file: Path) -> Any:
         splits = {key: f"images/{key}" for key in SPLITS if (images / key).is_dir()}
         return {"names": read_named_ids(file).names} | (splits or {"train": "images"})
     try:
-        return yaml.safe_load(_text_of(file))
+        content = yaml.safe_load(_text_of(file))
+        if not isinstance(content, dict):
+            return content
+        return {SPLIT_KEYS[key]: value for key, value in content.items() if key in SPLIT_KEYS} | content
     except (yaml.YAMLError, RecursionError) as error:
         raise DataError(f"'{file}' is not YAML: {error}.") from error
 
@@ -180,7 +184,26 @@ def _texts(images: list[Path], root: Path) -> list[str]:
             f"None of the {len(images)} images in '{images[0].parent}' has a label file: that of '{images[0].name}' "
             f"would be '{files[0]}'."
         )
+    _count_lost_labels(images, files, root)
     return [_text_of(file) if file.is_file() else "" for file in files]
+
+
+def _count_lost_labels(images: list[Path], files: list[Path], root: Path) -> None:
+    """Warns where images lack a label file, and files beside those of others belong to no image: names may differ."""
+    without = [image for image, file in zip(images, files, strict=True) if not file.is_file()]
+    if not without:
+        return
+    there = (image for folder in {image.parent for image in images} for image in files_in(folder, IMAGE_SUFFIXES))
+    known = {os.path.abspath(label_file(image, root)) for image in there}  # also of images that no split lists
+    folders = sorted({file.parent for file in files if file.parent.is_dir()})
+    beside = [file for folder in folders for file in files_in(folder, (".txt",)) if file.name != CLASSES_FILE]
+    lost = [file for file in beside if os.path.abspath(file) not in known]
+    if lost:
+        logger.warning(
+            f"{len(without)} of {len(images)} images have no label file, among them '{without[0]}', and count as "
+            f"images without objects; but {len(lost)} label files belong to no image, among them '{lost[0]}': an "
+            "image and its labels have one name, but for the ending, which is .txt."
+        )
 
 
 def _without_boxes(file: Path, texts: dict[str, list[str]]) -> dict[str, list[str]]:

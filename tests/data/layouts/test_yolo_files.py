@@ -74,6 +74,23 @@ def test_hidden_folders_are_passed_over(make, save_picture):
     assert len(open_dataset(str(root), "instance").splits["train"]) == 2
 
 
+def test_keys_of_splits_may_have_longer_forms(make):
+    root = make()
+    text = (root / "data.yaml").read_text()
+    (root / "data.yaml").write_text(text.replace("val:", "validation:"))
+    assert list(open_dataset(str(root), "instance").splits) == ["train", "validation"]
+
+
+def test_label_files_of_no_image_are_counted_where_images_lack_theirs(make, caplog):
+    root = make()
+    open_dataset(str(root), "instance")
+    assert not caplog.records  # an image without a label file has no object
+    (root / "labels" / "train" / "2.TXT").write_text(OUTLINES)
+    open_dataset(str(root), "instance")
+    (record,) = caplog.records
+    assert "1 of 2 images have no label file" in record.message and "but 1 label files belong to no" in record.message
+
+
 def test_yaml_of_other_programs_does_not_matter(make):
     root = make()
     (root / "deploy.yaml").write_text("a: !tag of its own {{ value }}")
