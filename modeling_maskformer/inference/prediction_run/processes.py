@@ -34,10 +34,11 @@ def wait_for_all(state: PartialState) -> None:
     Raises:
         LostProcessError: one of them has ended before.
     """
+    if state.num_processes == 1:
+        return
     try:
-        state.wait_for_everyone()
-        if state.num_processes > 1:
-            state.destroy_process_group()
+        torch.distributed.barrier()  # Accelerate's is on the GPU of the process's number, which two on one GPU lack
+        state.destroy_process_group()
     except RuntimeError as error:
         raise LostProcessError(f"Another process ended early ({str(error).splitlines()[0]}).") from error
 
