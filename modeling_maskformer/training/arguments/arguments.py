@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 import torch
 from transformers import TrainingArguments
 from transformers.trainer_utils import SchedulerType
-from transformers.utils import is_torch_xla_available
+from transformers.utils import is_torch_xla_available, logging
 
 from .loggers import check_loggers
+
+logger = logging.get_logger(__name__)
 
 # what transformers' evaluation loop would read, while ours gathers states of metrics, no predictions; and what would
 # hide a loss that is not finite, at which a run ends
@@ -112,6 +114,9 @@ class MaskFormerTrainingArguments(TrainingArguments):
         if self.bf16 and not torch.accelerator.is_available() and not is_torch_xla_available():
             self.use_cpu = True  # transformers wants it said, though there is nothing else
         super().__post_init__()
+        if self.n_gpu > 1:  # transformers would take nn.DataParallel, which cuts each image's segments into parts
+            logger.warning(f"One of {self.n_gpu} GPUs is used: accelerate launch starts a process for each of them.")
+            self._n_gpu = 1
         if not (self.bf16 or self.fp16) and self.mixed_precision in _HALF:
             self.mixed_precision = "no"  # transformers lets what accelerate is told win over flags that are off
         check_loggers(self.report_to)

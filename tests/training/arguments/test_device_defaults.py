@@ -3,6 +3,7 @@
 import pytest
 import torch
 from transformers import TrainingArguments
+from transformers.training_args import ParallelMode
 
 from modeling_maskformer.training.arguments import arguments as arguments_module
 from modeling_maskformer.training.arguments import run_arguments
@@ -61,6 +62,16 @@ def test_bfloat16_where_nothing_but_a_cpu_is_there_means_the_cpu(monkeypatch, ar
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
     arguments = arguments_class(output_dir="unused", bf16=True)
     assert arguments.bf16 and arguments.device.type == "cpu"
+
+
+@pytest.mark.parametrize("arguments_class", [RunArguments, MaskFormerTrainingArguments])
+def test_a_process_that_nobody_launched_uses_one_of_several_gpus(monkeypatch, caplog, arguments_class):
+    """transformers would cut the segments of each image into parts, one for each GPU: no training does that."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    arguments = arguments_class(output_dir="unused", bf16=False)
+    assert arguments.n_gpu == 1 and arguments.parallel_mode == ParallelMode.NOT_PARALLEL
+    assert arguments.train_batch_size == arguments.per_device_train_batch_size
+    assert "One of 2 GPUs is used: accelerate launch starts a process for each of them." in caplog.text
 
 
 def test_bfloat16_on_a_tpu_does_not_mean_the_cpu(monkeypatch):
