@@ -15,6 +15,7 @@ from ..data.views.stream_batches import StreamBatches
 from ..evaluation.evaluator import Evaluator
 from ..evaluation.in_turn import InTurn
 from .batches import INPUTS, NUM_IMAGES, TARGETS, cut, targets_of
+from .first_process import take_from_first_process
 from .streaming import StreamingTrainer
 
 
@@ -120,11 +121,14 @@ class EvaluatingTrainer(StreamingTrainer):
     def _model_for_evaluation(self) -> nn.Module:
         """The model in eval mode, on its device and in its precision also where no training has prepared it.
 
-        With `bf16_full_eval` or `fp16_full_eval` its weights are cast, and stay so, unless it is being trained.
+        Every process measures the first one's, which is saved: BatchNorm has other statistics in each while it is
+        trained. With `bf16_full_eval` or `fp16_full_eval` its weights are cast, and stay so, unless it is being
+        trained.
         """
         model = self._wrap_model(self.model, training=False)
         if not self.accelerator._models and model is self.model:
             model = self.accelerator.prepare_model(model, evaluation_mode=True)
+        take_from_first_process(buffer for buffer in model.buffers() if buffer.device.type == self.args.device.type)
         if not self.is_in_train and (self.args.bf16_full_eval or self.args.fp16_full_eval):
             model.to(torch.bfloat16 if self.args.bf16_full_eval else torch.float16)
         return model.eval()

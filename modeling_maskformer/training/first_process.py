@@ -1,13 +1,14 @@
-"""What several processes do together: one finds out for all of them, and in the end they part."""
+"""What several processes do together: one finds out for all of them, they agree, and in the end they part."""
 
 from __future__ import annotations
 
 import atexit
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 import torch
 from accelerate.utils import broadcast_object_list
+from torch import Tensor
 from transformers import TrainingArguments
 
 Result = TypeVar("Result")
@@ -35,6 +36,13 @@ def on_first_process(arguments: TrainingArguments, find: Callable[[], Result]) -
     if problem is not None:
         raise problem
     return result
+
+
+def take_from_first_process(tensors: Iterable[Tensor]) -> None:
+    """Every process gets the first one's values, in place, as of statistics that each has of its own images."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        for tensor in tensors:
+            torch.distributed.broadcast(tensor, src=0)
 
 
 def leave_processes() -> None:

@@ -10,6 +10,8 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from ..first_process import take_from_first_process
+
 IN_TRAINING_NAME = "weights_in_training.safetensors"  # beside a checkpoint's model, which is the average
 
 
@@ -52,7 +54,8 @@ class WeightAverage:
     @contextmanager
     def in_the_model(self) -> Iterator[dict[str, Tensor]]:
         """The model has the averaged weights inside; given are its own by name, which it has again afterwards."""
-        self._agree_on_buffers()
+        named = zip(self._places, self._averages, strict=True)
+        take_from_first_process(average for name, average in named if name in self._buffers)
         kept = [weight.clone() for weight in self._weights()]
         self.copy_to_the_model()
         try:
@@ -85,13 +88,6 @@ class WeightAverage:
         if averages and averages[0].device != weights[0].device:
             self._averages = [average.to(weights[0].device) for average in averages]
         return weights
-
-    def _agree_on_buffers(self) -> None:
-        """Every process gets the first one's: each has seen the statistics of its own images."""
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            for name, average in zip(self._places, self._averages, strict=True):
-                if name in self._buffers:
-                    torch.distributed.broadcast(average, src=0)
 
 
 def save_weights_in_training(weights: dict[str, Tensor], folder: Path) -> None:
