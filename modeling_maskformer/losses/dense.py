@@ -23,7 +23,7 @@ from .focal_dice import block_terms, dice_loss, focal_loss
 from .kernels.triton_modules import triton_module
 from .scratch import Scratch, block_size
 
-NOWHERE = -1e4  # a logit that adds nothing to any loss where there is no target
+NOWHERE = -1e30  # a logit that adds nothing to any loss where there is no target, nor added to any other logit
 PIXELS_AT_ONCE = 1 << 24  # of the plain form, which needs some 50 bytes for each
 
 

@@ -62,7 +62,7 @@ def block_terms(
     """The sums and gradients of P pixels of M masks.
 
     Args:
-        mask_logits: `(M, P)` float32, overwritten. A logit of -1e4 outside the mask adds nothing anywhere.
+        mask_logits: `(M, P)` float32, overwritten. A logit of -1e30 outside the mask adds nothing anywhere.
         masks: `(M, P)` float32 of zeros and ones.
         scratch: keeps the buffers; the gradients lie in it until the next call.
         with_gradients: whether the gradients are computed.

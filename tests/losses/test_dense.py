@@ -160,8 +160,9 @@ def test_a_million_pixels_sum_up_accurately(way):
         torch.testing.assert_close(ours.double(), theirs, rtol=1e-6, atol=0)
 
 
-def test_all_void_costs_nothing(way):
-    case, _ = make_case((6, 5), (24, 20))
+@pytest.mark.parametrize("scale", [3.0, 1e6], ids=["usual logits", "diverging logits"])
+def test_all_void_costs_nothing(way, scale):
+    case, _ = make_case((6, 5), (22, 17), scale=scale)
     focal, dice = dense_losses(*case[:4], torch.zeros_like(case[4]), torch.ones_like(case[5]))
     assert not focal.any() and not dice.any()
     assert not torch.autograd.grad((focal + dice).sum(), case[0])[0].any()
