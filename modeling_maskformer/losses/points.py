@@ -144,8 +144,8 @@ class _ImagePoints:
         if not valid.all():
             points, ids = points[valid], ids[:, valid]
         self.ids = ids.float()  # (L, C), exact up to 2^24, and faster to compare than integers
-        self.num_uniform, self.num_important = int(candidates.num_uniform[image]), int(candidates.num_important[image])
-        self.num_uniform = min(self.num_uniform, len(points))  # 0 where all is void
+        counts = candidates.num_uniform[image], candidates.num_important[image]
+        self.num_uniform, self.num_important = (min(int(count), len(points)) for count in counts)  # 0: all is void
         self.num_points = max(1, self.num_uniform + self.num_important)
         self.interpolation, self.buffers = BilinearPoints(points, size), buffers
         self.masks_at_once = max(1, MASKS_IN_CACHE * block_size() // max(1, len(points)))

@@ -213,8 +213,13 @@ def test_void_takes_no_part():
         results.append(_points(maps_of_logits, maps))
     for first, second in zip(*results, strict=True):
         torch.testing.assert_close(first, second)
+
+
+@pytest.mark.parametrize("importance", [0.0, 0.75, 1.0], ids=str)
+def test_all_void_costs_nothing(both_ways, importance):
+    logits, *_ = _case()
     all_void = target_maps(torch.full((1, 1, *LARGE), 255, dtype=torch.uint8), [3])
-    focal, dice = _points(logits, all_void)
+    focal, dice = _points(logits, all_void, importance_sample_ratio=importance)
     assert focal.item() == dice.item() == 0
     assert not torch.autograd.grad(focal.sum() + dice.sum(), logits)[0].any()
 
