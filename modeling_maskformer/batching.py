@@ -108,41 +108,65 @@ def _run_by_size(
     size_divisor: int,
 ) -> ModelOutput:
     """The output for pixels `(B, 3, H, W)`, images of each padded size apart, in the order of the batch."""
+    if all(lengths == tuple(size) for lengths in image_sizes):
+        return _merge([forward(pixels)], size)
     groups: dict[tuple[int, ...], list[int]] = {}
     for image, lengths in enumerate(image_sizes):
         groups.setdefault(padded_size(lengths, size_divisor), []).append(image)
-    if list(groups) == [tuple(pixels.shape[-2:])]:
-        return _merge([forward(pixels)], size)
     parts, order = [], [image for images in groups.values() for image in images]
     for (height, width), images in groups.items():
         parts.append(forward(pixels[images, :, :height, :width]))
-    return _merge(parts, size, torch.tensor(order).argsort().to(pixels.device))
+    own_sizes = [image_sizes[image] for image in order]
+    return _merge(parts, size, torch.tensor(order).argsort().to(pixels.device), own_sizes)
 
 
-def _merge(parts: list, size: torch.Size, order: Tensor | None = None, strides: int | tuple | None = None):
-    """One output of the groups' outputs, maps brought to the size of the batch, images in its order."""
+def _merge(
+    parts: list,
+    size: Sequence[int],
+    order: Tensor | None = None,
+    own_sizes: Sequence[tuple[int, int]] = (),
+    strides: int | tuple | None = None,
+):
+    """One output of the groups' outputs, maps brought to the size of the batch, images in its order.
+
+    Args:
+        parts: the outputs.
+        size: (height, width) of the batch in pixels.
+        order: `(B,)` int64, where each image of the batch is in `parts`. None: one part, all of whose images fill it.
+        own_sizes: of each image in `parts`, its own (height, width).
+        strides: of maps.
+    """
     first = parts[0]
     if first is None:
         return None
     if isinstance(first, Tensor):
+        if order is None:
+            return crop(first, _cells(size, strides)) if isinstance(strides, int) else first
         if isinstance(strides, int):
-            parts = [_fit(part, [-(-length // strides) for length in size], order is not None) for part in parts]
-        return parts[0] if order is None else torch.cat(parts).index_select(0, order)
+            images = zip((image for part in parts for image in part), own_sizes, strict=True)
+            parts = [torch.stack([_fit(image, _cells(own, strides), _cells(size, strides)) for image, own in images])]
+        return torch.cat(parts).index_select(0, order)
     if isinstance(first, dict):
         names = [(name, MAP_STRIDES.get(name)) for name in first]
-        return type(first)(**{name: _merge([part[name] for part in parts], size, order, of) for name, of in names})
+        return type(first)(
+            **{name: _merge([part[name] for part in parts], size, order, own_sizes, of) for name, of in names}
+        )
     each = strides if isinstance(strides, tuple) else (strides,) * len(first)
     each += (None,) * (len(first) - len(each))
-    return tuple(_merge(list(items), size, order, of) for *items, of in zip(*parts, each, strict=True))
+    return tuple(_merge(list(items), size, order, own_sizes, of) for *items, of in zip(*parts, each, strict=True))
 
 
-def _fit(values: Tensor, size: list[int], may_be_smaller: bool) -> Tensor:
-    """A map `(b, C, h, w)` cropped to `size`, and if it may be smaller, its last row and column repeated up to it.
+def _cells(size: Sequence[int], stride: int) -> list[int]:
+    """Height and width of a map of this stride."""
+    return [-(-length // stride) for length in size]
+
+
+def _fit(values: Tensor, own: list[int], size: list[int]) -> Tensor:
+    """An image's map `(C, h, w)` cropped to its `own` size, its last row and column repeated up to `size`.
 
     Then enlarging the map blends nothing else into the image's last pixels, as alone.
     """
-    values = crop(values, size)
-    return pad_to(values, size, "replicate") if may_be_smaller else values
+    return pad_to(crop(values, own), size, "replicate")
 
 
 def crop(values: Tensor, size: list[int]) -> Tensor:

@@ -61,7 +61,7 @@ def test_padding_beyond_the_largest_image_is_cut_as_well():
 
 
 @pytest.mark.parametrize("form", ["mask_labels", "segment_ids"])
-@pytest.mark.parametrize("size", [(64, 96), (50, 70)])
+@pytest.mark.parametrize("size", [(64, 96), (50, 70), (52, 71)])
 @pytest.mark.parametrize("kind", ARCHITECTURES)
 def test_the_loss_of_mixed_sizes_in_evaluation_is_that_of_each_image_alone(kind, size, form):
     """Whatever stands in the padding of the targets: a segment goes on in it here, as a map of classes would."""
