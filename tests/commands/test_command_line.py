@@ -1,5 +1,6 @@
 """The command `maskformer`: it starts without torch, knows its subcommands, and names itself as it was called."""
 
+import io
 import runpy
 import subprocess
 import sys
@@ -133,3 +134,14 @@ def test_the_same_program_is_named_as_accelerate_starts_it(program, with_two):
 def test_what_is_not_installed_is_installed_from_the_repository():
     with pytest.raises(ValueError, match=r"needs no_module: in the repository, pip install -e '\.\[app\]'"):
         check_installed(["no_module"], "app")
+
+
+@pytest.mark.parametrize("name", sorted(command_line.COMMANDS))
+def test_names_in_letters_that_the_output_lacks_end_nothing(name, monkeypatch):
+    redirected = io.TextIOWrapper(io.BytesIO(), "cp1252")  # as on Windows
+    monkeypatch.setattr(sys, "stdout", redirected)
+    with pytest.raises(SystemExit):
+        import_module(f"modeling_maskformer.commands.{name}").main(["--help"])
+    print("straße, 道")
+    redirected.flush()
+    assert redirected.buffer.getvalue().rstrip().endswith("straße, \\u9053".encode("cp1252"))

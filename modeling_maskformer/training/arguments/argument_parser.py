@@ -16,7 +16,7 @@ from transformers import HfArgumentParser, TrainingArguments
 from transformers.hf_argparser import string_to_bool
 
 from .flag_names import in_words_of_flags, names_of, unknown_flag
-from .program_name import named_as_called, program_name
+from .program_name import named_as_called, program_name, say_any_name
 
 
 class HelpFormatter(ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter):
@@ -98,6 +98,7 @@ class ScriptArgumentParser(HfArgumentParser):
 
     def parse(self, argv: Sequence[str] | None = None) -> tuple[Any, ...]:
         """The filled dataclasses. A wrong argument ends the program with code 2 and one sentence."""
+        say_any_name()
         argv = list(sys.argv[1:] if argv is None else argv)
         if argv and argv[0].endswith((".json", ".yaml", ".yml")):
             argv = self._flags_of_file(Path(argv[0])) + argv[1:]

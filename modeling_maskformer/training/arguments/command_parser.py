@@ -6,7 +6,7 @@ from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from typing import NoReturn
 
 from .flag_names import unknown_flag
-from .program_name import named_as_called, program_name
+from .program_name import named_as_called, program_name, say_any_name
 
 
 class CommandParser(ArgumentParser):
@@ -26,6 +26,7 @@ class CommandParser(ArgumentParser):
         )
 
     def parse_known_args(self, args=None, namespace=None):
+        say_any_name()
         known, unknown = super().parse_known_args(args, namespace)
         for word in unknown:
             if word.startswith("--"):

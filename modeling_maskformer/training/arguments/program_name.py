@@ -1,9 +1,10 @@
-"""How the user called this program, for usage lines, errors and the card of a model."""
+"""How the user called this program, for usage lines, errors and the card of a model; and that it can say any name."""
 
 from __future__ import annotations
 
 import re
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 
 PACKAGE = __name__.partition(".")[0]
@@ -38,3 +39,12 @@ def launched(program: str, num_processes: int) -> str:
     interpreter, _, rest = program.partition(" ")
     what = rest if interpreter == "python" else f"-m {PACKAGE}.commands.{rest}"
     return f"accelerate launch --num_processes {num_processes} {what}"
+
+
+def say_any_name() -> None:
+    """Lets the standard output take every text: of names in letters that its encoding lacks, their codes.
+
+    Redirected on Windows, or under an old locale, it has some 200 letters, and would end a run at the name of a class.
+    """
+    if isinstance(sys.stdout, TextIOWrapper):  # None without a console, and a notebook's takes everything
+        sys.stdout.reconfigure(errors="backslashreplace")
