@@ -161,24 +161,26 @@ def main(argv: Sequence[str] | None = None) -> None:
     best = max(range(len(sizes)), key=lambda place: nan_last(reports[place][trainer.evaluator.main_metric]))
     report = reports[best]
     if trainer.is_world_process_zero():
-        print(results_table(report))
+        told, problem = [results_table(report)], None
         if len(reports) > 1:
             sweep = [totals_of(report) for report in reports]
-            print("", sweep_table(sweep, trainer.evaluator.main_metric), sep="\n")
+            told += ["", sweep_table(sweep, trainer.evaluator.main_metric)]
             report |= {"sweep": sweep}
         path = arguments.path()
-        try:
+        try:  # before anything is said, which ends a program whose output nobody reads any more
             write_results(path, report)
-            print(f"\nAll numbers are in {path}.")
+            told.append(f"\nAll numbers are in {path}.")
             if is_exported(arguments.model):
                 record_quality(Path(arguments.model), quality_text(report, trainer.evaluator.main_metric))
             if analysis is not None:
                 analysis.reset()
                 analysis.merge(analyses[best])
-                lines = write_error_report(errors_folder(path), analysis, trainer.eval_dataset.samples)
-                print("", *lines, sep="\n")
+                told += ["", *write_error_report(errors_folder(path), analysis, trainer.eval_dataset.samples)]
         except (OSError, DataError) as error:  # a full disk, a picture that is gone
-            parser.exit(1, f"{parser.prog}: Not all of the evaluation is written: {error}\n")
+            problem = f"{parser.prog}: Not all of the evaluation is written: {error}\n"
+        print(*told, sep="\n", flush=True)
+        if problem is not None:
+            parser.exit(1, problem)
     leave_processes()
 
 

@@ -1,8 +1,10 @@
 """scripts/evaluate.py: the numbers of the training script again, also for checkpoints of transformers."""
 
 import errno
+import io
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -369,6 +371,19 @@ def test_what_cannot_be_written_in_the_end_is_said_below_the_numbers(trained, st
     error = refused(evaluate.main, *command, "--output_file", tmp_path / "results.json", code=1)
     assert "Not all of the evaluation is written: [Errno 28] No space left" in error
     assert json.loads((tmp_path / "results.json").read_text())["num_images"] == 3
+
+
+def test_numbers_are_written_also_where_nobody_reads_what_is_said(trained, street, tmp_path, monkeypatch):
+    class Closed(io.StringIO):  # as the pipe to `head` once that has ended
+        def write(self, text):
+            raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr(sys, "stdout", Closed())
+    output = tmp_path / "results.json"
+    with pytest.raises(BrokenPipeError):
+        run(evaluate.main, "--model", trained["semantic"], "--dataset", street, "--output_file", output, "--use_cpu")
+    assert json.loads(output.read_text())["num_images"] == 3
+    assert (tmp_path / "results_errors" / "errors.json").is_file()
 
 
 def test_what_is_wrong_with_arguments_and_places_is_said_before_the_model_runs(
