@@ -15,7 +15,6 @@ from image_processing.image_processing_maskformer import SegmentationImageProces
 
 from ..architectures import ARCHITECTURES, architecture_of
 from ..configuration_per_pixel import PerPixelBaselineConfig
-from .exported_folder import is_exported, load_exported_model
 
 
 def load_config(checkpoint: str | os.PathLike) -> PreTrainedConfig:
@@ -48,9 +47,8 @@ def load_model(checkpoint: str | os.PathLike, trust_remote_code: bool = False, *
         ValueError: what is there is no MaskFormer or per-pixel baseline; says what was found and expected.
     """
     model_class = architecture_of(load_config(checkpoint)).model_class
-    if is_exported(checkpoint):
-        return load_exported_model(checkpoint, trust_remote_code, **settings)
-    return _from_hub_or_folder(model_class, checkpoint, **({"dtype": torch.float32} | settings))
+    settings = {"dtype": torch.float32, "trust_remote_code": trust_remote_code} | settings
+    return _from_hub_or_folder(model_class, checkpoint, **settings)
 
 
 def load_image_processor(checkpoint: str | os.PathLike) -> SegmentationImageProcessor:

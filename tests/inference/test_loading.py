@@ -8,6 +8,7 @@ from models import tiny
 from transformers import AutoModelForUniversalSegmentation
 
 from modeling_maskformer import MaskFormerForInstanceSegmentation
+from modeling_maskformer.inference import exported_folder
 from modeling_maskformer.inference.loading import category_ids_of, load_model
 from modeling_maskformer.training.arguments.model_arguments import ModelArguments
 from modeling_maskformer.training.model_building import build_model
@@ -26,6 +27,16 @@ def test_a_checkpoint_in_half_precision_is_loaded_and_trained_in_float32(tmp_pat
     assert dtypes_of(loaded) == dtypes_of(trained) == {torch.float32}
     torch.testing.assert_close(loaded.class_predictor.weight, saved.class_predictor.weight.float())
     assert dtypes_of(load_model(tmp_path, dtype="auto")) == {dtype}  # whoever asks for it
+
+
+def test_it_is_asked_once_whether_a_checkpoint_is_an_export(tmp_path, monkeypatch):
+    tiny().save_pretrained(tmp_path)
+    asked, find = [], exported_folder.cached_file
+    monkeypatch.setattr(
+        exported_folder, "cached_file", lambda *place, **settings: asked.append(place) or find(*place, **settings)
+    )
+    load_model(tmp_path)
+    assert asked == [(tmp_path, exported_folder.MANIFEST)]  # on the Hub each is a request
 
 
 def test_names_out_of_json_have_the_ids_of_their_classes(tmp_path):
