@@ -249,7 +249,7 @@ def prepare_evaluation(
         report_to="none",
     )
     with_errors = arguments.num_pictures > 0
-    on_first_process(training_arguments, lambda: check_files(arguments.path(), with_errors, arguments.overwrite))
+    on_first_process(lambda: check_files(arguments.path(), with_errors, arguments.overwrite))
     if slow := slow_precision_text(training_arguments.device, getattr(torch, arguments.dtype)):
         logger.warning(f"{slow}.")
     with training_arguments.main_process_first(desc="opening the dataset"):
@@ -257,7 +257,7 @@ def prepare_evaluation(
     samples = samples_to_measure(data, data_arguments, arguments.model)
     learnt = getattr(model.config, "category_ids", None)
     class_ids = match_labels(model.config.id2label, data.labels, learnt, int(data_arguments.reduce_labels))
-    on_first_process(training_arguments, lambda: check_dataset(samples, data_arguments.check_samples, "images"))
+    on_first_process(lambda: check_dataset(samples, data_arguments.check_samples, "images"))
     if image_processor.label_ids_to_fuse is None and data.labels.label_ids_to_fuse is not None:
         image_processor.label_ids_to_fuse = [class_ids[label] for label in data.labels.label_ids_to_fuse]
     can_ask_again = stream_of(samples) is None  # of a stream no image can be asked for once more

@@ -36,13 +36,7 @@ from ..inference.inputs import MAX_PIXELS, MAX_TILED_PIXELS, Picture, find_pictu
 from ..inference.loading import category_ids_of, choose_task, load_image_processor, load_model
 from ..inference.multi_scale import TtaArguments
 from ..inference.prediction_run.predict_pictures import FullDiskError, predict_pictures
-from ..inference.prediction_run.processes import (
-    LostProcessError,
-    device_of,
-    join_processes,
-    same_for_all,
-    wait_for_all,
-)
+from ..inference.prediction_run.processes import LostProcessError, device_of, join_processes, wait_for_all
 from ..inference.prediction_run.records import RecordFile, Records
 from ..inference.prediction_run.run import clear_results, digest_of, join_results, pictures_to_do, start_run
 from ..inference.prediction_run.writer import ResultWriter
@@ -51,6 +45,7 @@ from ..inference.result_names import FAILURES, RECORDS
 from ..inference.tiles.tiled_predictor import TileArguments, TiledPredictor, TilePredictor
 from ..training.arguments.argument_parser import ScriptArgumentParser
 from ..training.arguments.device_defaults import default_num_workers, this_machine
+from ..training.first_process import on_first_process
 
 MAX_NAMED = 20  # pictures named at the end
 
@@ -249,15 +244,7 @@ def prepare_prediction(arguments: PredictionArguments, tta: TtaArguments, tiles:
     settings |= {"dtype": arguments.dtype, "categories": writer.categories}
     if tiles.tile is not None:
         settings["tiles"] = [tiles.tile, tiles.overlap]
-    run, problem = None, None
-    if state.is_main_process:
-        try:
-            run = start_run(writer, pictures, settings, arguments.resume, arguments.overwrite)
-        except (ValueError, OSError) as error:
-            problem = str(error)
-    run, problem = same_for_all(state, (run, problem))
-    if problem is not None:
-        raise ValueError(problem)
+    run = on_first_process(lambda: start_run(writer, pictures, settings, arguments.resume, arguments.overwrite))
     if arguments.num_threads is None:
         arguments.num_threads = default_num_workers(machine) or 1
     prepare_model(model, device_of(state) if machine.has_gpu else "cpu", arguments.dtype, arguments.compile)

@@ -7,27 +7,27 @@ from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 import torch
+from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from torch import Tensor
-from transformers import TrainingArguments
 
 Result = TypeVar("Result")
 
 
-def on_first_process(arguments: TrainingArguments, find: Callable[[], Result]) -> Result:
+def on_first_process(find: Callable[[], Result]) -> Result:
     """What `find()` returns on the first process, on each of them; it is not called on the others, which wait.
 
     Args:
-        arguments: of the run; they know its processes.
         find: its result can be pickled.
 
     Raises:
         ValueError, OSError: on every process, what `find` raised on the first one.
     """
-    if arguments.world_size == 1:
+    state = PartialState()  # as whoever has joined the processes has set it up
+    if state.num_processes == 1:
         return find()
     result, problem = None, None
-    if arguments.process_index == 0:
+    if state.is_main_process:
         try:
             result = find()
         except (ValueError, OSError) as error:

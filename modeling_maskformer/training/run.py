@@ -96,10 +96,10 @@ def prepare_training(
         check_classes(found.segments, data.labels, task)
         return found, check_dataset(validation, data_arguments.check_samples, "validation images")
 
-    found, found_in_validation = on_first_process(arguments, check)
+    found, found_in_validation = on_first_process(check)
     held_out = None
     if isinstance(validation, Subset) and not goes_on(arguments):  # else it is kept from the run's beginning
-        held_out = on_first_process(arguments, lambda: HeldOut.of(data.splits, validation))
+        held_out = on_first_process(lambda: HeldOut.of(data.splits, validation))
     is_first = arguments.process_index == 0
     reason = model_arguments.choose_for(this_machine(arguments.use_cpu), max(found.num_segments, default=0))
     augmentation_arguments.choose_for(found.short_edge)
@@ -201,9 +201,7 @@ def _met_in_training(error: DataError, trainer: MaskFormerTrainer) -> str:
 
 
 def _train_and_evaluate(trainer: MaskFormerTrainer, output_dir: Path) -> None:
-    if goes_on(trainer.args) and on_first_process(
-        trainer.args, lambda: _is_finished(trainer, output_dir / "train_results.json")
-    ):
+    if goes_on(trainer.args) and on_first_process(lambda: _is_finished(trainer, output_dir / "train_results.json")):
         print(f"The run in {output_dir} is finished: there is nothing to go on with.")
         return
     result = trainer.train(resume_from_checkpoint=trainer.args.resume_from_checkpoint)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 from datetime import timedelta
-from typing import Any
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
 
 LONGEST_WAIT = timedelta(days=30)  # of the first to be done for the last
 
@@ -41,11 +39,3 @@ def wait_for_all(state: PartialState) -> None:
         state.destroy_process_group()
     except RuntimeError as error:
         raise LostProcessError(f"Another process ended early ({str(error).splitlines()[0]}).") from error
-
-
-def same_for_all(state: PartialState, value: Any) -> Any:
-    """The first process's value."""
-    if state.num_processes == 1:
-        return value
-    (value,) = broadcast_object_list([value])
-    return value

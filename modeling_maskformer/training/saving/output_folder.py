@@ -38,7 +38,7 @@ def prepare_output_dir(arguments: RunArguments, start_from: Mapping[str, str | N
         ValueError: the folder holds another run, or what this one starts from, or there is no checkpoint to resume
             from.
     """
-    arguments.resume_from_checkpoint = on_first_process(arguments, lambda: _settle(arguments, start_from or {}))
+    arguments.resume_from_checkpoint = on_first_process(lambda: _settle(arguments, start_from or {}))
 
 
 def _settle(arguments: RunArguments, start_from: Mapping[str, str | None]) -> str | None:
@@ -104,7 +104,7 @@ class TakeFolder(TrainerCallback):
     def on_train_begin(self, args: RunArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if not self._is_taken:  # a trainer that trains once more goes on in its own folder
             self._is_taken = True
-            on_first_process(args, lambda: self._take(args))
+            on_first_process(lambda: self._take(args))
 
     def _take(self, args: RunArguments) -> None:
         folder = Path(args.output_dir)

@@ -11,7 +11,7 @@ from modeling_maskformer.training.first_process import on_first_process
 
 @pytest.fixture
 def processes(monkeypatch):
-    """Asks two processes one after the other, and passes on what the first one broadcasts."""
+    """Is two processes, one after the other; the second is passed what the first one broadcasts."""
     sent = []
 
     def broadcast(values):
@@ -19,8 +19,14 @@ def processes(monkeypatch):
             sent.append(values)
         return sent[0]
 
+    def each():
+        for index in range(2):
+            state = SimpleNamespace(num_processes=2, is_main_process=index == 0)
+            monkeypatch.setattr(first_process, "PartialState", lambda state=state: state)
+            yield index
+
     monkeypatch.setattr(first_process, "broadcast_object_list", broadcast)
-    return [SimpleNamespace(world_size=2, process_index=index) for index in range(2)]
+    return each()
 
 
 def test_one_process_finds_for_all(processes):
@@ -30,7 +36,7 @@ def test_one_process_finds_for_all(processes):
         calls.append(1)
         return {"found": 3}
 
-    assert [on_first_process(arguments, find) for arguments in processes] == [{"found": 3}] * 2
+    assert [on_first_process(find) for _ in processes] == [{"found": 3}] * 2
     assert len(calls) == 1
 
 
@@ -38,11 +44,11 @@ def test_what_it_raises_is_raised_in_all(processes):
     def find():
         raise DataError("Sample 3 is broken.")
 
-    for arguments in processes:
+    for _ in processes:
         with pytest.raises(DataError, match="Sample 3 is broken"):
-            on_first_process(arguments, find)
+            on_first_process(find)
 
 
 def test_a_process_alone_sends_nothing(monkeypatch):
     monkeypatch.setattr(first_process, "broadcast_object_list", None)
-    assert on_first_process(SimpleNamespace(world_size=1), lambda: 5) == 5
+    assert on_first_process(lambda: 5) == 5
