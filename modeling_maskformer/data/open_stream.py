@@ -9,6 +9,7 @@ import datasets
 import pyarrow as pa
 from datasets import Dataset, IterableDataset
 
+from ..error_text import first_line
 from .columns import find_columns
 from .errors import DataError
 from .formats import PixelValues, choose_format
@@ -97,8 +98,7 @@ def _load(dataset: str, config_name: str | None) -> dict[str, IterableDataset]:
         with without_card_warning():
             return dict(datasets.load_dataset(dataset, config_name, streaming=True))
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise DataError(f"Dataset '{dataset}' cannot be streamed: {reason.rstrip('.')}.") from error
+        raise DataError(f"Dataset '{dataset}' cannot be streamed: {first_line(error)}.") from error
 
 
 def _with_features(rows: IterableDataset, split: str) -> IterableDataset:

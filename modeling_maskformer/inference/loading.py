@@ -15,6 +15,7 @@ from image_processing.image_processing_maskformer import SegmentationImageProces
 
 from ..architectures import ARCHITECTURES, architecture_of
 from ..configuration_per_pixel import PerPixelBaselineConfig
+from ..error_text import first_line, hub_hint
 
 
 def load_config(checkpoint: str | os.PathLike) -> PreTrainedConfig:
@@ -115,6 +116,5 @@ def _from_hub_or_folder(loader: type, checkpoint: str | os.PathLike, **settings:
     try:
         return loader.from_pretrained(checkpoint, **settings)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        hint = "" if Path(checkpoint).exists() else " There is no such folder here, so it was looked up on the Hub."
-        raise ValueError(f"The checkpoint {checkpoint} cannot be loaded: {reason.rstrip('.')}.{hint}") from error
+        reason, hint = first_line(error), hub_hint(checkpoint)
+        raise ValueError(f"The checkpoint {checkpoint} cannot be loaded: {reason}.{hint}") from error

@@ -11,6 +11,7 @@ from pathlib import Path
 import datasets
 from datasets import DatasetDict
 
+from ...error_text import first_line, hub_hint
 from ..errors import DataError
 from ..labels.label_files import read_named_ids
 from ..labels.label_set import NamedIds
@@ -155,13 +156,13 @@ def _load(dataset: str, config_name: str | None) -> Tables:
             with without_card_warning():
                 splits = datasets.load_dataset(dataset, config_name)
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        hint = "" if os.path.exists(dataset) else " There is no such folder here, so it was looked up on the Hub."
-        if os.path.exists(dataset) and set("[]*?") & set(dataset):
+        hint = hub_hint(dataset)
+        if not hint and set("[]*?") & set(dataset):
             hint = " The name of a folder with metadata or tables may not have any of [ ] * ?: rename it."
         raise DataError(
-            f"Dataset '{dataset}' cannot be opened: {reason.rstrip('.')}.{hint} Expected is 'shapes', a dataset of "
-            "the Hub, a folder laid out for load_dataset, one with images/ and masks/, or COCO's official files."
+            f"Dataset '{dataset}' cannot be opened: {first_line(error)}.{hint} Expected is 'shapes', a "
+            "dataset of the Hub, a folder laid out for load_dataset, one with images/ and masks/, or COCO's official "
+            "files."
         ) from error
     splits = splits if isinstance(splits, DatasetDict) else {"train": splits}
     return Tables(

@@ -8,6 +8,8 @@ from datetime import timedelta
 import torch
 from accelerate import PartialState
 
+from ...error_text import first_line
+
 LONGEST_WAIT = timedelta(days=30)  # of the first to be done for the last
 
 
@@ -38,4 +40,4 @@ def wait_for_all(state: PartialState) -> None:
         torch.distributed.barrier()  # Accelerate's is on the GPU of the process's number, which two on one GPU lack
         state.destroy_process_group()
     except RuntimeError as error:
-        raise LostProcessError(f"Another process ended early ({str(error).splitlines()[0]}).") from error
+        raise LostProcessError(f"Another process ended early ({first_line(error)}).") from error

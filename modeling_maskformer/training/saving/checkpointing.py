@@ -19,6 +19,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
 
+from ...error_text import first_line
 from .checkpoint_folders import finish_checkpoint, remove_old_checkpoints, unfinished_folder
 
 logger = logging.get_logger(__name__)
@@ -108,8 +109,7 @@ class CheckpointingTrainer(Trainer):
             if self._unfinished is None:
                 raise
             free = shutil.disk_usage(self.args.output_dir).free / 1e6
-            reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
-            self._problem = self._problem or f"{reason} ({free:.0f} MB are free there)"
+            self._problem = self._problem or f"{first_line(error)} ({free:.0f} MB are free there)"
 
     def _raise_problem_of_any(self, unfinished: Path) -> None:
         """Waits for all processes; where one could not write, raises the error in each.

@@ -1,0 +1,14 @@
+"""What to say of an error that a library has raised."""
+
+import os
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of its message, without a full stop; where it has none, its class."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
+
+
+def hub_hint(name: str | os.PathLike) -> str:
+    """A sentence, to follow others, where there is no such folder or file here; "" where there is."""
+    return "" if os.path.exists(name) else " There is no such folder here, so it was looked up on the Hub."
