@@ -4,7 +4,7 @@ from .build import build_backbone, dilate_last_stage, freeze_batch_norm, freeze_
 from .pyramid import STRIDES, FeaturePyramid, needs_pyramid
 from .timm_backbone import AnySizeTimmBackbone
 from .timm_models import complete_timm_config, create_timm_model, runs_in_transformers, timm_out_indices
-from .weights import load_backbone_weights
+from .weights import load_backbone_weights, put_weights
 
 __all__ = [
     "STRIDES",
@@ -18,6 +18,7 @@ __all__ = [
     "freeze_unused",
     "load_backbone_weights",
     "needs_pyramid",
+    "put_weights",
     "runs_in_transformers",
     "timm_out_indices",
 ]

@@ -132,14 +132,3 @@ def swin_weights(backbone: nn.Module, weights: Mapping[str, Tensor]) -> dict[str
         names = names_in_transformers(name)
         renamed |= zip(names, tensor.chunk(len(names)) if len(names) > 1 else [tensor], strict=True)
     return renamed
-
-
-def load_swin_weights(backbone: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Puts a classifier's weights into transformers' Swin, in place; see `swin_weights`.
-
-    Raises:
-        RuntimeError: a weight is missing or has another shape.
-    """
-    own = backbone.state_dict()
-    weights = swin_weights(backbone, weights)
-    backbone.load_state_dict({name: tensor for name, tensor in weights.items() if name in own})

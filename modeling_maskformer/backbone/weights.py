@@ -1,4 +1,4 @@
-"""ImageNet weights in a local safetensors file -> a backbone."""
+"""ImageNet weights, of timm or in a local safetensors file -> a backbone."""
 
 from __future__ import annotations
 
@@ -17,12 +17,7 @@ from .swin import swin_weights
 
 
 def load_backbone_weights(backbone: nn.Module, path: str | Path) -> None:
-    """Loads a local safetensors file of ImageNet weights into `backbone`, in place.
-
-    The file may hold the whole classifier, as timm's do: its head is left out. Every parameter and buffer of the
-    backbone must be in the file with its shape. Where that is not so and timm has a converter for files of this
-    model, the weights are what that makes of them: it knows the authors' own names, and resizes position embeddings
-    of images of another size.
+    """Loads a local safetensors file of ImageNet weights into `backbone`, in place: see `put_weights`.
 
     Raises:
         FileNotFoundError: no such file.
@@ -35,6 +30,20 @@ def load_backbone_weights(backbone: nn.Module, path: str | Path) -> None:
         weights = load_file(path)
     except SafetensorError as error:
         raise ValueError(f"{path} is not a readable safetensors file: {error}") from error
+    put_weights(backbone, weights, str(path))
+
+
+def put_weights(backbone: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
+    """Puts ImageNet weights into `backbone`, in place.
+
+    They may be those of the whole classifier: its head is left out. Every parameter and buffer of the backbone must
+    be among them with its shape. Where that is not so and timm has a converter for files of this model, the weights
+    are what that makes of them: it knows the authors' own names, and resizes position embeddings of images of another
+    size.
+
+    Raises:
+        ValueError: tensors are missing or of another shape; they are listed, and `source` is named.
+    """
     inner = getattr(backbone, "_backbone", backbone)  # the timm module inside transformers' wrapper
     state = inner.state_dict()
     if isinstance(backbone.config, MaskFormerSwinConfig):
@@ -47,7 +56,7 @@ def load_backbone_weights(backbone: nn.Module, path: str | Path) -> None:
             found, missing, mismatched = converted, [], []
     if missing or mismatched:
         raise ValueError(
-            f"{path} does not fit the backbone. Missing: {_shorten(missing)}. "
+            f"{source} does not fit the backbone. Missing: {_shorten(missing)}. "
             f"Of another shape: {_shorten(mismatched)}."
         )
     inner.load_state_dict(found, strict=False)
@@ -58,14 +67,14 @@ def _compare(weights: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> tupl
     # a count of training batches is no weight, and not every file has it
     missing = [name for name in state if name not in weights and not name.endswith("num_batches_tracked")]
     mismatched = [
-        f"{name} ({tuple(weights[name].shape)} in the file, {tuple(tensor.shape)} in the model)"
+        f"{name} ({tuple(weights[name].shape)} there, {tuple(tensor.shape)} in the model)"
         for name, tensor in state.items()
         if name in weights and weights[name].shape != tensor.shape
     ]
     return missing, mismatched
 
 
-def _convert(weights: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+def _convert(weights: Mapping[str, Tensor], name: str) -> Mapping[str, Tensor]:
     """What timm makes of a file for its model `name`; the weights as they are where it has no way to."""
     with torch.device("meta"):
         model = timm.create_model(name)

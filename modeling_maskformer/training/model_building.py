@@ -10,8 +10,8 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from transformers import PreTrainedModel
 
 from ..architectures import ARCHITECTURES
-from ..backbone import create_timm_model, load_backbone_weights
-from ..backbone.swin import SWINS, Swin, load_swin_weights, timm_name_of
+from ..backbone import create_timm_model, load_backbone_weights, put_weights
+from ..backbone.swin import SWINS, Swin, timm_name_of
 from ..inference.exported_folder import check_not_exported
 from ..inference.loading import check_task, load_model
 from .arguments.model_arguments import LOSS_WEIGHTS, MASK_LOSS, ModelArguments
@@ -114,10 +114,7 @@ def load_timm_weights(model: PreTrainedModel, swin: Swin | None = None) -> None:
             f"{backbone} with --backbone_weights and the path of a .safetensors file that "
             "holds them, or --backbone_weights random, which takes many more images to become good."
         ) from error
-    if swin is not None:
-        load_swin_weights(model.get_backbone(), pretrained.state_dict())
-    else:
-        model.get_backbone()._backbone.load_state_dict(pretrained.state_dict())
+    put_weights(model.get_backbone(), pretrained.state_dict(), f"What timm has of {name}")
 
 
 def normalization_of(backbone: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
