@@ -7,6 +7,7 @@ from torch import Tensor
 from transformers import TimmBackbone, TimmBackboneConfig
 from transformers.modeling_outputs import BackboneOutput
 
+from ..batching import pad_to, padded_size
 from .depthwise import speed_up_depthwise
 from .pyramid import crop
 from .same_padding import pad_in_whole_numbers
@@ -60,10 +61,8 @@ class AnySizeTimmBackbone(TimmBackbone):
         multiple = self.size_rule.multiple
         if multiple == 1 and self.cells == self.strides:
             return pixel_values
-        height, width = (
-            _round_up(_round_up(length, max(self.strides)), multiple) for length in pixel_values.shape[-2:]
-        )
-        return F.pad(pixel_values, (0, width - pixel_values.shape[-1], 0, height - pixel_values.shape[-2]))
+        covered = padded_size(pixel_values.shape[-2:], max(self.strides))
+        return pad_to(pixel_values, padded_size(covered, multiple))
 
     def _run_tiles(self, pixels: Tensor) -> list[Tensor]:
         """The maps of pixels `(B, 3, n T, m T)`, of which each tile of T x T pixels is computed on its own."""
@@ -77,7 +76,3 @@ class AnySizeTimmBackbone(TimmBackbone):
             feature = feature.unflatten(0, tiles.shape[:3]).permute(0, 3, 1, 4, 2, 5)  # (B, C, n, t, m, t)
             maps.append(feature.flatten(4, 5).flatten(2, 3))
         return maps
-
-
-def _round_up(length: int, multiple: int) -> int:
-    return -(-length // multiple) * multiple
