@@ -85,11 +85,11 @@ def size_settings(name: str, output_stride: int | None = None) -> dict[str, bool
     return dict(_meta_model(name, output_stride)[1])
 
 
-def create_timm_model(config: TimmBackboneConfig, pretrained: bool = False) -> nn.Module:
-    """The feature extractor inside the backbone of this config, new or with timm's pretrained weights."""
+def pretrained_timm_model(config: TimmBackboneConfig) -> nn.Module:
+    """The feature extractor inside the backbone of this config, with timm's pretrained weights."""
     return timm.create_model(
         config.backbone,
-        pretrained=pretrained,
+        pretrained=True,
         features_only=True,
         in_chans=config.num_channels,
         out_indices=config.out_indices,

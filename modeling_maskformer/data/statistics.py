@@ -71,21 +71,21 @@ class DataStatistics:
         return self.void_pixels / max(sum(height * width for height, width in self.sizes), 1)
 
 
-def found_text(found: DataStatistics, names: Sequence[str], what: str = "training images") -> str:
-    """One paragraph on a split: images and sizes, classes with their parts of the pixels, segments an image.
+def found_text(found: DataStatistics, names: Sequence[str]) -> str:
+    """One paragraph on the training images: their sizes, classes with their parts of the pixels, segments an image.
 
     Args:
         found: its numbers.
         names: of the classes, by label.
-        what: the images are called.
     """
     if not found.sizes:
-        return f"Found: {count_text(found.num_images, what)}, none of which was looked at; {len(names)} classes."
-    sentences = [images_text(found, what), _classes_text(found, names), segments_text(found.num_segments)]
+        images = count_text(found.num_images, "training images")
+        return f"Found: {images}, none of which was looked at; {len(names)} classes."
+    sentences = [images_text(found, "training images"), _classes_text(found, names), segments_text(found.num_segments)]
     return "Found: " + ". ".join(sentences) + "."
 
 
-def images_text(found: DataStatistics, what: str = "training images") -> str:
+def images_text(found: DataStatistics, what: str) -> str:
     """How many images there are, of which sizes: "400 training images, all of 360x480 pixels (height x width)"."""
     looked_at = "" if found.num_looked_at == found.num_images else f" (numbers are of {found.num_looked_at:,} of them)"
     return f"{count_text(found.num_images, what)}{looked_at}, {_sizes_text(found.sizes)}"

@@ -14,11 +14,10 @@ def sine_position_embedding(
     channels: int,
     device: torch.device | None = None,
     dtype: torch.dtype = torch.float32,
-    temperature: float = 10000.0,
 ) -> Tensor:
     """`(H * W, C)` position embedding: half the channels say the row, half the column, both scaled to (0, 2 pi]."""
     channel = torch.arange(channels // 2, device=device, dtype=torch.float32)
-    frequencies = temperature ** (-2 * channel.div(2, rounding_mode="floor") / (channels // 2))  # (C/2,)
+    frequencies = 10000.0 ** (-2 * channel.div(2, rounding_mode="floor") / (channels // 2))  # (C/2,)
 
     def encode(length: int) -> Tensor:
         position = torch.arange(1, length + 1, device=device, dtype=torch.float32) / (length + 1e-6) * 2 * math.pi

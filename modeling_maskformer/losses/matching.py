@@ -121,28 +121,23 @@ class HungarianMatcher:
     """Assigns to each target segment the prediction of least cost, one to one.
 
     Args:
-        class_weight, mask_weight, dice_weight: factors of the three costs, not negative and not all 0.
+        mask_weight, dice_weight: factors of these two costs, not negative; that of the class has none.
         non_finite_cost: `"raise"` an error where a cost is not finite, or `"ignore"` it: such a pair is then matched
             only if no other is left, as in transformers.
     """
 
     def __init__(
         self,
-        class_weight: float = 1.0,
         mask_weight: float = 20.0,
         dice_weight: float = 1.0,
         non_finite_cost: str = "raise",
     ):
-        weights = {"class_weight": class_weight, "mask_weight": mask_weight, "dice_weight": dice_weight}
-        for name, weight in weights.items():
+        for name, weight in (("mask_weight", mask_weight), ("dice_weight", dice_weight)):
             if weight < 0:
                 raise ValueError(f"{name} must not be negative, got {weight}.")
-        if not any(weights.values()):
-            raise ValueError("class_weight, mask_weight and dice_weight are all 0: nothing would be matched.")
         if non_finite_cost not in NON_FINITE_COSTS:
             raise ValueError(f"non_finite_cost must be one of {', '.join(NON_FINITE_COSTS)}, got {non_finite_cost!r}.")
         self.non_finite_cost = non_finite_cost
-        self.class_weight = class_weight
         self.mask_weight = mask_weight
         self.dice_weight = dice_weight
 
@@ -186,9 +181,7 @@ class HungarianMatcher:
         focal, dice = mask_costs(mask_logits, targets.maps)
         probabilities = torch.stack(list(class_logits)).float().softmax(-1)  # (layers, B, Q, K+1)
         classes = targets.class_ids[:, None].expand(len(mask_logits), -1, mask_logits[0].shape[1], -1)
-        return (
-            self.mask_weight * focal + self.dice_weight * dice - self.class_weight * probabilities.gather(-1, classes)
-        )
+        return self.mask_weight * focal + self.dice_weight * dice - probabilities.gather(-1, classes)
 
 
 def _gradients_are_scaled(device: torch.device) -> bool:

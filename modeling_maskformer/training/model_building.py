@@ -10,7 +10,7 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from transformers import PreTrainedModel
 
 from ..architectures import ARCHITECTURES
-from ..backbone import create_timm_model, load_backbone_weights, put_weights
+from ..backbone import load_backbone_weights, pretrained_timm_model, put_weights
 from ..backbone.swin import SWINS, Swin, timm_name_of
 from ..inference.exported_folder import check_not_exported
 from ..inference.loading import check_task, load_model
@@ -100,10 +100,7 @@ def load_timm_weights(model: PreTrainedModel, swin: Swin | None = None) -> None:
     name = config.backbone if swin is None else swin.timm_name
     backbone = next((key for key, value in SWINS.items() if value is swin), name)
     try:
-        if swin is not None:
-            pretrained = timm.create_model(name, pretrained=True)
-        else:
-            pretrained = create_timm_model(config, pretrained=True)
+        pretrained = pretrained_timm_model(config) if swin is None else timm.create_model(name, pretrained=True)
     except Exception as error:  # timm passes on whatever the Hub, the network or the file system raises
         if isinstance(error, LocalEntryNotFoundError):
             reason = "they are not in the cache, and the Hub cannot be reached"

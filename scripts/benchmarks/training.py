@@ -171,13 +171,13 @@ def compare(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return comparison
 
 
-def measure_solver(repeats: int = 20) -> list[dict[str, Any]]:
+def measure_solver() -> list[dict[str, Any]]:
     """Milliseconds of the assignment solver on random costs."""
     random = np.random.default_rng(0)
     results = []
     for size in SOLVER_SIZES:
         times = []
-        for _ in range(repeats):
+        for _ in range(20):
             cost = random.random(size, dtype=np.float32)
             start = time.perf_counter()
             linear_sum_assignment(cost)

@@ -58,8 +58,8 @@ def test_sizes_and_segments_that_vary_are_given_by_their_range():
         for number in range(count):
             masks[number, number] = True
         found.add(sample(segments_from_masks(masks, [0] * count, size=(height, 9))))
-    text = found_text(found, ["cell"], "images")
-    assert "3 images, of 10x9 to 30x9 pixels (height x width), 14x9 in the middle." in text
+    text = found_text(found, ["cell"])
+    assert "3 training images, of 10x9 to 30x9 pixels (height x width), 14x9 in the middle." in text
     assert "0 to 4 segments an image, 1.7 on average; 1 image without any." in text
     assert "1 class, by its part of the pixels: cell 9.3 %; in no segment: 91 %" in text
 

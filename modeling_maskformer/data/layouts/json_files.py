@@ -53,7 +53,7 @@ def dicts_in(content: Mapping[str, Any], key: str, file: Path) -> list[dict[str,
     return found
 
 
-def integer_in(item: Mapping[str, Any], key: str, where: str, highest: int = 1 << 31) -> int | None:
+def integer_in(item: Mapping[str, Any], key: str, where: str) -> int | None:
     """The integer under a key, also one written as text or as 640.0; None where nothing is there.
 
     Raises:
@@ -62,7 +62,7 @@ def integer_in(item: Mapping[str, Any], key: str, where: str, highest: int = 1 <
     value = item.get(key)
     try:
         number = None if value is None else int(value)
-        if number is None or (abs(number) < highest and float(value) == number):
+        if number is None or (abs(number) < 1 << 31 and float(value) == number):
             return number
     except (TypeError, ValueError, OverflowError):
         pass

@@ -65,9 +65,9 @@ def _columns(benchmark: str) -> dict[str, Callable[[dict[str, Any]], str]]:
         "ms (least to largest)": _time,
     }
     if benchmark == "training":
-        columns["of the model alone"] = lambda row: _median(row, "of_baseline", "{:.2f} x")
+        columns["of the model alone"] = lambda row: _median(row, "of_baseline")
     columns |= {
-        "faster than transformers": lambda row: _median(row, "times_faster", "{:.2f} x"),
+        "faster than transformers": lambda row: _median(row, "times_faster"),
         "images a second": lambda row: f"{row['images'] / row['seconds']['median']:.0f}" if "seconds" in row else "-",
         "memory": _memory,
         "launches": lambda row: _call(row, "launches"),
@@ -85,8 +85,8 @@ def _time(row: dict[str, Any]) -> str:
     return f"{median} ({least} to {largest})"
 
 
-def _median(row: dict[str, Any], key: str, form: str) -> str:
-    return form.format(row[key]["median"]) if key in row else "-"
+def _median(row: dict[str, Any], key: str) -> str:
+    return f"{row[key]['median']:.2f} x" if key in row else "-"
 
 
 def _memory(row: dict[str, Any]) -> str:
