@@ -13,7 +13,7 @@ Pictures that cannot be read, segmented or written are left out and named at the
 failures.json; the exit code is 1 then. Each file appears when it is whole.
 What is done is also recorded, picture by picture, in the folder records/: a run that ended early goes on with
 --resume, which tries again what failed. Several processes share the pictures, as accelerate launch or torchrun start
-them; the first one joins their results at the end: accelerate launch scripts/predict.py ...
+them; the first one joins their results at the end: accelerate launch -m modeling_maskformer.commands.predict ...
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ or with the settings in a file, which flags override:
 
     maskformer train run.yaml --seed 1
 
-The paper's own settings are such files, in scripts/recipes/.
+The paper's own settings are such files, in the repository's scripts/recipes/.
 Several devices: accelerate launch -m modeling_maskformer.commands.train ...
 """
 

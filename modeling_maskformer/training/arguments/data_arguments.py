@@ -24,7 +24,7 @@ class DatasetArguments:
             "load_dataset; of images/ and masks/ (or img_dir/ and ann_dir/, leftImg8bit/ and gtFine/, ...), with or "
             "without train/ and val/; of train/ and train_masks/ (or train_images/ and train_labels/, ...); of images "
             "and masks together; of masks of objects; VOC; ADE20K; COCO's files; YOLO's data.yaml; LabelMe's files: "
-            "scripts/datasets.md lists all."
+            "scripts/datasets.md in the repository lists all."
         },
     )
     task: Literal["semantic", "instance", "panoptic"] | None = field(
