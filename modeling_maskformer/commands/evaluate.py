@@ -40,7 +40,8 @@ from ..evaluation.report_files import check_files, errors_folder, unused_file
 from ..evaluation.results import nan_last, number_text, results_table, sweep_table, totals_of, write_results
 from ..exporting.card import record_quality
 from ..half_precision import slow_precision_text
-from ..inference.exported_folder import check_flags, is_exported
+from ..inference.exported_folder import check_flags
+from ..inference.exported_model import ExportedSegmentationModel
 from ..inference.loading import choose_task, load_image_processor, load_model
 from ..inference.multi_scale import TtaArguments
 from ..inference.predictor import Predictor
@@ -170,7 +171,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         try:  # before anything is said, which ends a program whose output nobody reads any more
             write_results(path, report)
             told.append(f"\nAll numbers are in {path}.")
-            if is_exported(arguments.model):
+            if isinstance(trainer.model, ExportedSegmentationModel):
                 record_quality(Path(arguments.model), quality_text(report, trainer.evaluator.main_metric))
             if analysis is not None:
                 analysis.reset()
