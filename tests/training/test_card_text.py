@@ -222,5 +222,5 @@ def test_no_name_of_a_class_dataset_split_model_or_picture_makes_markup_in_a_car
 
 def test_names_of_classes_do_not_steer_a_terminal():
     table = results_table({"mean_iou": 0.5, "per_class": {"car\x1b[2J\r\u202e": {"iou": 0.5}}})
-    assert table.isprintable() or set(table) - {"\n"} == {c for c in table if c.isprintable()}
+    assert table.replace("\n", "").isprintable()
     assert "car?[2J??" in table
