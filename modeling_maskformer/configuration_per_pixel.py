@@ -7,8 +7,7 @@ from typing import ClassVar
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
-from .configuration_maskformer import (
-    MaskFormerConfig,
+from .configuration_common import (
     check_decoder,
     check_keywords,
     check_num_labels,
@@ -17,6 +16,7 @@ from .configuration_maskformer import (
     take_extended_decoder,
     take_timm_backbone,
 )
+from .configuration_maskformer import MaskFormerConfig
 
 
 @strict
