@@ -7,7 +7,6 @@ panoptic.py and per_pixel.py, for images of one size; here are only the batch an
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from numbers import Real
 from typing import Any, Literal
 
@@ -16,11 +15,10 @@ import torch
 from torch import Tensor
 from transformers.image_processing_outputs import SemanticSegmentationPostProcessorOutput
 
-from . import tiling
 from .instance import Instances, instance_segmentations
+from .output_groups import groups_of, in_order, is_per_pixel
 from .panoptic import panoptic_segmentations
 from .per_pixel import per_pixel_score_strips, per_pixel_scores, per_pixel_segmentations
-from .resampling import LEAST_LOGIT
 from .results import encode_boxed, encode_ids, encode_mask
 from .semantic import semantic_score_strips, semantic_scores, semantic_segmentations
 from .tiling.instance_tiles import TiledMasks
@@ -51,18 +49,18 @@ class SemanticPostProcessingMixin:
             ValueError: the number of target sizes is not the number of images.
         """
         segment, score = semantic_segmentations, semantic_scores
-        if _is_per_pixel(outputs):
+        if is_per_pixel(outputs):
             segment, score = per_pixel_segmentations, per_pixel_scores
-        groups = _groups_of(outputs, target_sizes)
+        groups = groups_of(outputs, target_sizes)
         if not return_segmentation_scores:
-            return _in_order((group, segment(*group.inputs, mask_resize=mask_resize)) for group in groups)
+            return in_order((group, segment(*group.inputs, mask_resize=mask_resize)) for group in groups)
 
         def scored(*image: Any) -> SemanticSegmentationPostProcessorOutput:
             scores = score(*image, mask_resize=mask_resize)
             data = {"segmentation": scores.argmax(0), "segmentation_scores": scores}
             return SemanticSegmentationPostProcessorOutput(data=data)
 
-        return _in_order((group, [scored(*image) for image in group.images()]) for group in groups)
+        return in_order((group, [scored(*image) for image in group.images()]) for group in groups)
 
     def semantic_score_strips(
         self, outputs: Any, target_sizes: Sequence[tuple[int, int]] | Tensor | None = None
@@ -72,9 +70,9 @@ class SemanticPostProcessingMixin:
         The strips together are the `segmentation_scores` of `post_process_semantic_segmentation`, whose arguments
         these are. An image's scores are computed when its strips are asked for.
         """
-        strips = per_pixel_score_strips if _is_per_pixel(outputs) else semantic_score_strips
+        strips = per_pixel_score_strips if is_per_pixel(outputs) else semantic_score_strips
         images: dict[int, tuple] = {}
-        for group in _groups_of(outputs, target_sizes):
+        for group in groups_of(outputs, target_sizes):
             images.update(zip(group.members, group.images(), strict=True))
         for number in range(len(images)):
             yield strips(*images[number])
@@ -116,8 +114,8 @@ class PostProcessingMixin(SemanticPostProcessingMixin):
         _check_queries(outputs)
         options = {"threshold": threshold, "mask_threshold": mask_threshold}
         _check_thresholds(**options)
-        groups = _groups_of(outputs, target_sizes)
-        found = _in_order((group, instance_segmentations(*group.inputs, **options)) for group in groups)
+        groups = groups_of(outputs, target_sizes)
+        found = in_order((group, instance_segmentations(*group.inputs, **options)) for group in groups)
         if return_binary_maps:
             return [{"segmentation": image.masks(), "segments_info": image.segments_info} for image in found]
         if return_coco_annotation:
@@ -166,7 +164,7 @@ class PostProcessingMixin(SemanticPostProcessingMixin):
         if label_ids_to_fuse is None:
             label_ids_to_fuse = self.label_ids_to_fuse or ()
         label_ids_to_fuse = _as_labels(label_ids_to_fuse)
-        groups = _groups_of(outputs, target_sizes)
+        groups = groups_of(outputs, target_sizes)
         options = {
             "threshold": threshold,
             "mask_threshold": mask_threshold,
@@ -174,7 +172,7 @@ class PostProcessingMixin(SemanticPostProcessingMixin):
             "label_ids_to_fuse": label_ids_to_fuse,
         }
         results = []
-        for ids, info in _in_order((group, panoptic_segmentations(*group.inputs, **options)) for group in groups):
+        for ids, info in in_order((group, panoptic_segmentations(*group.inputs, **options)) for group in groups):
             segmentation = ids
             if return_binary_maps:  # the ids are 1, 2, ...
                 segmentation = ids == torch.arange(1, len(info) + 1, dtype=ids.dtype, device=ids.device)[:, None, None]
@@ -189,143 +187,12 @@ def _check_forms(return_coco_annotation: bool, return_binary_maps: bool) -> None
         raise ValueError("`return_coco_annotation` and `return_binary_maps` exclude each other: set one of them.")
 
 
-def _is_per_pixel(outputs: Any) -> bool:
-    """Whether there are class logits of each pixel, as of the per-pixel baselines, and no queries."""
-    return getattr(outputs, "logits", None) is not None
-
-
 def _check_queries(outputs: Any) -> None:
-    if _is_per_pixel(outputs):
+    if is_per_pixel(outputs):
         raise ValueError(
             "These outputs have `logits` for each pixel and no queries, so no object can be told from another: "
             "use post_process_semantic_segmentation (in a pipeline, subtask='semantic')."
         )
-
-
-@dataclass(frozen=True)
-class _Group:
-    """Images of a batch that have the same sizes.
-
-    Attributes:
-        members: their numbers in the batch.
-        logits: class logits (b, Q, K + 1) and mask logits (b, Q, h, w), or class logits of pixels (b, K, h, w) alone.
-        sizes: the size of the images in input pixels, and that of their results; None as in `semantic_segmentation`.
-    """
-
-    members: list[int]
-    logits: tuple[Tensor, ...]
-    sizes: tuple[tuple[int, int] | None, tuple[int, int] | None]
-
-    @property
-    def inputs(self) -> tuple:
-        """The first arguments of an inference."""
-        return *self.logits, *self.sizes
-
-    def images(self) -> Iterator[tuple]:
-        """These arguments of each image alone."""
-        for place in range(len(self.members)):
-            yield *(maps[place] for maps in self.logits), *self.sizes
-
-
-def _groups_of(outputs: Any, target_sizes: Sequence[tuple[int, int]] | Tensor | None) -> list[_Group]:
-    """The batch by sizes, so that images alike go together; of sizes on a device there is one copy to the host."""
-    logits = _checked_logits(outputs)
-    count = len(logits[0])
-    image_sizes = _sizes(getattr(outputs, "image_sizes", None), "outputs.image_sizes", count)
-    members: dict[tuple, list[int]] = {}
-    for number, sizes in enumerate(zip(image_sizes, _sizes(target_sizes, "target_sizes", count), strict=True)):
-        members.setdefault(sizes, []).append(number)
-    return [
-        _Group(numbers, tuple(_members_of(maps, numbers) for maps in logits), sizes)
-        for sizes, numbers in members.items()
-    ]
-
-
-def _checked_logits(outputs: Any) -> tuple[Tensor, ...]:
-    """Class logits `(B, Q, K + 1)` and mask logits `(B, Q, h, w)`, or class logits of pixels `(B, K, h, w)` alone.
-
-    Raises:
-        ValueError: their shapes are others, or on a CPU, which need not be waited for, they are not finite.
-    """
-    if _is_per_pixel(outputs):
-        kinds = {"logits": "(batch, classes, height, width)"}
-    else:
-        kinds = {
-            "class_queries_logits": "(batch, queries, classes + 1)",
-            "masks_queries_logits": "(batch, queries, height, width)",
-        }
-    logits = [getattr(outputs, name) for name in kinds]
-    checked = []
-    for (name, kind), values in zip(kinds.items(), logits, strict=True):
-        shape = tuple(values.shape)
-        is_whole = len(shape) == kind.count(",") + 1 and 0 not in shape[1:] and shape[:2] == logits[0].shape[:2]
-        if not is_whole or (name == "class_queries_logits" and shape[2] < 2) or not values.is_floating_point():
-            raise ValueError(
-                f"`outputs.{name}` are {values.dtype} of shape {shape}, expected {kind} of a floating dtype, at least "
-                "one of each but of images, and as many images and queries as there are of the others."
-            )
-        if tiling.use_tiles(values) and len(values):
-            values = _finite(name, values)
-        checked.append(values)
-    return tuple(checked)
-
-
-def _finite(name: str, values: Tensor) -> Tensor:
-    """Logits `(B, ...)`, maps without minus infinity; of a query's classes some may be impossible.
-
-    Raises:
-        ValueError: other values are NaN or infinite.
-    """
-    seen = values.max(-1).values if name == "class_queries_logits" else values
-    if bool(seen.sum(dtype=torch.float32).isfinite()):  # one pass; a finite sum has finite parts
-        return values
-    if name != "class_queries_logits":
-        values = seen = values.clamp(min=LEAST_LOGIT)
-    for image, of_image in enumerate(seen):
-        count = int((~of_image.isfinite()).sum())
-        if count:
-            raise ValueError(
-                f"`outputs.{name}[{image}]` have {count} values that are NaN or infinite: the model has diverged, "
-                "its precision is too low, or its pixels were not finite."
-            )
-    return values
-
-
-def _members_of(maps: Tensor, numbers: list[int]) -> Tensor:
-    """`(b, ...)`: some images of a batch; where they follow each other, without a copy."""
-    if numbers[-1] - numbers[0] + 1 == len(numbers):
-        return maps[numbers[0] : numbers[-1] + 1]
-    return torch.stack([maps[number] for number in numbers])
-
-
-def _sizes(sizes: Sequence[tuple[int, int]] | Tensor | None, name: str, count: int) -> list[tuple[int, int] | None]:
-    """A (height, width), or None, for each of `count` images."""
-    if sizes is None:
-        return [None] * count
-    if (
-        not isinstance(sizes, (Sequence, Tensor, np.ndarray))
-        or isinstance(sizes, str)
-        or getattr(sizes, "ndim", 1) == 0
-    ):
-        raise ValueError(f"`{name}` must be a (height, width) for each image, got {sizes!r}.")
-    if len(sizes) != count:
-        place = f"image {len(sizes)} has none" if len(sizes) < count else f"there is no image {count}"
-        raise ValueError(f"`{name}` has {len(sizes)} entries for {count} images: {place} (counting from 0).")
-    sizes = sizes.tolist() if isinstance(sizes, Tensor) else sizes
-    return [_as_size(size, f"{name}[{number}]") for number, size in enumerate(sizes)]
-
-
-def _as_size(size: Any, name: str) -> tuple[int, int]:
-    values = size.tolist() if isinstance(size, (Tensor, np.ndarray)) else size
-    try:
-        height, width = values
-        whole = int(height), int(width)
-        is_size = whole == (height, width) and min(whole) >= 1
-    except (TypeError, ValueError, OverflowError):  # no two numbers, or NaN and infinity among them
-        is_size = False
-    if not is_size:
-        raise ValueError(f"`{name}` must be a (height, width) of whole numbers, at least 1x1, got {size!r}.")
-    return whole
 
 
 def _check_thresholds(**thresholds: float) -> None:
@@ -340,14 +207,6 @@ def _as_labels(label_ids: Collection[int]) -> set[int]:
     if not isinstance(label_ids, Iterable) or not all(isinstance(label, int) for label in labels):
         raise ValueError(f"`label_ids_to_fuse` must be ids of classes, got {label_ids!r}.")
     return set(labels)
-
-
-def _in_order(results: Iterable[tuple[_Group, Iterable[Any]]]) -> list[Any]:
-    """The results of all groups as their images are in the batch."""
-    by_number: dict[int, Any] = {}
-    for group, of_group in results:
-        by_number.update(zip(group.members, of_group, strict=True))
-    return [by_number[number] for number in range(len(by_number))]
 
 
 def _encoded(instances: Instances) -> list[dict]:
