@@ -17,6 +17,7 @@ from transformers.utils.generic import can_return_tuple
 from .backbone import freeze_batch_norm, freeze_unused
 from .batching import run_at_any_size
 from .configuration_maskformer import MaskFormerConfig, own_config
+from .input_checks import check_inputs, check_pixels
 from .layers.mask_product import mask_product
 from .layers.transformer_decoder import TransformerDecoder, TransformerModule
 from .losses.mask_classification import MaskFormerLoss
@@ -406,33 +407,3 @@ class MaskFormerForInstanceSegmentation(MaskFormerPreTrainedModel):
 def run_uncompiled(criterion: Callable, *arguments: Any, **named: Any) -> Any:
     """What a criterion gives. Matching goes to the host and back: no graph holds it, and here one graph ends."""
     return criterion(*arguments, **named)
-
-
-def check_pixels(pixel_values: Tensor, pixel_mask: Tensor | None) -> None:
-    """Raises a ValueError where the pixels or their mask do not have the expected shape."""
-    if pixel_values is None:
-        raise ValueError("pixel_values are missing: pass normalised pixels (batch, channels, height, width).")
-    if pixel_values.ndim != 4:
-        raise ValueError(
-            f"pixel_values has shape {tuple(pixel_values.shape)}, expected (batch, channels, height, width)."
-        )
-    if not pixel_values.is_floating_point():
-        raise ValueError(f"pixel_values are {pixel_values.dtype}, expected normalised pixels of a floating dtype.")
-    if not (torch.compiler.is_compiling() or torch.jit.is_tracing()) and 0 in pixel_values.shape:
-        raise ValueError(f"pixel_values has shape {tuple(pixel_values.shape)}: there are no pixels.")
-    expected = (pixel_values.shape[0], *pixel_values.shape[-2:])
-    if pixel_mask is not None and tuple(pixel_mask.shape) != expected:
-        raise ValueError(f"pixel_mask has shape {tuple(pixel_mask.shape)}, expected {expected} as pixel_values has.")
-
-
-def check_inputs(
-    pixel_values: Tensor,
-    pixel_mask: Tensor | None,
-    mask_labels: Sequence[Tensor] | None,
-    class_labels: Sequence[Tensor] | None,
-    segment_ids: Tensor | None,
-) -> None:
-    """Raises a ValueError where pixels do not have the expected shape, or masks come without classes."""
-    check_pixels(pixel_values, pixel_mask)
-    if class_labels is None and (mask_labels is not None or segment_ids is not None):
-        raise ValueError("Target masks were passed without class_labels: pass the class ids of the segments too.")

@@ -17,6 +17,7 @@ from transformers.utils.generic import can_return_tuple
 
 from .batching import run_at_any_size
 from .configuration_per_pixel import PerPixelBaselineConfig, PerPixelBaselinePlusConfig
+from .input_checks import check_inputs, check_pixels
 from .layers.initialized import MSRAConv2d
 from .losses.per_pixel import class_maps, num_labelled, per_pixel_cross_entropy
 from .losses.targets import check_batch_size, checked_targets, read_targets
@@ -26,8 +27,6 @@ from .modeling_maskformer import (
     MaskFormerModelOutput,
     MaskFormerPreTrainedModel,
     TransformersTuple,
-    check_inputs,
-    check_pixels,
     run_uncompiled,
 )
 from .pixel_level import build_pixel_level_module

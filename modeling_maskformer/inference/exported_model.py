@@ -15,7 +15,8 @@ from transformers.utils.generic import can_return_tuple
 
 from ..batching import SIZE_DIVISOR, pad_to, run_at_any_size
 from ..configuration_per_pixel import PerPixelBaselineConfig
-from ..modeling_maskformer import MaskFormerForInstanceSegmentationOutput, check_pixels
+from ..input_checks import check_pixels
+from ..modeling_maskformer import MaskFormerForInstanceSegmentationOutput
 from ..modeling_per_pixel import PerPixelSegmentationOutput
 
 logger = logging.get_logger(__name__)
