@@ -145,7 +145,7 @@ def test_the_conversion_command_is_one_the_script_takes(tmp_path):
 
 
 def test_evaluation_commands_have_only_flags_that_the_script_has():
-    from modeling_maskformer.commands.evaluate import EvaluationArguments
+    from modeling_maskformer.commands.evaluation_arguments import EvaluationArguments
     from modeling_maskformer.training.arguments.argument_parser import ScriptArgumentParser
     from modeling_maskformer.training.arguments.data_arguments import DatasetArguments
 
@@ -172,7 +172,7 @@ def ade20k_full(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", [name for name, model in ZOO["models"].items() if "ade20k_full" in model["data"]])
 def test_the_commands_of_ade20k_full_open_its_847_classes(name, ade20k_full):
-    from modeling_maskformer.commands.evaluate import EvaluationArguments
+    from modeling_maskformer.commands.evaluation_arguments import EvaluationArguments
     from modeling_maskformer.commands.train import make_parser
     from modeling_maskformer.training.arguments.argument_parser import ScriptArgumentParser
     from modeling_maskformer.training.arguments.data_arguments import DataArguments
