@@ -106,6 +106,8 @@ class SegmentationImageProcessor(TorchvisionBackend):
             raise TypeError(f"{type(self).__name__} has no argument {', '.join(unknown)}; it has: {known}.")
         if size is None:
             size = dict(self.size) if max_size is None else {**self.size, "longest_edge": max_size}
+        elif isinstance(size, Mapping) and "shortest_edge" in size and max_size is not None:
+            size = {"longest_edge": max_size, **size}
         kwargs["size"] = get_size_dict(size, max_size=max_size, default_to_square=False)
         if kwargs.get("label_ids_to_fuse") is not None:
             kwargs["label_ids_to_fuse"] = sorted(int(label) for label in kwargs["label_ids_to_fuse"])
@@ -122,9 +124,15 @@ class SegmentationImageProcessor(TorchvisionBackend):
                 known[name] = value
             else:
                 logger.warning_once(f"The saved image processor has `{name}`, which is not known here: ignored.")
-        if isinstance(known.get("size"), Mapping):
+        arguments = _present_names(kwargs)
+        if isinstance(arguments.get("size", known.get("size")), Mapping):
             known.pop("max_size", None)  # what an old processor kept beside its size says the same
-        return super().from_dict(known, **_present_names(kwargs))
+        max_size = arguments.pop("max_size", None)
+        if max_size is not None:
+            known["max_size"] = max_size
+            if isinstance(known.get("size"), Mapping):  # whose longest edge would hold
+                known["size"] = {name: length for name, length in known["size"].items() if name != "longest_edge"}
+        return super().from_dict(known, **arguments)
 
     def preprocess(
         self,

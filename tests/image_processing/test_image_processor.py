@@ -380,6 +380,28 @@ def test_arguments_for_loading_may_have_their_old_names(tmp_path):
     assert loaded.do_reduce_labels is True and loaded.ignore_index == 255 and dict(loaded.size) == SMALL
 
 
+@pytest.mark.parametrize("saved", [{"size": SMALL}, {"size": 48, "max_size": 80}, {}], ids=str)
+@pytest.mark.parametrize(
+    ("arguments", "size"),
+    [
+        ({"size": 40, "max_size": 60}, {"shortest_edge": 40, "longest_edge": 60}),
+        ({"size": {"shortest_edge": 40}, "max_size": 60}, {"shortest_edge": 40, "longest_edge": 60}),
+        ({"size": {"shortest_edge": 40}}, {"shortest_edge": 40}),
+        ({"size": {"height": 40, "width": 60}}, {"height": 40, "width": 60}),
+        ({"max_size": 60}, {"longest_edge": 60}),
+    ],
+    ids=str,
+)
+def test_the_longest_edge_asked_for_on_loading_holds(saved, arguments, size, tmp_path):
+    """It was lost: the images kept the length of the checkpoint, or none."""
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(saved))
+    if "size" not in arguments:
+        size = {"shortest_edge": 48 if saved else 800} | size
+    assert dict(MaskFormerImageProcessor.from_pretrained(tmp_path, **arguments).size) == size
+    if "size" in arguments:
+        assert dict(MaskFormerImageProcessor(**arguments).size) == size
+
+
 def test_a_misspelt_argument_is_refused():
     with pytest.raises(TypeError, match=r"no argument size_divisr; it has: .*size_divisor"):
         MaskFormerImageProcessor(size_divisr=32)
