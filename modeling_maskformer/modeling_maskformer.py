@@ -22,6 +22,7 @@ from .layers.mask_product import mask_product
 from .layers.transformer_decoder import TransformerDecoder, TransformerModule
 from .losses.mask_classification import MaskFormerLoss
 from .losses.matching import HungarianMatcher
+from .losses.targets import labels_of_masks
 from .pixel_level import build_pixel_level_module
 
 
@@ -337,7 +338,7 @@ class MaskFormerForInstanceSegmentation(MaskFormerPreTrainedModel):
             pixel_values: `(B, 3, H, W)` normalised pixels, any H and W, of any floating dtype. Of NaN or infinite ones
                 come logits that are NaN, of that image alone: the device is not waited for to find them.
             mask_labels: for each image its target masks `(S_b, H, W)`, booleans or numbers (transformers' form).
-            class_labels: for each image the class ids `(S_b,)` of its segments.
+            class_labels: for each image the class ids `(S_b,)` of its segments. One beside no mask is not read.
             pixel_mask: `(B, H, W)`, 1 at pixels of the image and 0 at padding, which is right of and below the image.
             output_auxiliary_logits, output_hidden_states, output_attentions: whether the output has these fields;
                 default as the config says.
@@ -389,6 +390,7 @@ class MaskFormerForInstanceSegmentation(MaskFormerPreTrainedModel):
         mask_labels: Sequence[Tensor] | None = None,
     ) -> Tensor:
         """`(2,)`, what the loss of a batch is divided by: see `MaskFormerLoss.normalizers`."""
+        class_labels = labels_of_masks(class_labels, mask_labels)
         return self.criterion.normalizers(class_labels, self.config.decoder_config.num_queries)
 
     def predict(self, outputs: MaskFormerModelOutput, all_layers: bool = False) -> list[dict[str, Tensor]]:

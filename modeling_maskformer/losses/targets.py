@@ -124,7 +124,8 @@ def read_targets(
     """The targets on `device`, and what is to be checked before they are used. Does not wait for the device.
 
     Args:
-        class_labels: B x `(S_b,)` class ids: tensors on any device, arrays or lists.
+        class_labels: B x `(S_b,)` class ids: tensors on any device, arrays or lists. Where an image has no mask, a
+            single one is not read.
         segment_ids: `(B, L, H, W)` or `(B, H, W)` on any device, see `Segments`.
         mask_labels: instead of these, B x `(S_b, H_b, W_b)`, non-zero inside, in such forms too. Those of unequal size
             are padded with background.
@@ -140,11 +141,12 @@ def read_targets(
                 f"class_labels[{image}] has shape {tuple(labels.shape)}, expected (segments,): one class id for each "
                 "segment of the image."
             )
-    num_segments = [len(labels) for labels in class_labels]
-    if not num_segments:
+    if not class_labels:
         raise ValueError("class_labels is empty, expected one entry for each image.")
     if mask_labels is not None:
         mask_labels = [torch.as_tensor(masks) for masks in mask_labels]
+    class_labels = labels_of_masks(class_labels, mask_labels)
+    num_segments = [len(labels) for labels in class_labels]
     check_shapes(num_segments, segment_ids, mask_labels)
     if segment_ids is None and not use_cpu_path(device):
         maps, ranges = maps_of_masks(mask_labels, device), torch.zeros(len(num_segments), 3, dtype=torch.int64)
@@ -174,6 +176,20 @@ def checked_targets(
     targets, findings = read_targets(class_labels, segment_ids, mask_labels, num_labels, device)
     findings.check(findings.numbers.tolist())
     return targets
+
+
+def labels_of_masks(class_labels: Sequence[Tensor], mask_labels: Sequence[Tensor] | None) -> list[Tensor]:
+    """The class labels, without the single one of an image that has no mask.
+
+    So the tutorials for transformers' model write an image without objects, and it takes them.
+    """
+    class_labels = list(class_labels)
+    for image, masks in enumerate([] if mask_labels is None else mask_labels[: len(class_labels)]):
+        if len(class_labels[image]) == 1:
+            shape = torch.as_tensor(masks).shape
+            if len(shape) == 3 and shape[0] == 0:
+                class_labels[image] = class_labels[image][:0]
+    return class_labels
 
 
 def check_batch_size(class_labels: Sequence[Tensor], batch_size: int) -> None:

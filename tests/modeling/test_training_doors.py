@@ -87,6 +87,23 @@ def test_class_labels_may_be_lists_arrays_or_a_tensor(kind):
 
 
 @pytest.mark.parametrize("kind", ARCHITECTURES)
+@pytest.mark.parametrize("plain", [False, True])
+def test_an_image_without_masks_may_have_one_class_as_in_the_tutorials(kind, plain, request):
+    """They write so what has no object; transformers' model takes it, and refuses several."""
+    if plain:
+        request.getfixturevalue("plain_path")
+    model, batch = tiny(kind), batch_of()
+    masks, labels = [batch["mask_labels"][0], torch.zeros(0, 64, 96)], batch["class_labels"][:1]
+    batch["mask_labels"] = masks
+    none, one, two = (batch | {"class_labels": [*labels, torch.zeros(count).long()]} for count in range(3))
+    assert torch.equal(model(**one).loss, model(**none).loss)
+    normalizers = [model.loss_normalizers(each["class_labels"], mask_labels=masks) for each in (none, one)]
+    assert torch.equal(*normalizers)
+    with pytest.raises(ValueError, match=r"mask_labels\[1\] has shape .* each of the 2 entries of class_labels\[1\]"):
+        model(**two)
+
+
+@pytest.mark.parametrize("kind", ARCHITECTURES)
 def test_masks_may_be_lists_or_arrays(kind):
     model, batch = tiny(kind).eval(), batch_of()
     masks = batch.pop("mask_labels")
