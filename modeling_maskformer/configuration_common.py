@@ -139,3 +139,18 @@ def check_num_labels(keywords: dict[str, Any]) -> None:
     """Raises a ValueError where `num_labels` is given and is no number of classes, each of which gets a name."""
     if "num_labels" in keywords and not (is_count(keywords["num_labels"]) and keywords["num_labels"] <= MAX_LABELS):
         raise ValueError(f"num_labels must be a whole number, 1 to {MAX_LABELS:,}, got {keywords['num_labels']!r}.")
+
+
+class AttentionsOnRequest:
+    """For configs: `output_attentions` may be switched on when the model is built, as in transformers' MaskFormer."""
+
+    @property
+    def output_attentions(self) -> bool | None:
+        """Whether the model returns attention weights."""
+        return self._output_attentions
+
+    @output_attentions.setter
+    def output_attentions(self, value: bool | None) -> None:
+        if value:  # transformers refuses it beside another name, which our layers do not look at
+            self._attn_implementation = "eager"
+        self._output_attentions = value

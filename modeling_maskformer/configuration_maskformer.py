@@ -12,6 +12,7 @@ from transformers import PreTrainedConfig
 
 from .backbone import needs_pyramid, runs_in_transformers
 from .configuration_common import (
+    AttentionsOnRequest,
     are_of_a_file,
     check_decoder,
     check_keywords,
@@ -29,7 +30,7 @@ NON_FINITE_COSTS = ("raise", "ignore")
 
 
 @strict
-class MaskFormerConfig(TransformersMaskFormerConfig):
+class MaskFormerConfig(AttentionsOnRequest, TransformersMaskFormerConfig):
     """Configuration of `MaskFormerModel` and `MaskFormerForInstanceSegmentation`.
 
     It has every field of `transformers.MaskFormerConfig` with the same meaning, so a config of either library loads

@@ -8,6 +8,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
 from .configuration_common import (
+    AttentionsOnRequest,
     check_decoder,
     check_keywords,
     check_num_labels,
@@ -20,7 +21,7 @@ from .configuration_maskformer import MaskFormerConfig
 
 
 @strict
-class PerPixelBaselineConfig(PreTrainedConfig):
+class PerPixelBaselineConfig(AttentionsOnRequest, PreTrainedConfig):
     """Configuration of `PerPixelBaselineForSemanticSegmentation`: the fields of `MaskFormerConfig` that it has.
 
     Args:

@@ -120,3 +120,15 @@ def test_pixels_of_another_precision_are_cast_to_the_model_s(kind, backbone):
     torch.testing.assert_close(
         logits_of(tiny(kind, backbone).eval()(pixels.double())), logits_of(tiny(kind, backbone).eval()(pixels))
     )
+
+
+@pytest.mark.parametrize("kind", ["maskformer", "per_pixel_plus"])
+@torch.no_grad()
+def test_attentions_may_be_switched_on_in_the_config_of_a_built_model(kind, tmp_path):
+    model, pixels = tiny(kind).eval(), batch_of()["pixel_values"]
+    expected = model(pixels, output_attentions=True).attentions
+    assert len(expected) == 3 and model(pixels).attentions is None
+    model.config.output_attentions = True
+    assert all(map(torch.equal, model(pixels).attentions, expected))
+    model.save_pretrained(tmp_path)
+    assert len(type(model).from_pretrained(tmp_path).eval()(pixels).attentions) == 3
