@@ -337,7 +337,8 @@ class MaskFormerForInstanceSegmentation(MaskFormerPreTrainedModel):
         Args:
             pixel_values: `(B, 3, H, W)` normalised pixels, any H and W, of any floating dtype. Of NaN or infinite ones
                 come logits that are NaN, of that image alone: the device is not waited for to find them.
-            mask_labels: for each image its target masks `(S_b, H, W)`, booleans or numbers (transformers' form).
+            mask_labels: for each image its target masks `(S_b, H, W)`, booleans or numbers (transformers' form);
+                inside is what is not 0, of floating ones from 0.5 on.
             class_labels: for each image the class ids `(S_b,)` of its segments. One beside no mask is not read.
             pixel_mask: `(B, H, W)`, 1 at pixels of the image and 0 at padding, which is right of and below the image.
             output_auxiliary_logits, output_hidden_states, output_attentions: whether the output has these fields;

@@ -191,7 +191,8 @@ class PerPixelBaselineForSemanticSegmentation(PerPixelPreTrainedModel):
 
         Args:
             pixel_values: `(B, 3, H, W)` normalised pixels, any H and W.
-            mask_labels: for each image its target masks `(S_b, H, W)`, booleans or numbers.
+            mask_labels: for each image its target masks `(S_b, H, W)`, booleans or numbers; inside is what is not 0,
+                of floating ones from 0.5 on.
             class_labels: for each image the class ids `(S_b,)` of its segments. One beside no mask is not read.
             pixel_mask: `(B, H, W)`, 1 at pixels of the image and 0 at padding, which is right of and below the image.
             output_hidden_states: whether the output has this field; default as the config says.

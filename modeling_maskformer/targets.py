@@ -151,7 +151,7 @@ def segments_from_masks(
     """Segments of S masks, each `(H, W)` and read one at a time; overlapping ones go to different layers.
 
     Args:
-        masks: S masks of booleans or numbers, non-zero inside.
+        masks: S masks, see `inside_of`.
         class_ids: S class ids.
         is_crowd: S flags, default none.
         size: (H, W); needed where there is no mask.
@@ -166,7 +166,7 @@ def segments_from_masks(
     height, width = size if size is not None else tuple(masks[0].shape)
     layers = [torch.zeros(height, width, dtype=dtype)]
     for number, mask in enumerate(masks, start=1):
-        mask = torch.as_tensor(mask).to(torch.bool)
+        mask = inside_of(torch.as_tensor(mask))
         for layer in layers:
             if not layer[mask].any():
                 break
@@ -179,6 +179,14 @@ def segments_from_masks(
         uncovered = torch.as_tensor(void).to(torch.bool) & (ids == NO_SEGMENT).all(0)
         ids[0][uncovered] = void_value(dtype)
     return Segments(ids, class_ids, is_crowd)
+
+
+def inside_of(masks: Tensor) -> Tensor:
+    """Which pixels are inside masks of booleans or numbers: those not 0; of floating ones, from 0.5 on.
+
+    Bilinear resizing leaves soft borders, of which every mask would otherwise be wider by a pixel or more.
+    """
+    return masks >= 0.5 if masks.is_floating_point() else masks != 0
 
 
 def expand_masks(ids: Tensor, num_segments: int) -> Tensor:

@@ -12,7 +12,7 @@ from accelerate.utils import reduce
 from torch import Tensor
 
 from ..fast_on_cpu import use_cpu_path
-from ..targets import NO_SEGMENT, segments_from_masks, smallest_id_dtype, void_value
+from ..targets import NO_SEGMENT, inside_of, segments_from_masks, smallest_id_dtype, void_value
 from .enlargement import size_before_crop
 
 
@@ -127,7 +127,7 @@ def read_targets(
         class_labels: B x `(S_b,)` class ids: tensors on any device, arrays or lists. Where an image has no mask, a
             single one is not read.
         segment_ids: `(B, L, H, W)` or `(B, H, W)` on any device, see `Segments`.
-        mask_labels: instead of these, B x `(S_b, H_b, W_b)`, non-zero inside, in such forms too. Those of unequal size
+        mask_labels: instead of these, B x `(S_b, H_b, W_b)`, see `inside_of`, in such forms too. Those of unequal size
             are padded with background.
         num_labels: K.
 
@@ -239,7 +239,7 @@ def maps_of_masks(mask_labels: Sequence[Tensor], device: torch.device) -> Target
     dtype = smallest_id_dtype(num_segments)
     ids = torch.zeros(len(mask_labels), num_segments, *size, dtype=dtype, device=device)
     for target, stack in zip(ids, mask_labels, strict=True):
-        inside = stack != 0
+        inside = inside_of(stack)
         target[: len(inside), : inside.shape[1], : inside.shape[2]].copy_(inside, non_blocking=copies_first(device))
     numbers = torch.arange(1, num_segments + 1, device=device)
     return TargetMaps(

@@ -114,6 +114,23 @@ def test_masks_may_be_lists_or_arrays(kind):
 
 
 @pytest.mark.parametrize("kind", ARCHITECTURES)
+@pytest.mark.parametrize("plain", [False, True])
+@torch.no_grad()
+def test_masks_with_soft_borders_end_in_the_middle_of_them(kind, plain, request):
+    """Bilinear resizing makes them: each mask was wider by its whole border."""
+    if plain:
+        request.getfixturevalue("plain_path")
+    model, batch = tiny(kind).eval(), batch_of()
+    ids = torch.arange(96).expand(64, 96) // 48
+    hard = torch.stack([ids == 0, ids == 1]).float()
+    soft = torch.nn.functional.avg_pool1d(hard.flatten(1), 9, 1, 4, count_include_pad=False).view_as(hard)
+    assert (soft > 0).sum() > hard.sum() and torch.equal(soft >= 0.5, hard.bool())
+    batch["class_labels"] = [torch.tensor([1, 2])] * len(batch["pixel_values"])
+    losses = [model(**batch | {"mask_labels": [masks] * len(batch["pixel_values"])}).loss for masks in (hard, soft)]
+    assert torch.equal(*losses)
+
+
+@pytest.mark.parametrize("kind", ARCHITECTURES)
 def test_what_else_a_collator_adds_to_a_batch_reaches_no_loss(kind, tmp_path):
     """Such as names for the metrics: with `remove_unused_columns=False` transformers' Trainer passes everything on."""
     batch = batch_of(batch_size=1)
