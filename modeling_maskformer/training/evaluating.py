@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from accelerate import Accelerator
+from accelerate.utils import DynamoBackend
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from transformers.trainer_utils import EvalLoopOutput
@@ -69,7 +71,8 @@ class EvaluatingTrainer(StreamingTrainer):
         self.evaluator.reset()
         predictor = None if self.make_predictor is None else self.make_predictor(model)
         losses = torch.zeros(2)  # sum over images, number of images
-        with InTurn(in_background=self.args.device.type != "cpu") as measuring:
+        in_background = _computes_beside_the_host(self.args.device) and not _captures_graphs(self.accelerator)
+        with InTurn(in_background) as measuring:
             for batch in self._in_step(dataloader):
                 references, count = batch["references"], batch[NUM_IMAGES]
                 measured = [references, count]
@@ -143,3 +146,14 @@ class EvaluatingTrainer(StreamingTrainer):
         if not state.end_of_dataloader or state.remainder <= 0:
             return batch_size
         return min(max(state.remainder - self.accelerator.process_index * batch_size, 0), batch_size)
+
+
+def _computes_beside_the_host(device: torch.device) -> bool:
+    """Whether a batch can be measured while the device computes the next one."""
+    return device.type != "cpu"
+
+
+def _captures_graphs(accelerator: Accelerator) -> bool:
+    """Whether models are compiled into CUDA graphs, whose outputs the next forward pass writes over."""
+    plugin = accelerator.state.dynamo_plugin
+    return plugin.backend == DynamoBackend.CUDAGRAPHS or plugin.mode in ("reduce-overhead", "max-autotune")

@@ -77,6 +77,46 @@ def test_measuring_in_the_background_measures_the_same(tmp_path, monkeypatch):
         behind.evaluate()
 
 
+@pytest.mark.parametrize("mode", ["reduce-overhead", "max-autotune"])
+def test_outputs_that_the_next_batch_writes_over_are_measured_first(tmp_path, monkeypatch, mode):
+    """As those of CUDA graphs are, here by a model that has one place for all its outputs."""
+    expected = make_trainer(tmp_path, evaluation=7, per_device_eval_batch_size=1).evaluate()
+    trainer = make_trainer(tmp_path, evaluation=7, per_device_eval_batch_size=1)
+    place = torch.zeros(1, 2, 4, 4)
+
+    def write(module, arguments, outputs):
+        outputs["masks_queries_logits"] = place.copy_(outputs["masks_queries_logits"])
+
+    trainer.model.register_forward_hook(write)
+    monkeypatch.setattr(evaluating, "_computes_beside_the_host", lambda device: True)
+    monkeypatch.setattr(evaluating, "InTurn", OneBehind)
+    assert trainer.evaluate()["eval_pixel_accuracy"] != expected["eval_pixel_accuracy"]
+    monkeypatch.setattr(trainer.accelerator.state.dynamo_plugin, "mode", mode)
+    assert trainer.evaluate()["eval_pixel_accuracy"] == expected["eval_pixel_accuracy"]
+
+
+class OneBehind(InTurn):
+    """Makes each call in the background as late as it may be made: when the next one is given."""
+
+    def __init__(self, in_background):
+        super().__init__(in_background=False)
+        self.late, self.waiting = in_background, []
+
+    def do(self, *call):
+        self.finish()
+        self.waiting = [call]
+        if not self.late:
+            self.finish()
+
+    def finish(self):
+        for call in self.waiting:
+            super().do(*call)
+        self.waiting = []
+
+    def __exit__(self, *error):
+        self.finish()
+
+
 def test_a_predictor_of_its_own_gets_the_images_and_its_predictions_are_measured(tmp_path):
     def make_predictor(model):
         assert not model.training
