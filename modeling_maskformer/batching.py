@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers.utils import ModelOutput
 
+from .losses.targets import to_device
+
 SIZE_DIVISOR = 32  # of the original, for every backbone
 
 # the strides of the maps (B, C, h, w) in each field of an output; what follows in `hidden_states` are no maps
@@ -113,11 +115,15 @@ def _run_by_size(
     groups: dict[tuple[int, ...], list[int]] = {}
     for image, lengths in enumerate(image_sizes):
         groups.setdefault(padded_size(lengths, size_divisor), []).append(image)
-    parts, order = [], [image for images in groups.values() for image in images]
-    for (height, width), images in groups.items():
-        parts.append(forward(pixels[images, :, :height, :width]))
+    order = [image for images in groups.values() for image in images]
+    places = to_device(torch.tensor(order), pixels.device)  # (B,)
+    of_groups = places.split([len(images) for images in groups.values()])
+    parts = [
+        forward(pixels[..., :height, :width].index_select(0, images))
+        for (height, width), images in zip(groups, of_groups, strict=True)
+    ]
     own_sizes = [image_sizes[image] for image in order]
-    return _merge(parts, size, torch.tensor(order).argsort().to(pixels.device), own_sizes)
+    return _merge(parts, size, places.argsort(), own_sizes)
 
 
 def _merge(

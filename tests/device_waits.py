@@ -3,6 +3,7 @@
 from collections import Counter
 from contextlib import ExitStack
 
+import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -19,6 +20,7 @@ WAITING = {
     "unique_dim",
 }
 HOST_CALLS = {torch.Tensor.tolist: "tolist", torch.Tensor.cpu: "cpu"}
+INDEXING = (torch.Tensor.__getitem__, torch.Tensor.__setitem__)
 NO_KERNELS = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "lift_fresh", "_unsafe_view"}
 
 
@@ -46,7 +48,7 @@ class DeviceWaits:
 
 
 class _Calls(TorchFunctionMode):
-    """Counts what no operation shows on a CPU: copies to the host, and Python lists sent to a device."""
+    """Counts what no operation shows on a CPU: copies to the host, and lists sent to a device, as an index too."""
 
     def __init__(self, waits: Counter):
         super().__init__()
@@ -61,6 +63,8 @@ class _Calls(TorchFunctionMode):
                 self.waits["tensor from a list"] += 1
         elif function is torch.Tensor.new_tensor and not isinstance(arguments[1], torch.Tensor):
             self.waits["tensor from a list"] += 1
+        elif function in INDEXING and _has_list(arguments[1]):
+            self.waits["index from a list"] += 1
         return function(*arguments, **named)
 
 
@@ -81,6 +85,10 @@ class _Operations(TorchDispatchMode):
         if name not in NO_KERNELS and not _is_view(function):
             self.kernels[name] += 1
         return function(*arguments, **named)
+
+
+def _has_list(index) -> bool:
+    return any(isinstance(part, list | np.ndarray) for part in (index if isinstance(index, tuple) else (index,)))
 
 
 def _has_mask(indices) -> bool:

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 import transformers
+from device_waits import DeviceWaits
 from tiny import BACKBONES, tiny_config, tiny_model
 from torch.nn import functional as F
 
@@ -120,6 +121,17 @@ def test_equal_to_transformers_on_what_its_processor_returns_and_on_the_padded_i
         torch.testing.assert_close(outputs.class_queries_logits, expected.class_queries_logits, atol=1e-4, rtol=1e-4)
         expected_masks = cropped(expected.masks_queries_logits, mine["pixel_values"].shape[-2:])
         torch.testing.assert_close(outputs.masks_queries_logits, expected_masks, atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_a_batch_of_several_sizes_waits_for_the_device_once_however_many_there_are(plain_path):
+    """For the sizes, by which it is taken apart."""
+    model, mask = model_of("resnet"), torch.zeros(4, 96, 96)
+    for image, size in enumerate((40, 90, 60, 20)):
+        mask[image, :size, :size] = 1
+    with DeviceWaits() as device:
+        model(torch.randn(4, 3, 96, 96), pixel_mask=mask)
+    assert device.waits == {"tolist": 1}
 
 
 BASELINES = [
