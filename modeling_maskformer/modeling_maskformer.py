@@ -345,7 +345,8 @@ class MaskFormerForInstanceSegmentation(MaskFormerPreTrainedModel):
                 default as the config says.
             segment_ids: `(B, L, H, W)` integer id maps, the compact form of the target masks: see `Segments`.
                 Void pixels take part neither in matching nor in the mask losses.
-            loss_normalizers: for steps of several batches: the mean over them of what the method of this name gives.
+            loss_normalizers: for steps of several batches: the mean over them of what the method of this name gives,
+                float32, or as int32 of the same bits.
             return_dict: False for a plain tuple.
 
         Other keywords, such as what a collator puts into a batch for the metrics, are not read, as in transformers.

@@ -198,7 +198,8 @@ class PerPixelBaselineForSemanticSegmentation(PerPixelPreTrainedModel):
             output_hidden_states: whether the output has this field; default as the config says.
             return_dict: False for a plain tuple.
             segment_ids: `(B, L, H, W)` integer id maps, the compact form of the target masks: see `Segments`.
-            loss_normalizers: for steps of several batches: the mean over them of what the method of this name gives.
+            loss_normalizers: for steps of several batches: the mean over them of what the method of this name gives,
+                float32, or as int32 of the same bits.
 
         The targets are those of MaskFormer. Pixels that are void or of no segment are unlabelled: they count nowhere.
         Where segments overlap, the later one has the pixel.

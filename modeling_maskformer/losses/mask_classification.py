@@ -14,7 +14,15 @@ from .dense import dense_losses
 from .mask_losses import PairLosses, mask_losses
 from .matching import HungarianMatcher, Matches, check_finite
 from .points import point_losses
-from .targets import Targets, check_batch_size, mean_over_processes, num_processes, read_targets, to_device
+from .targets import (
+    Targets,
+    check_batch_size,
+    from_bits,
+    mean_over_processes,
+    num_processes,
+    read_targets,
+    to_device,
+)
 
 LEAST = 1e-6  # divides a sum over nothing; a number of masks averaged over processes is more
 
@@ -110,7 +118,8 @@ class MaskFormerLoss(nn.Module):
 
         The cross-entropy is divided by the weights of all queries' classes, the mask losses by the number of masks,
         each averaged over all processes: so the mean of their gradients is that of one process with all images. Where
-        a step has several batches, `normalizers` are the means over these too of what `self.normalizers` gives.
+        a step has several batches, `normalizers` are the means over these too of what `self.normalizers` gives, which
+        may come `as_bits`.
 
         Raises:
             ValueError: targets do not fit the batch, or a class id is outside the label set.
@@ -130,6 +139,7 @@ class MaskFormerLoss(nn.Module):
         if normalizers is None:
             num_masks = torch.full((1,), float(sum(targets.num_segments)), device=device)
             normalizers = mean_over_processes(torch.cat((num_masks, class_weight)))
+        normalizers = from_bits(normalizers)
         num_masks, class_weight = normalizers[0].clamp(min=LEAST), normalizers[1:]
         parts = {
             "loss_cross_entropy": cross_entropy / class_weight,

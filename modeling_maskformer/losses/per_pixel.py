@@ -18,7 +18,7 @@ from torch.autograd.function import once_differentiable
 from ..fast_on_cpu import use_cpu_path
 from .enlargement import enlarge, enlargement_matrix, size_before_crop
 from .scratch import block_size
-from .targets import mean_over_processes
+from .targets import from_bits, mean_over_processes
 
 UNLABELLED = -1
 LEAST = 1e-6  # divides a sum over no pixel; a number of pixels averaged over processes is more
@@ -48,9 +48,10 @@ def per_pixel_cross_entropy(logits: Sequence[Tensor], classes: Tensor, num_pixel
     Args:
         logits: layers x `(B, K, h, w)`, of any floating dtype; enlarged to the size of the targets.
         classes: `(B, H, W)` int64, -1 at pixels without label.
-        num_pixels: `()`, where a step has several batches, the mean number of labelled pixels of all of them.
+        num_pixels: `()`, where a step has several batches, the mean number of labelled pixels of all of them; may
+            come `as_bits`.
     """
-    num_pixels = mean_over_processes(num_labelled(classes)) if num_pixels is None else num_pixels
+    num_pixels = mean_over_processes(num_labelled(classes)) if num_pixels is None else from_bits(num_pixels)
     return _CrossEntropy.apply(classes, num_pixels.clamp(min=LEAST), *logits)
 
 

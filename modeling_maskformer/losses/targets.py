@@ -308,6 +308,19 @@ def num_processes() -> int:
     return PartialState().num_processes if PartialState._shared_state else 1
 
 
+def as_bits(totals: Tensor) -> Tensor:
+    """Float32 totals as int32 of the same bits. What goes into a model as floats, FSDP rounds to 16 bits.
+
+    Then bfloat16 makes 256 of 257, and more than 65,504 pixels are infinitely many in float16: a loss of 0.
+    """
+    return totals.float().view(torch.int32)
+
+
+def from_bits(totals: Tensor) -> Tensor:
+    """Totals that may have come `as_bits`."""
+    return totals.view(torch.float32) if totals.dtype == torch.int32 else totals
+
+
 def mean_over_processes(totals: Tensor) -> Tensor:
     """The mean over all processes of what each of them counts in its batch, on its device."""
     return totals if num_processes() == 1 else reduce(totals, reduction="mean")

@@ -16,6 +16,7 @@ from transformers.trainer_utils import EvalLoopOutput
 from ..data.views.stream_batches import StreamBatches
 from ..evaluation.evaluator import Evaluator
 from ..evaluation.in_turn import InTurn
+from ..losses.targets import as_bits
 from .batches import INPUTS, NUM_IMAGES, TARGETS, cut, targets_of
 from .first_process import take_from_first_process
 from .streaming import StreamingTrainer
@@ -118,7 +119,7 @@ class EvaluatingTrainer(StreamingTrainer):
         names = (*INPUTS, *TARGETS) if self.args.eval_loss else INPUTS
         inputs = self._prepare_inputs({name: batch[name] for name in names if name in batch})
         if self.args.eval_loss and hasattr(self.model, "loss_normalizers"):  # the mean of this process's batch
-            inputs["loss_normalizers"] = self.model.loss_normalizers(**targets_of(inputs))
+            inputs["loss_normalizers"] = as_bits(self.model.loss_normalizers(**targets_of(inputs)))
         return inputs
 
     def _model_for_evaluation(self) -> nn.Module:

@@ -17,6 +17,7 @@ from transformers.trainer_utils import SchedulerType
 from ..data.views.collate import PixelNormalization, SegmentationDataset
 from ..data.views.view_sampler import ViewSampler
 from ..evaluation.evaluator import Evaluator
+from ..losses.targets import as_bits
 from .arguments.arguments import MaskFormerTrainingArguments
 from .batches import NUM_IMAGES, cut, targets_of
 from .cards.model_card import RunDescription, trained_model_card, write_card
@@ -253,7 +254,7 @@ class MaskFormerTrainer(EvaluatingTrainer):
     ) -> Tensor | tuple[Tensor, Any]:
         """The model's own loss; its parts are kept, summed, for the next log."""
         counts = min(inputs.pop(NUM_IMAGES, 1), 1)  # 0: the images only fill up, as others wait for a loss
-        normalizers = {} if num_items_in_batch is None else {"loss_normalizers": num_items_in_batch}
+        normalizers = {} if num_items_in_batch is None else {"loss_normalizers": as_bits(num_items_in_batch)}
         outputs = model(**inputs, **normalizers)
         loss = outputs["loss"]
         if loss is None:
