@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from ...unique_keys import read_json, read_yaml
 from ..errors import DataError
 from .label_set import NamedIds
 
@@ -75,14 +75,14 @@ def _text_of(file: Path, where: str) -> str:
 
 def _parse_json(text: str, where: str) -> Any:
     try:
-        return json.loads(text)
+        return read_json(text)
     except (ValueError, RecursionError) as error:
         raise DataError(f"In the {where} JSON is expected: {error}.") from error
 
 
 def _parse_yaml(text: str, where: str) -> Any:
     try:
-        return yaml.load(text, Loader=yaml.BaseLoader)  # makes nothing but texts: a class may be called no, or on
+        return read_yaml(text, yaml.BaseLoader)  # makes nothing but texts: a class may be called no, or on
     except (yaml.YAMLError, RecursionError) as error:
         raise DataError(f"In the {where} YAML is expected: {error}.") from error
 

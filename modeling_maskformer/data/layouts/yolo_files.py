@@ -17,6 +17,7 @@ import yaml
 from datasets import Dataset, Image
 from transformers.utils import logging
 
+from ...unique_keys import read_yaml
 from ..errors import DataError
 from ..formats.yolo import is_box
 from ..labels.label_files import read_named_ids
@@ -67,7 +68,7 @@ def _read(file: Path) -> Any:
         splits = {key: f"images/{key}" for key in SPLITS if (images / key).is_dir()}
         return {"names": read_named_ids(file).names} | (splits or {"train": "images"})
     try:
-        content = yaml.safe_load(_text_of(file))
+        content = read_yaml(_text_of(file))
         if not isinstance(content, dict):
             return content
         return {SPLIT_KEYS[key]: value for key, value in content.items() if key in SPLIT_KEYS} | content

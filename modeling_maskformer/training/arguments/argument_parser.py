@@ -15,6 +15,7 @@ import yaml
 from transformers import HfArgumentParser, TrainingArguments
 from transformers.hf_argparser import string_to_bool
 
+from ...unique_keys import read_json, read_yaml
 from .flag_names import in_words_of_flags, names_of, unknown_flag
 from .program_name import named_as_called, program_name, say_any_name
 
@@ -125,15 +126,20 @@ class ScriptArgumentParser(HfArgumentParser):
         """The settings of a JSON or YAML file, written as flags: so both ways are read and checked alike."""
         try:
             text = path.read_text(encoding="utf-8")
-            settings = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+            settings = read_json(text) if path.suffix == ".json" else read_yaml(text)
         except OSError as error:
             self.error(f"Cannot read the settings file {path}: {error.strerror}.")
         except (ValueError, yaml.YAMLError) as error:
             self.error(f"The settings file {path} is not valid {path.suffix[1:].upper()}: {error}")
         if not isinstance(settings, dict):
             self.error(f"The settings file {path} must hold names and values, got {type(settings).__name__}.")
-        flags = []
+        flags: list[str] = []
+        names: dict[str, str] = {}  # of what is set already: --washed may be written --no_washed, too
         for name, value in settings.items():
+            action = self._option_string_actions.get(f"--{name}")
+            if action is not None and names.setdefault(action.dest, name) != name:
+                both = f"--{names[action.dest]} and by --{name}"
+                self.error(f"The settings file {path} sets one thing twice, by {both}.")
             if value is None:
                 continue
             values = value if isinstance(value, list) else [value]

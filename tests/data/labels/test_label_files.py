@@ -119,6 +119,8 @@ def test_label_files_in_the_folder_of_a_dataset_are_found(paired_folder, name):
         ("a.csv", "id,name\nx,sky\n", "a value of pixels and a name"),
         ("a.csv", "id,name\n1,\n", "a value of pixels and a name"),
         ("a.csv", "1,sky\nroad\n", "some classes have an id and some have none"),
+        ("a.yaml", "1: sky\n1: road\n", "'1' stands twice, in lines 1 and 2"),
+        ("a.json", '{"names": {"1": "sky", "1": "road"}}', "'1' stands twice"),
         ("a.yaml", "a: [", "YAML is expected"),
         ("a.yaml", "", "is expected"),
         ("a.yaml", "a: !!python/object/apply:os.system [echo]", "has the colour echo"),

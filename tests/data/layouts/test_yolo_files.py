@@ -57,6 +57,13 @@ def test_outlines_become_masks(make, layout):
         assert samples[0].name == "1" and len(samples[1].segments) == 0
 
 
+def test_a_split_that_is_named_twice_is_refused(make):
+    file = make() / "data.yaml"
+    file.write_text(file.read_text() + "train: images/val\n")
+    with pytest.raises(DataError, match="'train' stands twice, in lines"):
+        open_dataset(str(file.parent), "instance")
+
+
 @pytest.mark.parametrize("ending", [".ppm", ".jfif", ".PNG"])
 def test_pictures_are_found_by_all_their_endings(make, ending):
     root = make()

@@ -77,6 +77,11 @@ def test_a_mistake_ends_with_code_2_and_one_line(capsys, argv, message):
         ("run.json", "{", "is not valid JSON"),
         ("run.yaml", "- 1\n", "must hold names and values, got list"),
         ("run.yml", "aples: 1\n", "There is no argument --aples"),
+        ("run.yaml", "apples: 1\nrate: 0.1\napples: 2\n", "run.yaml is not valid YAML: 'apples' stands twice"),
+        ("run.json", '{"apples": 1, "apples": 2}', "run.json is not valid JSON: 'apples' stands twice"),
+        ("run.yaml", "apples: 1\nnote: {tree: 1, tree: 2}\n", "'tree' stands twice"),
+        ("run.json", '{"apples": 1, "note": {"tree": 1, "tree": 2}}', "'tree' stands twice"),
+        ("run.yaml", "apples: 1\nwashed: true\nno_washed:\n", "sets one thing twice, by --washed and by --no_washed"),
     ],
 )
 def test_a_bad_file_is_named(tmp_path, capsys, name, text, message):
