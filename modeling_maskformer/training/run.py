@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from ..data.streams import some_of, stream_of
 from ..data.views.augmentation import Augmentation
 from ..data.views.collate import EvaluationCollator, SegmentationDataset, TrainingCollator
 from ..data.views.copy_paste import choose_copy_paste
+from ..error_text import first_line
 from ..evaluation.error_analysis import SCORE_THRESHOLD, ErrorAnalysis
 from ..evaluation.evaluator import Evaluator
 from ..evaluation.image_ranking import spread_by_score
@@ -45,7 +47,7 @@ from .lone_views import check_lone_views
 from .model_building import build_model, normalization_of
 from .opening import TimeEstimate, chosen_text
 from .saving.checkpoint_folders import last_checkpoint
-from .saving.checkpointing import EndOnSigterm
+from .saving.checkpointing import WRITE_ERRORS, EndOnSigterm, NotSavedError
 from .saving.output_folder import PICTURES_NAME, TakeFolder, goes_on, prepare_output_dir
 from .saving.same_model import check_same_model
 from .trainer import MaskFormerTrainer
@@ -180,7 +182,7 @@ def run_training(trainer: MaskFormerTrainer) -> None:
     Raises:
         DataError: a sample that was not looked at before cannot be used; how to go on is said.
         FloatingPointError: the loss is not finite.
-        NotSavedError: a checkpoint could not be written.
+        NotSavedError: a checkpoint, or what the run leaves in the end, could not be written.
     """
     try:
         _train_and_evaluate(trainer, Path(trainer.args.output_dir))
@@ -205,21 +207,40 @@ def _train_and_evaluate(trainer: MaskFormerTrainer, output_dir: Path) -> None:
         print(f"The run in {output_dir} is finished: there is nothing to go on with.")
         return
     result = trainer.train(resume_from_checkpoint=trainer.args.resume_from_checkpoint)
-    trainer.save_model()
-    trainer.save_state()
+    with _saying_what_is_not_written(output_dir, WRITE_ERRORS):
+        trainer.save_model()
+        trainer.save_state()
     evaluator = trainer.evaluator
     evaluator.analysis = ErrorAnalysis(evaluator.task, trainer.model.config.id2label, num_worst=0)  # scores of images
     trainer.evaluate()
     if trainer.is_world_process_zero():
-        write_results(output_dir / "eval_results.json", evaluator.results)
-        print(results_table(evaluator.results))
-        _draw_pictures(trainer, output_dir / PICTURES_NAME)
-        metric = trainer.args.metric_for_best_model
-        trainer.plot = draw_training(output_dir, trainer.state.log_history, metric)
-        trainer.create_model_card()
-        write_results(output_dir / "train_results.json", {"global_step": result.global_step, **result.metrics})
+        try:  # before anything is said, which ends a program whose output nobody reads any more
+            with _saying_what_is_not_written(output_dir, OSError):
+                write_results(output_dir / "eval_results.json", evaluator.results)
+                _draw_pictures(trainer, output_dir / PICTURES_NAME)
+                metric = trainer.args.metric_for_best_model
+                trainer.plot = draw_training(output_dir, trainer.state.log_history, metric)
+                trainer.create_model_card()
+                write_results(output_dir / "train_results.json", {"global_step": result.global_step, **result.metrics})
+        finally:  # on a full disk the numbers are needed all the more
+            print(results_table(evaluator.results), flush=True)
     if trainer.args.push_to_hub:  # what was pushed with the checkpoints had neither results nor pictures yet
         trainer.push_to_hub()
+
+
+@contextmanager
+def _saying_what_is_not_written(
+    output_dir: Path, errors: type[Exception] | tuple[type[Exception], ...]
+) -> Iterator[None]:
+    """Turns errors of writing what a run that has made all its steps leaves into a sentence that says how to go on."""
+    try:
+        yield
+    except errors as error:
+        mend = "go on with --resume_from_checkpoint last" if last_checkpoint(output_dir) else "start anew"
+        raise NotSavedError(
+            f"All steps are made, but not all that a run leaves could be written to {output_dir}: "
+            f"{first_line(error)}. Mend that, and {mend}."
+        ) from error
 
 
 def _draw_pictures(trainer: MaskFormerTrainer, folder: Path) -> None:

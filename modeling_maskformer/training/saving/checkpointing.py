@@ -32,7 +32,7 @@ WRITE_ERRORS = (OSError, RuntimeError, SafetensorError)
 
 
 class NotSavedError(OSError):
-    """A checkpoint could not be written, as on a full disk. Those before it are as they were."""
+    """A checkpoint, or the trained model, could not be written, as on a full disk. Checkpoints before it are whole."""
 
 
 class CheckpointingTrainer(Trainer):

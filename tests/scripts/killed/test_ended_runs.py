@@ -86,6 +86,46 @@ def test_a_full_disk_ends_a_run_with_a_sentence_and_leaves_what_was_saved(
     assert_same_run(folder, uninterrupted)
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "README.md"])
+def test_so_it_does_where_all_steps_are_made(street, uninterrupted, tmp_path, refused, monkeypatch, capsys, name):
+    folder = tmp_path / "full"
+    replace, save = os.replace, modeling_utils.safe_save_file
+
+    def save_until_full(tensors, path, *arguments, **named):
+        if Path(path) == folder / name:
+            raise SafetensorError("No space left on device (os error 28)")
+        return save(tensors, path, *arguments, **named)
+
+    def full(path):
+        if Path(path) == folder / name:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(modeling_utils, "safe_save_file", save_until_full)
+        patched.setattr(os, "replace", lambda part, path: (full(path), replace(part, path)))
+        write = Path.write_text
+        patched.setattr(Path, "write_text", lambda path, *text, **named: (full(path), write(path, *text, **named))[1])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            run(train.main, *flags(street, folder))
+        said = capsys.readouterr()
+    assert stop.value.code == 1 and "All steps are made, but not all" in said.err and "No space left" in said.err
+    assert ("mean_iou " in said.out) is (name != "model.safetensors")  # what was measured is not lost
+    run(train.main, *flags(street, folder), "--resume_from_checkpoint", "last")
+    assert_same_run(folder, uninterrupted)
+
+
+def test_all_is_written_before_the_numbers_are_said(street, uninterrupted, tmp_path, monkeypatch):
+    def closed(*_):  # as the pipe to `head` once that has ended
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr(run_module, "results_table", closed)
+    with pytest.raises(BrokenPipeError):
+        run(train.main, *flags(street, tmp_path / "piped"))
+    assert {path.name for path in (tmp_path / "piped").iterdir()} == {path.name for path in uninterrupted.iterdir()}
+    assert (tmp_path / "piped" / "train_results.json").is_file()
+
+
 @pytest.mark.parametrize("architecture", ["per_pixel", "maskformer"])
 def test_a_diverged_run_ends_with_a_sentence_and_what_it_leaves_is_replaced_with_the_rest(
     street, tmp_path, refused, architecture
