@@ -42,6 +42,10 @@ def export(args: argparse.Namespace) -> None:
         raise ValueError("--height and --width go together: pass both, or none for images of any size.")
     if args.int8 and not args.dataset and not args.calibration:
         raise ValueError("--int8 is calibrated on training images: pass --dataset and --split, or --calibration.")
+    if not args.int8 and (args.dataset or args.split or args.calibration):
+        raise ValueError("--dataset, --split and --calibration are what --int8 is calibrated on: pass it, too.")
+    if args.calibration and (args.dataset or args.split):
+        raise ValueError("--calibration stands for --dataset and --split: pass one or the other.")
     size = None if args.height is None else (args.height, args.width)
     settings = ExportSettings(args.format, args.dtype, args.int8, args.result, size)
     check_not_exported(args.checkpoint, "exported once more")

@@ -67,6 +67,9 @@ def test_a_pickled_folder_is_not_opened_unasked(checkpoint, tmp_path):
         (["--format", "onnx", "--dtype", "bf16"], "run in f32, not in bf16"),
         (["--format", "torch", "--height", "64"], "--height and --width go together"),
         (["--format", "openvino", "--int8"], "calibrated on training images"),
+        (["--format", "openvino", "--dataset", "data"], "what --int8 is calibrated on: pass it, too"),
+        (["--format", "torch", "--calibration", "pictures"], "what --int8 is calibrated on: pass it, too"),
+        (["--format", "openvino", "--int8", "--calibration", "a", "--dataset", "b"], "pass one or the other"),
     ],
 )
 def test_what_cannot_be_is_refused_in_a_sentence(checkpoint, tmp_path, flags, sentence):
