@@ -104,6 +104,11 @@ def check_decoder(config: PreTrainedConfig) -> None:
         value = getattr(config.decoder_config, name)
         if not is_count(value):
             raise ValueError(f"{name} must be at least 1, got {value!r}.")
+    if config.decoder_config.d_model % 4:
+        raise ValueError(
+            "d_model must be a multiple of 4 (sines and cosines of rows and of columns say where a pixel is), got "
+            f"{config.decoder_config.d_model}."
+        )
     check_layers(config, "decoder", config.decoder_config.d_model)
 
 

@@ -97,6 +97,14 @@ def test_heads_have_to_divide_the_channels():
         MaskFormerConfig(decoder_config={"model_type": "detr", "decoder_attention_heads": 7})
 
 
+@pytest.mark.parametrize("kind", ["maskformer", "per_pixel_plus"])
+@pytest.mark.parametrize("channels", [1, 6, 30])
+def test_positions_need_four_channels_each(kind, channels):
+    decoder = {"model_type": "detr", "d_model": channels, "decoder_attention_heads": 1}
+    with pytest.raises(ValueError, match=f"d_model must be a multiple of 4 .*, got {channels}"):
+        CONFIGS[kind](decoder_config=decoder)
+
+
 @pytest.mark.parametrize("kind", ARCHITECTURES)
 @pytest.mark.parametrize("size", [(1, 1), (1, 65), (33, 65), (32, 32)])
 def test_images_of_a_few_pixels_train_and_predict(kind, size):
