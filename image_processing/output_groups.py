@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from . import tiling
-from .resampling import LEAST_LOGIT
+from .resampling import without_minus_infinity
 
 
 def is_per_pixel(outputs: Any) -> bool:
@@ -97,7 +97,7 @@ def _finite(name: str, values: Tensor) -> Tensor:
     if bool(seen.sum(dtype=torch.float32).isfinite()):  # one pass; a finite sum has finite parts
         return values
     if name != "class_queries_logits":
-        values = seen = values.clamp(min=LEAST_LOGIT)
+        values = seen = without_minus_infinity(values)
     for image, of_image in enumerate(seen):
         count = int((~of_image.isfinite()).sum())
         if count:

@@ -128,6 +128,11 @@ def _blend(size: int, length: int, step: float) -> Taps:
     return Taps(first.to(torch.int64), torch.stack((1 - ahead, ahead), 1), length, step, ROUNDING)
 
 
+def without_minus_infinity(maps: Tensor) -> Tensor:
+    """The maps with `LEAST_LOGIT` for minus infinity; whatever is finite stays, however low, and so do NaNs."""
+    return torch.nan_to_num(maps, nan=math.nan, posinf=math.inf, neginf=LEAST_LOGIT)
+
+
 def resize(maps: Tensor, rows: Taps, columns: Taps) -> Tensor:
     """`(..., H, W)`: `(..., h, w)` maps with rows and columns resampled."""
     return rows.matrix().to(maps.device) @ maps @ columns.matrix().to(maps.device).T
@@ -208,8 +213,7 @@ def resized_strips(
     across = _strips(columns, CPU_COLUMNS if maps.device.type == "cpu" else len(columns), maps.device)
     for start in range(0, maps.shape[0], images):
         for target, source, down in strips:
-            part = maps[start : start + images, :, source].to(torch.float32, copy=True)  # (b, N, r, w)
-            part.clamp_(min=LEAST_LOGIT)
+            part = without_minus_infinity(maps[start : start + images, :, source].float())  # (b, N, r, w), a copy
             with float32_products(maps.device):
                 if not columns.changes_nothing:
                     pieces = [part[..., used] @ weights.T for _, used, weights in across]

@@ -331,6 +331,28 @@ def test_a_class_of_pixels_may_be_made_impossible_by_minus_infinity():
         assert not found.segmentation_scores.isnan().any()
 
 
+@pytest.mark.parametrize("beside", [0.0, -float("inf")], ids=["nothing infinite", "minus infinity beside it"])
+@pytest.mark.usefixtures("both_ways")
+def test_logits_that_are_very_low_are_resized_as_they_are(beside):
+    """Between a cell of -1e6 and one of 2e4 nearly all pixels are outside, whatever other images hold."""
+    masks = torch.full((2, 1, 2, 4), -1e6)
+    masks[0, ..., 2:], masks[1] = 2e4, beside
+    (inside, _), size = masks.double()[:, 0], (8, 64)
+    expected = torch.nn.functional.interpolate(inside[None, None], size=(8, 16), mode="bilinear")
+    expected = torch.nn.functional.interpolate(expected, size=size, mode="bilinear")[0, 0] > 0
+    outputs = SimpleNamespace(
+        class_queries_logits=torch.tensor([[[9.0, 0.0, -9.0]]]).repeat(2, 1, 1), masks_queries_logits=masks
+    )
+    processor, sizes = MaskFormerImageProcessor(), [size] * 2
+    (found, _) = processor.post_process_instance_segmentation(outputs, target_sizes=sizes, return_binary_maps=True)
+    assert torch.equal(found["segmentation"][0], expected)
+    (scored, _) = processor.post_process_semantic_segmentation(outputs, sizes, return_segmentation_scores=True)
+    assert torch.equal(scored.segmentation_scores[0] > 0.1, expected)
+    pixels = SimpleNamespace(logits=torch.cat((masks, torch.zeros_like(masks)), 1))
+    (classes, _) = PerPixelImageProcessor().post_process_semantic_segmentation(pixels, sizes)
+    assert torch.equal(classes == 0, expected)
+
+
 @pytest.mark.parametrize(
     ("classes", "masks"),
     [
