@@ -14,6 +14,8 @@ from transformers import PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.utils import ModelOutput
 
+from .predictor import check_finite
+
 SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)  # of the paper's multi-scale results
 
 
@@ -90,7 +92,9 @@ class MultiScalePredictor:
         size = {name: max(1, round(length * scale)) for name, length in dict(self.image_processor.size).items()}
         batch = self.image_processor(images=views, size=size, return_tensors="pt")
         batch = batch.to(self.model.device)
-        return self.model(pixel_values=batch["pixel_values"], pixel_mask=batch["pixel_mask"])
+        outputs = self.model(pixel_values=batch["pixel_values"], pixel_mask=batch["pixel_mask"])
+        check_finite(outputs)
+        return outputs
 
 
 @dataclass

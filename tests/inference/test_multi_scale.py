@@ -8,7 +8,7 @@ from tiny import tiny_model
 from torch.nn.functional import interpolate
 from torchvision.transforms.v2 import functional as tvF
 
-from image_processing import MaskFormerImageProcessor, resampling
+from image_processing import MaskFormerImageProcessor, resampling, tiling
 from modeling_maskformer.inference.multi_scale import SCALES, MultiScalePredictor, TtaArguments
 from modeling_maskformer.inference.predictor import Predictor
 
@@ -131,6 +131,14 @@ def test_memory_holds_one_scale_whatever_their_number(model, image, monkeypatch)
     assert most[0] == most[1]
     assert most[1]["outputs"] == 1
     assert most[1]["scores"] <= 2 * (5 * 6 * 60) < 5 * 48 * 60  # a strip and the next one, not the whole map
+
+
+def test_outputs_that_are_not_finite_are_refused_on_every_device(image, monkeypatch):
+    monkeypatch.setattr(tiling, "use_tiles", lambda maps: False)  # as elsewhere than on a CPU
+    model = tiny_model()
+    torch.nn.init.constant_(model.mask_embedder[-1][0].bias, float("nan"))
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        MultiScalePredictor(model, processor(), scales=[1.0])([image])
 
 
 @pytest.mark.parametrize("scales", [[], [0.0], [1.0, -1.0], [float("nan")]])
