@@ -1,6 +1,9 @@
-"""What to say of an error that a library has raised."""
+"""What to say of an error that a library has raised, and of names that may be those of folders or of the Hub."""
 
 import os
+import re
+
+_HUB_NAME = re.compile(r"(\w[\w.-]*/)?\w[\w.-]*")
 
 
 def first_line(error: BaseException) -> str:
@@ -12,3 +15,8 @@ def first_line(error: BaseException) -> str:
 def hub_hint(name: str | os.PathLike) -> str:
     """A sentence, to follow others, where there is no such folder or file here; "" where there is."""
     return "" if os.path.exists(name) else " There is no such folder here, so it was looked up on the Hub."
+
+
+def is_hub_name(name: str | os.PathLike) -> bool:
+    """Whether something on the Hub may be called so, as `name` or `owner/name`; else it is a path."""
+    return _HUB_NAME.fullmatch(str(name)) is not None

@@ -20,7 +20,7 @@ from .labels.label_set import LabelSet
 from .layouts.folders.folder_layouts import is_for_load_dataset
 from .layouts.inside_dataset import own_folders
 from .layouts.loaded import name_of
-from .layouts.open_tables import names_of_file, without_card_warning
+from .layouts.open_tables import check_is_there, names_of_file, without_card_warning
 from .layouts.tables import Tables, annotated_splits
 from .samples import with_encoded_images
 from .streams import StreamSamples
@@ -51,6 +51,7 @@ def open_streams(
         splits = dict(dataset)
     else:
         path = Path(dataset).expanduser()
+        check_is_there(dataset, path)
         if path.is_file() or (path.is_dir() and not _is_for_streaming(path)):
             raise DataError(
                 f"Dataset '{dataset}' is not one to be streamed: pictures in folders, files of COCO and YOLO and what "

@@ -15,7 +15,7 @@ from image_processing.image_processing_maskformer import SegmentationImageProces
 
 from ..architectures import ARCHITECTURES, architecture_of
 from ..configuration_per_pixel import PerPixelBaselineConfig
-from ..error_text import first_line, hub_hint
+from ..error_text import first_line, hub_hint, is_hub_name
 
 
 def load_config(checkpoint: str | os.PathLike) -> PreTrainedConfig:
@@ -108,7 +108,7 @@ def check_folder(checkpoint: str | os.PathLike, file_name: str, holds: str) -> N
         found = ", ".join(sorted(entry.name for entry in folder.iterdir())[:8]) or "nothing"
         hint = f" Did you mean {newest}?" if newest else ""
         raise ValueError(f"The checkpoint {folder} has no {file_name} ({holds}); it holds {found}.{hint}")
-    if folder.is_absolute() or str(checkpoint).startswith(".") or str(checkpoint).count("/") > 1:
+    if not is_hub_name(checkpoint):
         raise ValueError(f"There is no checkpoint folder {folder}.")
 
 

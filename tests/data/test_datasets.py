@@ -1,6 +1,7 @@
 """Opening datasets of every source: splits, columns, labels, and what is said where something is wrong."""
 
 import json
+import re
 import shutil
 
 import datasets
@@ -81,11 +82,17 @@ def test_folders_without_files_are_said_to_be_empty(tmp_path):
         open_dataset(str(tmp_path), "semantic")
 
 
-@pytest.mark.parametrize("name", ["/no/such/folder", "nobody/no-such-dataset"])
-def test_a_dataset_that_is_neither_here_nor_on_the_hub_is_named(name, monkeypatch):
+def test_a_dataset_that_is_neither_here_nor_on_the_hub_is_named(monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
-    with pytest.raises(DataError, match=f"Dataset '{name}' cannot be opened: .* no such folder here"):
-        open_dataset(name, "semantic")
+    with pytest.raises(DataError, match=r"Dataset 'nobody/no-such-dataset' cannot be opened: .* no such folder here"):
+        open_dataset("nobody/no-such-dataset", "semantic")
+
+
+@pytest.mark.parametrize("name", ["/no/such/folder", "./data/street", "../street", "street/", "a/b/c", "~/street"])
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_path_is_not_looked_up_on_the_hub(name, streaming):
+    with pytest.raises(DataError, match=re.escape(f"There is no folder or file '{name}'.")):
+        open_dataset(name, "semantic", streaming=streaming)
 
 
 def test_archives_are_to_be_unpacked(tmp_path, save_picture):

@@ -223,7 +223,7 @@ def test_what_a_stream_cannot_tell_is_asked_for(tmp_path, paired_folder):
         open_dataset(str(paired_folder()), "semantic", streaming=True)
     with pytest.raises(DataError, match="leave --streaming out"):
         open_dataset("shapes", "semantic", streaming=True)
-    with pytest.raises(DataError, match="cannot be streamed"):
+    with pytest.raises(DataError, match="There is no folder or file"):
         open_dataset(str(tmp_path / "nowhere"), "semantic", streaming=True)
     black_and_white = tmp_path / "masks"
     black_and_white.mkdir()

@@ -11,7 +11,7 @@ from pathlib import Path
 import datasets
 from datasets import DatasetDict
 
-from ...error_text import first_line, hub_hint
+from ...error_text import first_line, hub_hint, is_hub_name
 from ..errors import DataError
 from ..labels.label_files import read_named_ids
 from ..labels.label_set import NamedIds
@@ -57,6 +57,7 @@ def open_tables(
     if not isinstance(dataset, (str, Path)):
         return Tables(splits_of(dataset))
     path, search = Path(dataset).expanduser(), search or MaskSearch()
+    check_is_there(dataset, path)
     images = _image_folder(image_folder)
     if images is not None and (search.name is not None or not os.path.exists(path)):
         raise _no_use_of_image_folder(dataset)
@@ -99,6 +100,12 @@ def open_tables(
     tables = _load(str(path), config_name)
     tables.named = names_of_file(path)
     return tables
+
+
+def check_is_there(dataset: str | Path, path: Path) -> None:
+    """Raises a DataError where a dataset is neither here, at `path`, nor called as those of the Hub."""
+    if not os.path.exists(path) and not is_hub_name(dataset):
+        raise DataError(f"There is no folder or file '{dataset}'.")
 
 
 def _image_folder(image_folder: str | None) -> Path | None:
