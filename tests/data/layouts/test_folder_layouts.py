@@ -273,6 +273,15 @@ def test_cityscapes_is_read_as_downloaded(cityscapes):
     assert (segments.void.numpy() == (TRAIN_IDS == 255)).all()
 
 
+def test_training_ids_in_one_split_of_cityscapes_alone_are_refused(cityscapes, tmp_path):
+    made = list((tmp_path / "gtFine" / "val").rglob("*_labelTrainIds.png"))
+    for file in made:
+        file.unlink()
+    if made:
+        with pytest.raises(DataError, match=r"'train' are called labelTrainIds, .* 'val' labelIds: the same"):
+            open_dataset(cityscapes, "semantic")
+
+
 def test_objects_of_cityscapes_are_told_by_its_instance_ids(cityscapes):
     data = open_dataset(cityscapes, "instance")
     assert data.labels.names == ("person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle")

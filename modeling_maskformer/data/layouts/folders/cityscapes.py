@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from ...errors import DataError
 from ...labels.label_set import NamedIds
 
 # Labels of which results are measured, in the order of their training ids, with their ids in labelIds.png.
@@ -55,3 +56,22 @@ def named_ids_of(template: str) -> tuple[NamedIds | None, frozenset[int]]:
         things = {raw: raw >= LEAST_THING for raw in names}
         return NamedIds(names, things), frozenset(range(MAX_ID + 1)) - names.keys()
     return None, frozenset()
+
+
+def named_ids_of_all(templates: Mapping[str, str]) -> tuple[NamedIds | None, frozenset[int]]:
+    """`named_ids_of` what the masks of each split are called.
+
+    Raises:
+        DataError: the ids of one split are others than those of another, as where training ids were made of one only.
+    """
+    (first, template), *others = templates.items()
+    named = named_ids_of(template)
+    for split, other in others:
+        if named_ids_of(other) != named:
+            names = [name.rpartition("_")[2] for name in (template, other)]  # what follows gtFine
+            raise DataError(
+                f"The masks of split '{first}' are called {names[0]}, those of split '{split}' {names[1]}: the same "
+                "number is another class there. One kind in all splits is expected: make labelTrainIds of all, or "
+                "move those there are out of the folder."
+            )
+    return named

@@ -69,8 +69,7 @@ def _tables_of_folders(root: Path, folders: dict[str, Folders], search: MaskSear
             objects[split] = _with_objects(found.images, masks, search, place.images, has_jpeg), masks
         return _object_tables(objects)
     tables = Tables({split: _table(found, folders[split], search) for split, found in files.items()})
-    for found in files.values():
-        tables.named, tables.void_ids = cityscapes.named_ids_of(found.template)
+    tables.named, tables.void_ids = cityscapes.named_ids_of_all({split: files[split].template for split in files})
     if lists:
         tables.named = voc.named_ids_of(root, (name for names in lists.values() for name in names))
     for folder in dict.fromkeys((root, dataset)):
