@@ -101,6 +101,8 @@ def choose_format(
     reader = _reader(name, rows, columns, values)
     if type(reader) is ClassMapFormat and not is_given:
         reader = replace(reader, palette=first_colours(_first_pictures(rows, columns.map)))
+    if isinstance(reader, InstanceIdsFormat):
+        reader.check_numbers(with_encoded_images(rows.select(range(min(NUM_PEEKED, len(rows))))))
     if task not in reader.tasks:
         raise DataError(
             f"Annotations in the form {name} serve {' and '.join(reader.tasks)} segmentation, not {task}: "

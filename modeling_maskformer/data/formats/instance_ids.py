@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +50,34 @@ class InstanceIdsFormat(ChannelsFormat):
         region_labels = labels.labels_of(classes)
         is_thing = (region_labels >= 0) & np.array(labels.is_thing)[region_labels.clip(min=0)]
         return segments_of_ids(index, region_labels, is_thing & (instances == 0), merge=False)
+
+    def check_numbers(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Raises a DataError where ids number no objects but are made of classes, those of stuff too.
+
+        Mapillary and KITTI write 256 x class + number, Cityscapes 1000 x class + number and the class alone for stuff.
+        """
+        if self.class_format is None or self.least_id > 1:
+            return
+        pairs: set[tuple[int, int]] = set()  # id and class
+        for row in rows:
+            try:
+                class_ids, index = self.class_format.classes(row)
+                ids = read_ids(row[self.column], self.column).astype(np.int64)
+            except DataError:  # which is said where the sample is read
+                continue
+            if ids.shape == index.shape:
+                both, _ = unique_ids(ids * len(class_ids) + index)
+                classes = class_ids[both % len(class_ids)].tolist()
+                pairs |= set(zip((both // len(class_ids)).tolist(), classes, strict=True))
+        ids, classes = np.array(sorted(pairs), dtype=np.int64).reshape(-1, 2).T
+        for factor, is_stuff in ((256, ids % 256 == 0), (1000, ids < 1000)):
+            made = np.where(is_stuff, ids, ids // factor) if factor == 1000 else ids // factor
+            if (made == classes).all() and (ids >= factor).any() and (is_stuff & (ids > 0)).any():
+                raise DataError(
+                    f"The ids in column '{self.column}' are {factor} x class + number, and what is no object has such "
+                    "too: each region of road or sky would be an object. Write 0 there where no object is; semantic "
+                    "segmentation reads the classes alone."
+                )
 
     def _regions(self, row: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         ids, index = unique_ids(read_ids(row[self.column], self.column))

@@ -111,6 +111,24 @@ def test_255_is_void_in_8_bits_and_an_object_in_more(make, dtype, ignore_index, 
     assert (segments.void.numpy() == (is_void & (ids == ignore_index))).all()
 
 
+@pytest.mark.parametrize("factor", [256, 1000])
+@pytest.mark.parametrize("task", ["instance", "panoptic"])
+def test_ids_made_of_classes_are_refused_where_stuff_has_such_too(make, tmp_path, save_picture, factor, task):
+    classes = draw(0, ids=(26, 7, 26))
+    objects = draw(0, np.uint16, (factor * 26, factor * 7 if factor == 256 else 7, factor * 26 + 1))
+    folder = make([classes, classes])
+    for number in range(2):
+        save_picture(tmp_path / "instances" / f"{number}.png", objects)
+    with pytest.raises(DataError, match=f"'instance_ids' are {factor} x class . number, .* road or sky would be"):
+        open_dataset(folder, task)
+    assert len(open_dataset(folder, "semantic").splits["train"][0].segments) == 3
+    for number in range(2):  # with 0 for stuff, each id is an object
+        save_picture(tmp_path / "instances" / f"{number}.png", np.where(classes == 26, objects + 1, 0))
+    data = open_dataset(folder, task)
+    car = data.labels.names.index("class_26")
+    assert data.splits["train"][0].segments.class_ids.tolist().count(car) == 2
+
+
 def test_more_objects_than_a_byte_holds_stay_apart(make):
     ids = np.arange(SIZE[0] * SIZE[1] * 6, dtype=np.uint16).reshape(8, 60) + 1
     folder = make([ids])
