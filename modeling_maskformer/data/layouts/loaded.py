@@ -40,7 +40,7 @@ def streams_of(loaded: Any) -> dict[str, IterableDataset] | None:
     splits = dict(loaded) if isinstance(loaded, Mapping) else {"train": loaded}
     if not splits or not all(isinstance(rows, IterableDataset) for rows in splits.values()):
         return None
-    return {str(name): rows for name, rows in splits.items()}
+    return {str(name): rows.with_format(None) for name, rows in splits.items()}
 
 
 def name_of(dataset: Any) -> str:

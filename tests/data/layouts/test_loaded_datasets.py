@@ -4,7 +4,7 @@ import datasets
 import numpy as np
 import pytest
 import torch
-from datasets import ClassLabel, Dataset, DatasetDict, Features, IterableDataset, List
+from datasets import Array2D, ClassLabel, Dataset, DatasetDict, Features, IterableDataset, List
 from PIL import Image
 
 from modeling_maskformer.data.datasets import open_dataset
@@ -99,6 +99,17 @@ def test_a_stream_gives_the_samples_of_a_table():
     for index, sample in enumerate(found):
         assert np.array_equal(sample.image, expected[index].image)
         assert torch.equal(sample.segments.ids, expected[index].segments.ids)
+
+
+@pytest.mark.parametrize("form", ["torch", "numpy", "arrow", "pandas"])
+def test_a_format_of_a_stream_changes_nothing(form):
+    features = Features({"image": datasets.Image(), "label": Array2D((4, 6), "uint8")})
+    given = Dataset.from_dict(
+        {"image": [np.zeros((4, 6, 3), np.uint8)], "label": [np.eye(4, 6, dtype="u1")]}, features
+    )
+    samples = open_dataset(given.to_iterable_dataset().with_format(form), "semantic", id2label=["a", "b"])
+    (row,) = samples.splits["train"].rows()
+    assert samples.splits["train"][row].segments.areas().tolist() == [20, 4]
 
 
 @pytest.mark.parametrize(
