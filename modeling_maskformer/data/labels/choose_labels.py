@@ -136,6 +136,12 @@ def _names_of_form(reader: AnnotationFormat, named: NamedIds | None, task: str) 
             names = {1: names[0]}
         names = {raw: name for raw, name in names.items() if raw in own.names or not is_background(name)}
         names = own.names | names
+        if names.keys() - own.names.keys() - {0}:
+            several = ", ".join(f"'{names[raw]}'" for raw in sorted(names) if raw)
+            raise DataError(
+                f"Several classes are named ({several}), but nothing in these annotations tells which object is "
+                "of which: name one, or take annotations that tell it."
+            )
     if task == "instance":
         names = {raw: name for raw, name in names.items() if raw != 0}
     things = own.things and {raw: own.things.get(raw, True) for raw in names}

@@ -148,6 +148,14 @@ def test_the_class_of_objects_may_be_named(make, names):
     assert open_dataset(folder, "semantic", id2label=names).labels.names == ("background", "nucleus")
 
 
+@pytest.mark.parametrize("names", [["background", "cell", "dirt"], {"1": "cell", "2": "dirt"}])
+@pytest.mark.parametrize("task", ["instance", "semantic"])
+def test_names_of_several_classes_are_refused_where_nothing_tells_them_apart(make, names, task):
+    folder = make("images/{i}.png", "masks/{i}_{n}.png")
+    with pytest.raises(DataError, match=r"'cell', 'dirt'.*, but nothing in these annotations tells which object"):
+        open_dataset(folder, task, id2label=names)
+
+
 def test_an_empty_folder_of_masks_is_an_image_without_objects(make, tmp_path):
     for folder, empty in (
         (make("{i}/images/{i}.png", "{i}/masks/{n}.png", root="a"), tmp_path / "a" / "1" / "masks"),
