@@ -137,6 +137,12 @@ def test_masks_of_0_and_255_have_two_classes(black_and_white, mode, caplog):
         assert open_dataset(str(black_and_white(mode)), "semantic", id2label=names).labels.names == ("road", "crack")
 
 
+def test_a_name_for_255_beside_one_for_1_is_that_of_void(black_and_white):
+    """Black was called as 1 is, and white as 255."""
+    names = {"0": "road", "1": "crack", "255": "unlabelled"}
+    assert open_dataset(str(black_and_white()), "semantic", id2label=names).labels.names == ("road", "crack")
+
+
 def test_255_stays_void_where_there_are_other_classes(black_and_white, save_picture):
     folder = black_and_white()
     save_picture(folder / "masks" / "9.png", np.full((8, 6), 1, np.uint8))

@@ -130,7 +130,7 @@ def _names_of_form(reader: AnnotationFormat, named: NamedIds | None, task: str) 
         names = own.names
     else:
         names = dict(named.names)
-        if isinstance(reader, BinaryMaskFormat) and 255 in names:
+        if isinstance(reader, BinaryMaskFormat) and 255 in names and 1 not in names:
             names = {raw // 255: name for raw, name in names.items()}
         if list(names) == [0] and not is_background(names[0]):  # the only name is not that of the background
             names = {1: names[0]}
