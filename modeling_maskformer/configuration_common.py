@@ -87,10 +87,12 @@ def check_pixel_level(config: PreTrainedConfig) -> None:
         raise ValueError(f"last_stage_dilations must be whole numbers, at least 1 each, got {dilations!r}.")
     if not is_count(config.pixel_decoder_layers, least=0):
         raise ValueError(f"pixel_decoder_layers must not be negative, got {config.pixel_decoder_layers!r}.")
-    for name in ("fpn_feature_size", "mask_feature_size"):
-        value = getattr(config, name)
-        if not is_count(value) or value % 32:
-            raise ValueError(f"{name} must be a multiple of 32 (GroupNorm has 32 groups), got {value!r}.")
+    if not is_count(config.fpn_feature_size) or config.fpn_feature_size % 32:
+        raise ValueError(
+            f"fpn_feature_size must be a multiple of 32 (GroupNorm has 32 groups), got {config.fpn_feature_size!r}."
+        )
+    if not is_count(config.mask_feature_size):
+        raise ValueError(f"mask_feature_size must be at least 1, got {config.mask_feature_size!r}.")
     check_layers(config, "encoder", config.fpn_feature_size if config.pixel_decoder_layers else None)
 
 

@@ -27,6 +27,7 @@ from .configuration_common import (
 EXTENDED_MODEL_TYPE = "maskformer-extended"
 MASK_LOSSES = ("dense", "points")
 NON_FINITE_COSTS = ("raise", "ignore")
+WEIGHTS = ("no_object_weight", "cross_entropy_weight", "mask_weight", "dice_weight")
 
 
 @strict
@@ -152,6 +153,9 @@ class MaskFormerConfig(AttentionsOnRequest, TransformersMaskFormerConfig):
             raise ValueError(
                 f"non_finite_cost must be one of {', '.join(NON_FINITE_COSTS)}, got {self.non_finite_cost!r}."
             )
+        for name in WEIGHTS:
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be at least 0 and finite, got {getattr(self, name)!r}.")
         if not is_count(self.num_points):
             raise ValueError(f"num_points must be at least 1, got {self.num_points}.")
         if not isinstance(self.oversample_ratio, Real) or not 1 <= self.oversample_ratio < math.inf:

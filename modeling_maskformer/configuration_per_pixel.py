@@ -28,7 +28,7 @@ class PerPixelBaselineConfig(AttentionsOnRequest, PreTrainedConfig):
         backbone_config: as in `MaskFormerConfig`.
         last_stage_dilations: as in `MaskFormerConfig`.
         fpn_feature_size: channels of the pixel decoder, a multiple of 32.
-        mask_feature_size: channels of the per-pixel embeddings, a multiple of 32.
+        mask_feature_size: channels of the per-pixel embeddings.
         pixel_decoder_layers: transformer encoder layers on the stride-32 feature before the FPN; 0 for none.
         decoder_config: a `DetrConfig` (or dict). This baseline has no transformer decoder; read are `dropout`,
             `encoder_attention_heads` and `encoder_ffn_dim`, where there are encoder layers.

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from models import ARCHITECTURES, tiny
+from models import ARCHITECTURES, batch_of, logits_of, tiny
 
 from modeling_maskformer import (
     MaskFormerConfig,
@@ -61,7 +61,10 @@ def test_a_field_of_another_kind_is_refused_by_name(kind, field, value):
         ("maskformer", {"num_points": 0}, "num_points must be at least 1, got 0"),
         ("maskformer", {"non_finite_cost": "warn"}, "non_finite_cost must be one of"),
         ("maskformer", {"oversample_ratio": 0.5}, "oversample_ratio must be at least 1"),
-        ("per_pixel", {"mask_feature_size": 40}, "mask_feature_size must be a multiple of 32"),
+        ("maskformer", {"no_object_weight": -0.1}, "no_object_weight must be at least 0 and finite, got -0.1"),
+        ("maskformer", {"cross_entropy_weight": float("nan")}, "cross_entropy_weight must be at least 0 .* got nan"),
+        ("per_pixel", {"fpn_feature_size": 40}, "fpn_feature_size must be a multiple of 32"),
+        ("per_pixel", {"mask_feature_size": 0}, "mask_feature_size must be at least 1, got 0"),
         ("per_pixel_plus", {"pixel_decoder_layers": -1}, "pixel_decoder_layers must not be negative"),
     ],
     ids=str,
@@ -103,6 +106,19 @@ def test_positions_need_four_channels_each(kind, channels):
     decoder = {"model_type": "detr", "d_model": channels, "decoder_attention_heads": 1}
     with pytest.raises(ValueError, match=f"d_model must be a multiple of 4 .*, got {channels}"):
         CONFIGS[kind](decoder_config=decoder)
+
+
+@pytest.mark.parametrize("kind", ARCHITECTURES)
+@pytest.mark.parametrize("channels", [1, 20])
+def test_embeddings_of_pixels_have_any_number_of_channels(kind, channels, tmp_path):
+    """No norm is over them."""
+    model, batch = tiny(kind, mask_feature_size=channels), batch_of()
+    model(**batch).loss.backward()
+    model.eval().save_pretrained(tmp_path)
+    again = type(model).from_pretrained(tmp_path)
+    with torch.no_grad():
+        expected, found = (logits_of(each(batch["pixel_values"])) for each in (model, again))
+    torch.testing.assert_close(found, expected)
 
 
 @pytest.mark.parametrize("kind", ARCHITECTURES)

@@ -108,7 +108,7 @@ class ModelArguments:
     )
     mask_feature_size: int | None = field(
         default=None,
-        metadata={"help": "Channels of per-pixel and mask embeddings, a multiple of 32. Default 256."},
+        metadata={"help": "Channels of per-pixel and mask embeddings. Default 256."},
     )
     hidden_dim: int | None = field(
         default=None, metadata={"help": "Channels of the transformer decoder. Default 256."}
