@@ -159,7 +159,7 @@ def test_bad_arguments_are_refused_before_training(street, trained, tmp_path, re
     (tmp_path / "empty").mkdir()
     cases = [
         (["--dataset", tmp_path / "empty", "--task", "semantic", *out, *SMALL], "is empty"),
-        (["--dataset", tmp_path / "nowhere", "--task", "semantic", *out, *SMALL], "no such folder"),
+        (["--dataset", tmp_path / "nowhere", "--task", "semantic", *out, *SMALL], "There is no folder or file"),
         (["--dataset", street, *out, *SMALL], "--task is needed"),
         ([*data, "--output_dir", trained["semantic"], *SMALL], "holds another run"),
         ([*data, *out], "pass --backbone tf_efficientnet_lite0 with --backbone_weights"),
@@ -208,7 +208,7 @@ def test_a_refused_run_leaves_its_folder_as_it_was(street, trained, tmp_path, re
     before = state()
     common = ["--task", "semantic", "--output_dir", folder, "--overwrite_output_dir", *BRIEF]
     for argv, message in [
-        (["--dataset", tmp_path / "typo", *SMALL], "no such folder"),
+        (["--dataset", tmp_path / "typo", *SMALL], "There is no folder or file"),
         (["--dataset", street, "--backbone", "resnet50"], "could not be loaded"),
         (["--dataset", street, *SMALL, "--optim", "adamw_bnb_8bit"], "bitsandbytes"),
         (["--dataset", street, "--model", folder], f"would remove {folder}, which --model starts from"),
