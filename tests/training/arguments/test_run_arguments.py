@@ -150,7 +150,7 @@ def test_the_weights_of_the_mask_losses_reach_loss_and_matching(tmp_path):
         config = build_model(ModelArguments(model=str(tmp_path), **flags), {0: "sky"}, "semantic").config
         assert (config.mask_weight, config.dice_weight) == (5, dice_weight)
     arguments = ModelArguments(backbone="resnet10t", backbone_weights="random", dice_weight=-1.0)
-    with pytest.raises(ValueError, match="dice_weight must not be negative, got -1"):
+    with pytest.raises(ValueError, match="dice_weight must be at least 0 and finite, got -1"):
         build_model(arguments, {0: "sky"}, "semantic")
 
 
