@@ -11,7 +11,7 @@ from transformers import MaskFormerConfig as TransformersMaskFormerConfig
 from transformers import PreTrainedConfig
 
 from .backbone import needs_pyramid, runs_in_transformers
-from .configuration_common import (
+from .common.config_fields import (
     AttentionsOnRequest,
     are_of_a_file,
     check_decoder,

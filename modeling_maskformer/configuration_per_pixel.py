@@ -7,7 +7,7 @@ from typing import ClassVar
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
-from .configuration_common import (
+from .common.config_fields import (
     AttentionsOnRequest,
     check_decoder,
     check_keywords,

@@ -15,15 +15,15 @@ from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 
 from .backbone import freeze_batch_norm, freeze_unused
-from .batching import run_at_any_size
+from .common.batching import run_at_any_size
+from .common.input_checks import check_inputs, check_pixels
+from .common.pixel_level import build_pixel_level_module
 from .configuration_maskformer import MaskFormerConfig, own_config
-from .input_checks import check_inputs, check_pixels
 from .layers.mask_product import mask_product
 from .layers.transformer_decoder import TransformerDecoder, TransformerModule
 from .losses.mask_classification import MaskFormerLoss
 from .losses.matching import HungarianMatcher
 from .losses.targets import labels_of_masks
-from .pixel_level import build_pixel_level_module
 
 
 class TransformersTuple:

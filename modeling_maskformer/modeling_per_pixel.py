@@ -15,9 +15,10 @@ from torch import Tensor
 from transformers.modeling_outputs import SemanticSegmenterOutput
 from transformers.utils.generic import can_return_tuple
 
-from .batching import run_at_any_size
+from .common.batching import run_at_any_size
+from .common.input_checks import check_inputs, check_pixels
+from .common.pixel_level import build_pixel_level_module
 from .configuration_per_pixel import PerPixelBaselineConfig, PerPixelBaselinePlusConfig
-from .input_checks import check_inputs, check_pixels
 from .layers.initialized import MSRAConv2d
 from .losses.per_pixel import class_maps, num_labelled, per_pixel_cross_entropy
 from .losses.targets import check_batch_size, checked_targets, read_targets
@@ -29,7 +30,6 @@ from .modeling_maskformer import (
     TransformersTuple,
     run_uncompiled,
 )
-from .pixel_level import build_pixel_level_module
 
 
 @dataclass

@@ -7,7 +7,7 @@ from torch import Tensor
 from transformers import TimmBackbone, TimmBackboneConfig
 from transformers.modeling_outputs import BackboneOutput
 
-from ..batching import pad_to, padded_size
+from ..common.batching import pad_to, padded_size
 from .depthwise import speed_up_depthwise
 from .pyramid import crop
 from .same_padding import pad_in_whole_numbers

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from image_processing.image_processing_maskformer import SegmentationImageProcessor
 
-from ..batching import padded_size
+from ..common.batching import padded_size
 from ..inference.exported_folder import RUNTIMES, check_packages
 from .card import write_export_card
 from .graphs import RESULTS, LogitsGraph, PanopticGraph, SemanticGraph

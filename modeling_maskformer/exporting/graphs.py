@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from ..batching import crop
+from ..common.batching import crop
 
 LOGITS = ("class_queries_logits", "masks_queries_logits", "logits")  # of MaskFormer; of the per-pixel baselines
 RESULTS = ("logits", "semantic", "panoptic")

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from image_processing.image_processing_maskformer import SegmentationImageProcessor
 
-from ..batching import pad_to, padded_size
+from ..common.batching import pad_to, padded_size
 from ..inference.inputs import Picture
 
 QUANTIZERS = {"onnx": "NNCFOnnxQuantizer", "openvino": "NNCFOpenVINOQuantizer"}

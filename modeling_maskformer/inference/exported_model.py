@@ -13,9 +13,9 @@ from transformers import PreTrainedModel
 from transformers.utils import ModelOutput, logging
 from transformers.utils.generic import can_return_tuple
 
-from ..batching import SIZE_DIVISOR, pad_to, run_at_any_size
+from ..common.batching import SIZE_DIVISOR, pad_to, run_at_any_size
+from ..common.input_checks import check_pixels
 from ..configuration_per_pixel import PerPixelBaselineConfig
-from ..input_checks import check_pixels
 from ..modeling_maskformer import MaskFormerForInstanceSegmentationOutput
 from ..modeling_per_pixel import PerPixelSegmentationOutput
 

@@ -9,7 +9,7 @@ from typing import Any
 from transformers import PreTrainedConfig
 from transformers.activations import ACT2CLS
 
-from .backbone import complete_timm_config
+from ..backbone import complete_timm_config
 
 DECODER_TYPE = "detr"
 # in files it stands for that one: transformers' MaskFormerConfig, which warns of another model type, refuses it

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
-from .backbone import (
+from ..backbone import (
     STRIDES,
     AnySizeTimmBackbone,
     FeaturePyramid,
@@ -17,10 +17,10 @@ from .backbone import (
     needs_pyramid,
     timm_out_indices,
 )
+from ..fast_on_cpu import use_cpu_path
+from ..layers.pixel_decoder import PixelDecoder, PixelDecoderOutput
+from ..layers.transformer_pixel_decoder import TransformerPixelDecoder
 from .batching import SIZE_DIVISOR
-from .fast_on_cpu import use_cpu_path
-from .layers.pixel_decoder import PixelDecoder, PixelDecoderOutput
-from .layers.transformer_pixel_decoder import TransformerPixelDecoder
 
 
 class PixelLevelModule(nn.Module):
