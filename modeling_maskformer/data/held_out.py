@@ -14,7 +14,7 @@ from torch.utils.data import Subset
 from tqdm.auto import tqdm
 from transformers.utils import logging
 
-from ..whole_file import whole_file
+from ..files.whole_file import whole_file
 from .errors import DataError
 from .samples import SampleSource
 from .streams import stream_of

@@ -9,7 +9,7 @@ import datasets
 import pyarrow as pa
 from datasets import Dataset, IterableDataset
 
-from ..error_text import first_line
+from ..files.error_text import first_line
 from .columns import find_columns
 from .errors import DataError
 from .formats import PixelValues, choose_format

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from ..whole_file import unused
+from ..files.whole_file import unused
 
 
 def errors_folder(path: Path) -> Path:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..whole_file import whole_file
+from ..files.whole_file import whole_file
 
 
 def results_table(results: Mapping[str, Any]) -> str:

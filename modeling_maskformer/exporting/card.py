@@ -10,9 +10,9 @@ from huggingface_hub import ModelCardData
 from transformers import PreTrainedModel
 from transformers.utils import logging
 
+from ..files.whole_file import whole_file
 from ..training.cards.card_text import CARD_NAME, is_signed, render_card, sign, table_cell, unsigned
 from ..training.hardware import versions
-from ..whole_file import whole_file
 
 logger = logging.get_logger(__name__)
 

@@ -15,7 +15,8 @@ from image_processing.image_processing_maskformer import SegmentationImageProces
 
 from ..architectures import ARCHITECTURES, architecture_of
 from ..configuration_per_pixel import PerPixelBaselineConfig
-from ..error_text import first_line, hub_hint, is_hub_name
+from ..files.error_text import first_line
+from ..files.hub_names import hub_hint, is_hub_name
 
 
 def load_config(checkpoint: str | os.PathLike) -> PreTrainedConfig:

@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 from image_processing.drawing.signature import is_drawn_here, save_signed
 from image_processing.drawing.visualization import draw_annotation, side_by_side
 
-from ..whole_file import unused
+from ..files.whole_file import unused
 from .draw_prediction import draw_prediction
 from .predictor import Predictor
 

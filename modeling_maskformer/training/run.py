@@ -24,12 +24,12 @@ from ..data.streams import some_of, stream_of
 from ..data.views.augmentation import Augmentation
 from ..data.views.collate import EvaluationCollator, SegmentationDataset, TrainingCollator
 from ..data.views.copy_paste import choose_copy_paste
-from ..error_text import first_line
 from ..evaluation.error_analysis import SCORE_THRESHOLD, ErrorAnalysis
 from ..evaluation.evaluator import Evaluator
 from ..evaluation.image_ranking import spread_by_score
 from ..evaluation.metrics.base import unique_labels
 from ..evaluation.results import results_table, write_results
+from ..files.error_text import first_line
 from ..inference.loading import check_task, load_image_processor
 from ..inference.pictures import draw_samples
 from ..inference.predictor import Predictor

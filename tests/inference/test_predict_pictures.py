@@ -14,7 +14,6 @@ from modeling_maskformer.inference.prediction_run.records import RecordFile
 from modeling_maskformer.inference.prediction_run.run import join_results
 from modeling_maskformer.inference.prediction_run.writer import ResultWriter
 from modeling_maskformer.inference.result_names import RECORDS
-from modeling_maskformer.whole_file import whole_file
 
 
 def pictures(count, load=None):
@@ -102,19 +101,6 @@ def test_what_was_done_is_listed_where_a_run_is_broken_off(tmp_path):
     content = json.loads((tmp_path / "panoptic.json").read_text())
     assert [image["id"] for image in content["images"]] == list(range(len(content["images"]))) != []
     assert len(content["annotations"]) == len(content["images"]) >= 2
-
-
-def test_a_file_appears_whole_or_not_at_all(tmp_path):
-    path = tmp_path / "result.json"
-    with whole_file(path) as part:
-        part.write_text("half")
-        assert not path.exists() and part.suffix == ".json"
-        part.write_text("whole")
-    assert path.read_text() == "whole"
-    with pytest.raises(OSError, match="disk full"), whole_file(path) as part:
-        part.write_text("ha")
-        raise OSError("disk full")
-    assert path.read_text() == "whole" and list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.filterwarnings("error::PIL.Image.DecompressionBombWarning")

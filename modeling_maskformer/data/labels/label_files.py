@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from ...unique_keys import read_json, read_yaml
+from ...files.unique_keys import read_json, read_yaml
 from ..errors import DataError
 from .label_set import NamedIds
 

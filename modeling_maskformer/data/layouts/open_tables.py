@@ -11,7 +11,8 @@ from pathlib import Path
 import datasets
 from datasets import DatasetDict
 
-from ...error_text import first_line, hub_hint, is_hub_name
+from ...files.error_text import first_line
+from ...files.hub_names import hub_hint, is_hub_name
 from ..errors import DataError
 from ..labels.label_files import read_named_ids
 from ..labels.label_set import NamedIds

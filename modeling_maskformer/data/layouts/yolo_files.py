@@ -17,7 +17,7 @@ import yaml
 from datasets import Dataset, Image
 from transformers.utils import logging
 
-from ...unique_keys import read_yaml
+from ...files.unique_keys import read_yaml
 from ..errors import DataError
 from ..formats.yolo import is_box
 from ..labels.label_files import read_named_ids

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from ...whole_file import whole_file
+from ...files.whole_file import whole_file
 from ..inputs import Picture
 from ..result_names import FAILURES
 from .records import Records

@@ -8,7 +8,7 @@ from datetime import timedelta
 import torch
 from accelerate import PartialState
 
-from ...error_text import first_line
+from ...files.error_text import first_line
 
 LONGEST_WAIT = timedelta(days=30)  # of the first to be done for the last
 

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.utils import logging
 
-from ...whole_file import whole_file
+from ...files.whole_file import whole_file
 from ..exported_model import ExportedSegmentationModel
 from ..inputs import Picture
 from ..result_names import RECORDS, SETTINGS

@@ -15,7 +15,7 @@ from PIL import Image
 
 from image_processing.results import coco_categories, coco_instances, save_class_map, save_panoptic
 
-from ...whole_file import whole_file
+from ...files.whole_file import whole_file
 from ..draw_prediction import draw_prediction
 from ..inputs import Picture
 from ..result_names import FAILURES, FOLDERS, OVERLAYS, SUMMARIES

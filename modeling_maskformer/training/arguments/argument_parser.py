@@ -15,7 +15,7 @@ import yaml
 from transformers import HfArgumentParser, TrainingArguments
 from transformers.hf_argparser import string_to_bool
 
-from ...unique_keys import read_json, read_yaml
+from ...files.unique_keys import read_json, read_yaml
 from .flag_names import in_words_of_flags, names_of, unknown_flag
 from .program_name import named_as_called, program_name, say_any_name
 

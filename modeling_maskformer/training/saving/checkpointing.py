@@ -19,7 +19,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
 
-from ...error_text import first_line
+from ...files.error_text import first_line
 from .checkpoint_folders import finish_checkpoint, remove_old_checkpoints, unfinished_folder
 
 logger = logging.get_logger(__name__)

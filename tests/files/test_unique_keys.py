@@ -5,7 +5,7 @@ import json
 import pytest
 import yaml
 
-from modeling_maskformer.unique_keys import read_json, read_yaml
+from modeling_maskformer.files.unique_keys import read_json, read_yaml
 
 
 @pytest.mark.parametrize("text", ["{}", '{"a": [{"b": 1}, {"b": 2}], "b": {"a": null}}', "[1, 2]", "3"])

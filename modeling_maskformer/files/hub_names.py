@@ -1,15 +1,9 @@
-"""What to say of an error that a library has raised, and of names that may be those of folders or of the Hub."""
+"""Names that may be those of folders here or of something on the Hub."""
 
 import os
 import re
 
 _HUB_NAME = re.compile(r"(\w[\w.-]*/)?\w[\w.-]*")
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of its message, without a full stop; where it has none, its class."""
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
 
 
 def hub_hint(name: str | os.PathLike) -> str:

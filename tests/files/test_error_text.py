@@ -2,7 +2,8 @@
 
 import pytest
 
-from modeling_maskformer.error_text import first_line, hub_hint
+from modeling_maskformer.files.error_text import first_line
+from modeling_maskformer.files.hub_names import hub_hint
 
 
 @pytest.mark.parametrize(
