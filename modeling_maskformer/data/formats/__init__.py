@@ -3,13 +3,13 @@
 from .binary_mask import BinaryMaskFormat
 from .channels import ChannelsFormat
 from .class_map import ClassMapFormat
-from .coco_instance import CocoInstanceFormat
 from .coco_panoptic import CocoPanopticFormat
 from .colour_map import ColourMapFormat
 from .detect_format import FORMATS, PixelValues, choose_format
 from .instance_ids import InstanceIdsFormat
-from .object_masks import ObjectMasksFormat
-from .yolo import YoloFormat
+from .objects.coco_instance import CocoInstanceFormat
+from .objects.object_masks import ObjectMasksFormat
+from .objects.yolo import YoloFormat
 
 __all__ = [
     "FORMATS",

@@ -18,14 +18,14 @@ from ..samples import AnnotationFormat, decode_mask, file_stem, with_encoded_ima
 from .binary_mask import BinaryMaskFormat, has_smooth_edges, is_black_and_white, is_nearly_black_and_white
 from .channels import ChannelsFormat, are_colours
 from .class_map import ClassMapFormat
-from .coco_instance import CocoInstanceFormat
 from .coco_panoptic import CocoPanopticFormat
 from .colour_map import ColourMapFormat
 from .id_maps import INTEGER_MODES, read_colour_ids, unique_ids
 from .instance_ids import InstanceIdsFormat
-from .object_masks import ObjectMasksFormat
+from .objects.coco_instance import CocoInstanceFormat
+from .objects.object_masks import ObjectMasksFormat
+from .objects.yolo import YoloFormat
 from .palettes import first_colours
-from .yolo import YoloFormat
 
 FORMATS = (
     "class_map",

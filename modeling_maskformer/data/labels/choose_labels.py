@@ -13,7 +13,7 @@ from ..errors import DataError
 from ..formats.binary_mask import BinaryMaskFormat
 from ..formats.colour_map import ColourMapFormat
 from ..formats.instance_ids import InstanceIdsFormat
-from ..formats.objects import ObjectsFormat
+from ..formats.objects.objects_format import ObjectsFormat
 from ..layouts.hub_labels import names_on_hub
 from ..layouts.tables import Tables, annotated_splits
 from ..samples import AnnotationFormat

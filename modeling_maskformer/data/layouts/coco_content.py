@@ -11,7 +11,7 @@ from typing import Any
 from transformers.utils import logging
 
 from ..errors import DataError
-from ..formats.polygons import MIN_NUMBERS, are_pairs, list_of_polygons
+from ..formats.objects.polygons import MIN_NUMBERS, are_pairs, list_of_polygons
 from .image_places import check_image_names
 from .json_files import dicts_in, integer_in, read_json
 

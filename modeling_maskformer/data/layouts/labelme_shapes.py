@@ -14,8 +14,8 @@ import PIL.Image
 from pycocotools import mask as coco_mask
 
 from ..errors import DataError
-from ..formats.mask_checks import MAX_COORDINATE
-from ..formats.objects import run_lengths_of
+from ..formats.objects.mask_checks import MAX_COORDINATE
+from ..formats.objects.objects_format import run_lengths_of
 
 SHAPES = ("polygon", "rectangle", "circle", "mask", "oriented_rectangle", "rotation")
 CORNERS_OF_A_CIRCLE = 72

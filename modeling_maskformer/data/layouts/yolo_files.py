@@ -19,7 +19,7 @@ from transformers.utils import logging
 
 from ...files.unique_keys import read_yaml
 from ..errors import DataError
-from ..formats.yolo import is_box
+from ..formats.objects.yolo import is_box
 from ..labels.label_files import read_named_ids
 from ..labels.label_set import NamedIds
 from .folders.picture_files import IMAGE_SUFFIXES, files_in

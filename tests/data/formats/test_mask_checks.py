@@ -11,7 +11,7 @@ from pycocotools import mask as coco_mask
 
 from image_processing.run_lengths import check_counts, decompressed
 from modeling_maskformer.data.errors import DataError
-from modeling_maskformer.data.formats.coco_instance import CocoInstanceFormat
+from modeling_maskformer.data.formats.objects.coco_instance import CocoInstanceFormat
 from modeling_maskformer.data.labels.label_set import NamedIds, make_label_set
 from modeling_maskformer.data.samples import RowSamples
 

@@ -12,11 +12,11 @@ from pycocotools import mask as coco_mask
 
 from image_processing.run_lengths import compressed_run_lengths
 
-from ...targets import NO_SEGMENT, TASKS, Segments, smallest_id_dtype, void_value
-from ..errors import DataError
-from ..labels.label_set import NO_LABEL, VOID_LABEL, LabelSet
-from ..samples import why_sizes_differ
-from .id_maps import segments_of_ids
+from ....targets import NO_SEGMENT, TASKS, Segments, smallest_id_dtype, void_value
+from ...errors import DataError
+from ...labels.label_set import NO_LABEL, VOID_LABEL, LabelSet
+from ...samples import why_sizes_differ
+from ..id_maps import segments_of_ids
 from .mask_checks import check_polygon
 from .polygons import read_polygons
 

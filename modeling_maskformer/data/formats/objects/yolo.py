@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DataError
-from .objects import ObjectsFormat
+from ...errors import DataError
+from .objects_format import ObjectsFormat
 
 NUMBERS_OF_A_BOX = 4  # centre, width and height of YOLO's detection form
 # Coordinates are rounded, and objects at the border may reach a little over it.

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DataError
+from ...errors import DataError
 
 MIN_NUMBERS = 6  # of the three points of a triangle
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import DataError
-from .objects import ObjectsFormat
-from .records import read_integer, read_records
+from ...errors import DataError
+from ..records import read_integer, read_records
+from .objects_format import ObjectsFormat
 
 CATEGORY_KEYS = ("category_id", "category", "label", "class_id")
 MASK_KEYS = ("segmentation", "segmentations", "mask", "rle", "polygons")

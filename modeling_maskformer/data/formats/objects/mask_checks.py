@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..errors import DataError
+from ...errors import DataError
 
 MAX_COORDINATE = 1_000_000
 MAX_OUTLINE = 10_000_000  # pixels along all edges, of which pycocotools keeps 40 bytes each

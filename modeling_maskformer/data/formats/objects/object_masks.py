@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from ..errors import DataError
-from ..labels.label_set import NamedIds
-from ..samples import why_sizes_differ
-from .binary_mask import MIDDLE, read_grey
-from .objects import ObjectsFormat
+from ...errors import DataError
+from ...labels.label_set import NamedIds
+from ...samples import why_sizes_differ
+from ..binary_mask import MIDDLE, read_grey
+from .objects_format import ObjectsFormat
 
 OBJECT = 1  # the class of all objects where no column tells theirs
 
