@@ -16,7 +16,7 @@ from ...files.hub_names import hub_hint, is_hub_name
 from ..errors import DataError
 from ..labels.label_files import read_named_ids
 from ..labels.label_set import NamedIds
-from .coco_files import find_coco_files, read_coco_tables
+from .coco.coco_files import find_coco_files, read_coco_tables
 from .folders.folder_layouts import is_for_load_dataset, what_is_read
 from .folders.picture_tables import read_picture_tables
 from .folders.split_files import MaskSearch

@@ -10,10 +10,10 @@ from typing import Any
 
 from transformers.utils import logging
 
-from ..errors import DataError
-from ..formats.objects.polygons import MIN_NUMBERS, are_pairs, list_of_polygons
-from .image_places import check_image_names
-from .json_files import dicts_in, integer_in, read_json
+from ...errors import DataError
+from ...formats.objects.polygons import MIN_NUMBERS, are_pairs, list_of_polygons
+from ..image_places import check_image_names
+from ..json_files import dicts_in, integer_in, read_json
 
 logger = logging.get_logger(__name__)
 

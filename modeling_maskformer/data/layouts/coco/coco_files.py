@@ -11,15 +11,15 @@ from typing import Any
 from datasets import Dataset, Image
 from transformers.utils import logging
 
-from ..errors import DataError
-from ..labels.label_files import read_named_ids
+from ...errors import DataError
+from ...labels.label_files import read_named_ids
+from ..folders.picture_files import is_hidden
+from ..image_places import find_images, folders_near, split_in
+from ..json_files import ends_of, holds
+from ..tables import Tables
 from .coco_categories import join_categories
 from .coco_content import CocoContent, read_coco
 from .coco_crowds import tell_crowds
-from .folders.picture_files import is_hidden
-from .image_places import find_images, folders_near, split_in
-from .json_files import ends_of, holds
-from .tables import Tables
 
 logger = logging.get_logger(__name__)
 
