@@ -72,6 +72,7 @@ CASES = {
         {("cat", "found"): 1, ("cat", INVENTED): 1},
     ),
     "two crumbs are no split": ("AAAAAAAA....", "B......C....", {("cat", "inexact"): 1, ("cat", INVENTED): 0}),
+    "pieces of no more than half are no split": ("AAAAAAAA....", "BB..CC......", {("cat", "inexact"): 1}),
     "another outline": ("AAAA........", "..BBBB......", {("cat", "inexact"): 1}),
     "not seen": ("AAAA........", "............", {("cat", "missed"): 1}),
     "touched only": ("AAAA........", "...BBBBBBBB.", {("cat", "missed"): 1, ("cat", INVENTED): 1}),
@@ -100,6 +101,19 @@ def test_instances_may_overlap_the_surest_finds_and_the_unsure_do_not_count():
     assert counted("AAAA........", both, threshold=0.95) == {("cat", "missed"): 1}
     halves = instances("AA..........", "..AAA.......", "....AAAA....", scores=[0.9, 0.8, 0.7])
     assert counted("AAAAAAAA....", halves) == {("cat", "split"): 1}
+
+
+@pytest.mark.parametrize(("other", "kind"), [("cat", "merged"), ("dog", "missed")])
+def test_what_found_one_of_two_overlapping_objects_is_not_the_other_one_in_a_wrong_class(other, kind):
+    classes = [0, {"cat": 0, "dog": 1}[other]]
+    reference = segments_from_masks(
+        [mask for strip in ("AAAAAA......", ".AAAAAA.....") for mask in masks_of(strip)[0]], classes
+    )
+    metric = ErrorKinds(ID2LABEL)
+    metric.update(instances("AAAAAA......"), reference)
+    per_class = metric.compute()["per_class"]
+    assert per_class["cat"]["found"] == 1 and per_class[other][kind] == 1
+    assert sum(sum(row.values()) for row in per_class.values()) == 2
 
 
 def test_every_reference_segment_is_of_one_kind_and_the_quality_is_that_of_one_class_for_all():

@@ -182,6 +182,10 @@ def test_more_objects_of_a_class_than_detections_count_are_said_once(caplog):
 def test_at_least_one_detection_counts():
     with pytest.raises(ValueError, match="max_detections must be at least 1, got 0"):
         MaskAP(LABELS, 0)
+    masks = [rectangle(0, 0, 20, 20), rectangle(50, 50, 20, 20)]
+    metric = MaskAP(LABELS, 1)
+    metric.update(result(masks, [0, 0], [0.9, 0.8]), segments_from_masks(masks, [0, 0]))
+    assert metric.compute()["ar1"] == 0.5
 
 
 def test_the_reference_found_again_is_one():
