@@ -102,6 +102,18 @@ def test_pixels_of_a_dropped_segment_are_void():
     assert (ids[:, :12] == 1).all() and (ids[:, 12:14] == 0).all()
 
 
+def test_pixels_at_the_mask_threshold_are_of_the_mask():
+    case = squares([(0, 0, 16, 16)], [0], [0.9], logit=0.0)
+    ids, info = panoptic_segmentation(*case, target_size=(64, 64))
+    assert len(info) == 1 and (ids == 1).all()
+
+
+def test_a_segment_that_has_all_of_its_mask_is_kept_whatever_share_is_asked_for():
+    case = squares([(0, 0, 16, 8), (0, 8, 16, 16)], [0, 1], [0.9, 0.95])
+    ids, info = panoptic_segmentation(*case, overlap_mask_area_threshold=1.0)
+    assert len(info) == 2 and (ids > 0).all()
+
+
 def test_no_segment_gives_an_empty_map():
     case = all_cases()["all queries no object"]
     ids, info = panoptic_segmentation(*case)

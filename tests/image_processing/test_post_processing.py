@@ -189,6 +189,18 @@ def test_an_image_without_segments_has_empty_results(processor, method):
         assert call(return_coco_annotation=True)["segmentation"] == []
 
 
+@pytest.mark.parametrize("method", METHODS[1:])
+def test_an_image_without_segments_takes_none_from_the_one_beside_it(processor, method):
+    cases = [confident_case(seed=seed) for seed in range(2)]
+    cases[0][0][:, -1] = 50
+    call = getattr(processor, method)
+    empty, full = call(outputs_of(cases), target_sizes=[(96, 120)] * 2)
+    (alone,) = call(outputs_of(cases[1:]), target_sizes=[(96, 120)])
+    assert empty["segments_info"] == [] and len(full["segments_info"]) > 2
+    assert full["segments_info"] == alone["segments_info"]
+    assert torch.equal(full["segmentation"], alone["segmentation"])
+
+
 def test_the_saved_stuff_classes_are_used_unless_others_are_given(tmp_path):
     class_logits, mask_logits = confident_case()
     class_logits[:, 0] += torch.where(class_logits.argmax(1) < 12, 30.0, 0.0)  # all live queries are class 0

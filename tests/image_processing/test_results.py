@@ -17,6 +17,7 @@ from image_processing.results import (
     encode_mask,
     encode_runs,
     ids_to_rgb,
+    panoptic_segments,
     rgb_to_ids,
     runs_of_mask,
     save_class_map,
@@ -51,6 +52,12 @@ def test_a_panoptic_image_without_segments_is_black(tmp_path):
     result = {"segmentation": torch.zeros(5, 6, dtype=torch.int32), "segments_info": []}
     entry = save_panoptic(result, tmp_path / "none.png", image_id="none")
     assert entry["segments_info"] == [] and not np.asarray(Image.open(tmp_path / "none.png")).any()
+
+
+def test_a_listed_segment_without_a_pixel_has_an_empty_box():
+    info = {"id": 2, "label_id": 5, "was_fused": False, "score": 0.5}
+    (segment,) = panoptic_segments({"segmentation": torch.ones(3, 4, dtype=torch.int32), "segments_info": [info]})
+    assert (segment["area"], segment["bbox"]) == (0, [0, 0, 0, 0])
 
 
 def test_ids_use_all_three_channels():

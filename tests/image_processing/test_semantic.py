@@ -49,6 +49,16 @@ def test_noisy_overlapping_masks_are_decided_as_the_plain_way_does(monkeypatch, 
     assert (scores.amax(0) * (1 - 1e-4) <= chosen).all()
 
 
+def test_classes_change_where_the_sums_of_their_queries_cross():
+    """Ten unsure masks of class 0 everywhere, six of class 1, and one of class 1 that grows to the right."""
+    class_logits = 8.0 * torch.eye(4)[[0] * 10 + [1] * 7]
+    masks = torch.full((17, 24, 30), 0.1)
+    masks[-1] = torch.linspace(0.01, 0.6, 30)
+    case = class_logits, masks.logit(), None, (96, 120)
+    classes = semantic_segmentation(*case)
+    assert torch.equal(classes, reference_scores(*case).argmax(0)) and classes.unique().tolist() == [0, 1]
+
+
 def test_queries_without_an_object_are_no_main_queries():
     class_logits, *_ = all_cases()["trained, very sure"]
     main = semantic_tiles.MainQueries.of(class_logits.softmax(-1)[:, :-1].T)
