@@ -128,6 +128,20 @@ def test_masks_and_labels_of_different_number_are_named():
         )
 
 
+def test_the_weights_of_the_config_are_those_of_matching_and_loss():
+    fields = {"num_queries": 1}  # so that all weights match alike
+    batch = {"segment_ids": torch.ones(1, 1, 64, 64, dtype=torch.uint8), "class_labels": [torch.tensor([2])]}
+    plain = tiny_model(decoder_config=fields).eval()
+    model = tiny_model(decoder_config=fields, cross_entropy_weight=2.0, mask_weight=3.0, dice_weight=5.0).eval()
+    model.load_state_dict(plain.state_dict())
+    pixels = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        found, expected = (each(pixels, **batch).loss_dict for each in (model, plain))
+    for name, factor in (("loss_cross_entropy", 2.0), ("loss_mask", 3 / 20), ("loss_dice", 5.0)):
+        assert found[name].item() == pytest.approx(factor * expected[name].item(), rel=1e-5)
+    assert (model.criterion.matcher.mask_weight, model.criterion.matcher.dice_weight) == (3.0, 5.0)
+
+
 @pytest.mark.parametrize("training", [False, True], ids=["evaluation", "training"])
 @pytest.mark.parametrize("mask_loss", ["dense", "points"])
 def test_loss_is_computed_in_float32_under_autocast(mask_loss, training):
@@ -153,12 +167,18 @@ def test_loss_is_computed_in_float32_under_autocast(mask_loss, training):
 @pytest.mark.parametrize("counts", [(3, 1), (0, 2), (0, 0), (7, 2)], ids=str)
 def test_normalizers_found_before_matching_are_those_found_after_it(counts):
     loss, arguments = _loss(), _arguments(_images(counts))
+    if max(counts) <= Q:  # else it is not known which of the segments are matched
+        loss.empty_weight.copy_(torch.tensor([1.0, 2.0, 5.0, 0.1]))
     classes, masks = _logits(layers=2)
     normalizers = loss.normalizers(arguments["class_labels"], num_queries=Q)
     assert normalizers[0] == sum(counts)
     torch.testing.assert_close(
         loss(classes, masks, **arguments, normalizers=normalizers), loss(classes, masks, **arguments)
     )
+
+
+def test_normalizers_of_a_class_outside_the_label_set_leave_it_to_the_loss_to_name_it():
+    assert _loss().normalizers([torch.tensor([1, 9, -1])], num_queries=Q).isfinite().all()
 
 
 def test_losses_of_parts_with_the_mean_normalizers_add_up_to_the_loss_of_all_images():

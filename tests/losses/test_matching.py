@@ -51,6 +51,16 @@ def test_costs_are_those_of_every_pair(void, overlap, block, monkeypatch):
         torch.testing.assert_close(cost[0, 0].double(), expected, rtol=1e-5, atol=1e-6)
 
 
+def test_the_cost_is_the_weighted_sum_of_its_three_parts():
+    masks, empty, maps = _maps()
+    classes, logits = torch.randn(Q, K + 1), torch.randn(Q, H, W) * 4
+    targets = Targets(maps, torch.tensor([[2, 0, 1, 2]]), [4])
+    focal, dice = _plain_costs(logits, masks, empty)
+    expected = 3 * focal + 5 * dice - classes.double().softmax(-1)[:, [2, 0, 1, 2]]
+    cost = HungarianMatcher(mask_weight=3.0, dice_weight=5.0).costs(classes[None, None], logits[None, None], targets)
+    torch.testing.assert_close(cost[0, 0].double(), expected, rtol=1e-5, atol=1e-5)
+
+
 def test_what_the_model_says_at_void_costs_nothing():
     _, void, maps = _maps()
     logits = torch.randn(1, 1, Q, H, W)

@@ -69,6 +69,15 @@ def test_selection_renumbers_and_keeps_void(dtype):
     assert segments.ids[0].tolist() == [[1, 0, 2], [0, 255, 0]]
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32])
+def test_void_is_in_no_area(dtype):
+    ids = torch.tensor([[1, 1, 2, 0]], dtype=dtype)
+    ids[0, 0] = targets.void_value(dtype)
+    segments = Segments(ids, torch.tensor([4, 5, 6]))
+    assert segments.areas().tolist() == [1, 1, 0]
+    assert segments.without_empty().class_ids.tolist() == [4, 5]
+
+
 def test_crowd_is_no_target_but_void_unless_an_object_covers_it():
     crowd = torch.ones(2, 3, dtype=torch.bool)
     person = torch.tensor([[True, False, False], [False, False, False]])
