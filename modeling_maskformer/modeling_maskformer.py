@@ -306,7 +306,6 @@ class MaskFormerForInstanceSegmentation(MaskFormerPreTrainedModel):
             importance_sample_ratio=config.importance_sample_ratio,
         )
         self.post_init()
-        self.freeze()
 
     @classmethod
     def from_pretrained(cls, *args, **kwargs):

@@ -36,10 +36,10 @@ class TargetMaps:
 
         The last cell of logits at stride 4 may reach beyond the image: see `enlarge`.
         """
-        large, last = size_before_crop(size, tuple(self.void.shape[-2:])), self.void.shape[-2:]
+        large = size_before_crop(size, tuple(self.void.shape[-2:]))
         rows, columns = (
-            (torch.arange(new, device=self.ids.device) * (old / new)).long().clamp(max=length - 1)
-            for new, old, length in zip(size, large, last, strict=True)
+            (torch.arange(new, device=self.ids.device) * (old / new)).long()
+            for new, old in zip(size, large, strict=True)
         )
         rows = rows[:, None]
         return replace(self, ids=self.ids[..., rows, columns], void=self.void[..., rows, columns])

@@ -133,12 +133,13 @@ def test_plain_tuple_holds_the_same_tensors():
 
 
 def test_batch_norm_of_the_backbone_is_frozen_unless_asked():
-    frozen, trained = tiny_model("timm").train(), tiny_model("timm", freeze_backbone_batch_norm=False).train()
+    frozen, trained = tiny_model("timm"), tiny_model("timm", freeze_backbone_batch_norm=False)
     pixels = torch.randn(2, 3, 64, 64)
     for model, moves in ((frozen, False), (trained, True)):
         norm = next(m for m in model.get_backbone().modules() if isinstance(m, nn.BatchNorm2d))
+        assert norm.weight.requires_grad is moves  # from the first, as an optimizer is built before train()
         before = norm.running_mean.clone()
-        model(pixels)
+        model.train()(pixels)
         assert bool((norm.running_mean != before).any()) is moves
         assert norm.weight.requires_grad is moves
     assert all(p.requires_grad for n, p in trained.named_parameters())

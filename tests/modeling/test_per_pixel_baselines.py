@@ -187,10 +187,11 @@ def test_a_fresh_plus_starts_as_maskformer_does():
 @both
 def test_batch_norm_of_the_backbone_is_frozen_unless_asked(kind):
     for frozen in (True, False):
-        model = tiny_baseline(kind, "timm", freeze_backbone_batch_norm=frozen).train()
+        model = tiny_baseline(kind, "timm", freeze_backbone_batch_norm=frozen)
         norm = next(module for module in model.get_backbone().modules() if isinstance(module, nn.BatchNorm2d))
+        assert norm.weight.requires_grad is not frozen  # from the first, as an optimizer is built before train()
         before = norm.running_mean.clone()
-        model(torch.randn(2, 3, 64, 64))
+        model.train()(torch.randn(2, 3, 64, 64))
         assert bool((norm.running_mean == before).all()) is frozen
         assert norm.weight.requires_grad is not frozen
 
