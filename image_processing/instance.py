@@ -115,9 +115,6 @@ def _infos(scores: Sequence[float], labels: Sequence[float]) -> list[dict]:
 class Masks(Protocol):
     """The masks of S queries of an image of H x W pixels, in some form."""
 
-    def __len__(self) -> int:
-        """S."""
-
     def select(self, numbers: Tensor) -> Tensor:
         """`(n, H, W)` bool: the masks of these numbers, `(n,)` int64."""
 
@@ -130,9 +127,6 @@ class WholeMasks:
     """Masks as they are, `(S, H, W)` bool."""
 
     pixels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.pixels)
 
     def select(self, numbers: Tensor) -> Tensor:
         return self.pixels.index_select(0, numbers)

@@ -38,9 +38,6 @@ class ResizedMasks:
     columns: Taps
     least: float
 
-    def __len__(self) -> int:
-        return self.logits.shape[1]
-
     def select(self, numbers: Tensor) -> Tensor:
         """`(n, H, W)` bool: the masks of these numbers, `(n,)` int64."""
         masks = torch.empty(

@@ -36,9 +36,6 @@ class TiledMasks:
     parts: list[MaskPart]
     count: int
 
-    def __len__(self) -> int:
-        return self.count
-
     def select(self, numbers: Tensor) -> Tensor:
         """`(n, H, W)` bool: the masks of these numbers, `(n,)` int64."""
         size = (len(numbers), self.tiling.rows.length, self.tiling.columns.length)

@@ -20,6 +20,7 @@ def test_instances_equal_the_reference(name, options):
     masks, info = found.masks(), found.segments_info
     logits = logits_at_target(*case[1:])
     assert masks.dtype == torch.bool and masks.shape == (len(expected), *logits.shape[1:])
+    assert all(torch.equal(found.mask(number), mask) for number, mask in enumerate(masks))
     assert [segment["id"] for segment in info] == list(range(len(info)))
     assert [segment["score"] for segment in info] == pytest.approx([score for score, *_ in expected], abs=1e-5)
     assert sorted(segment["label_id"] for segment in info) == sorted(label for _, label, *_ in expected)
