@@ -68,7 +68,7 @@ class WeightAverage:
         torch._foreach_copy_(self._weights(), self._averages)
 
     def go_on_from(self, checkpoint: Path) -> None:
-        """Takes the model's weights, those of a checkpoint, for the average, and gives it its own as they were then.
+        """Gives a model, whose weights are the average that a checkpoint has, its own as they were then.
 
         Raises:
             ValueError: the checkpoint is of another model.
@@ -78,7 +78,6 @@ class WeightAverage:
         if kept.keys() != self._places.keys():
             name = min(kept.keys() ^ self._places.keys())
             raise ValueError(f"{file} is of another model: {name} is in one of the two only.")
-        torch._foreach_copy_(self._averages, [_at_least_float32(weight) for weight in self._weights()])
         torch._foreach_copy_(self._weights(), [kept[name] for name in self._places])
 
     def _weights(self) -> list[Tensor]:
