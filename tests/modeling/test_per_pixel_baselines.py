@@ -198,8 +198,13 @@ def test_batch_norm_of_the_backbone_is_frozen_unless_asked(kind):
 
 @both
 def test_hidden_states_come_on_request(kind):
+    model, pixels = tiny_baseline(kind).eval(), torch.randn(1, 3, 64, 64)
     with torch.no_grad():
-        outputs = tiny_baseline(kind).eval()(torch.randn(1, 3, 64, 64), output_hidden_states=True)
+        outputs = model(pixels, output_hidden_states=True)
+        embeddings = model.model(pixels)
+    torch.testing.assert_close(embeddings.encoder_last_hidden_state, outputs.hidden_states[3])
+    assert embeddings.pixel_decoder_last_hidden_state.shape == (1, 32, 16, 16)
+    assert embeddings.hidden_states is None
     strides = [tuple(state.shape[-2:]) for state in outputs.hidden_states[:7]]
     assert strides == [(16, 16), (8, 8), (4, 4), (2, 2), (4, 4), (8, 8), (16, 16)]
     assert len(outputs.hidden_states) == {"per_pixel": 7, "per_pixel_plus": 7 + 4}[kind]
