@@ -177,6 +177,13 @@ def test_normalizers_found_before_matching_are_those_found_after_it(counts):
     )
 
 
+def test_normalizers_are_the_number_of_masks_and_the_weights_of_all_queries():
+    loss = _loss()
+    loss.empty_weight.copy_(torch.tensor([3.0, 2.0, 5.0, 0.1]))
+    found = loss.normalizers([torch.tensor([0, 1, 1]), torch.tensor([2])], num_queries=Q)
+    assert found.tolist() == pytest.approx([4, 3 + 2 + 2 + 5 + 6 * 0.1])
+
+
 def test_normalizers_of_a_class_outside_the_label_set_leave_it_to_the_loss_to_name_it():
     assert _loss().normalizers([torch.tensor([1, 9, -1])], num_queries=Q).isfinite().all()
 
