@@ -4,7 +4,7 @@
 
 Written are contact_sheet.png, images with their annotations and below each a random view as training draws it;
 classes.png, how many pixels each class has; and summary.txt, which is printed too. Bad samples are named, as training
-would name them.
+would name them, those of the validation split too.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 
 from image_processing.drawing.charts import MISSING, bar_chart, can_draw_charts
 from image_processing.drawing.colors import class_color
+from image_processing.drawing.signature import is_drawn_here, save_signed
 
 from ..data.check_samples import check_classes, check_dataset
 from ..data.contact_sheet import draw_contact_sheet
@@ -26,6 +27,8 @@ from ..evaluation.metrics.base import unique_labels
 from ..training.arguments.argument_parser import ScriptArgumentParser
 from ..training.arguments.augmentation_arguments import AugmentationArguments
 from ..training.arguments.data_arguments import DatasetArguments
+
+SHEET_NAME, CHART_NAME, SUMMARY_NAME = "contact_sheet.png", "classes.png", "summary.txt"
 
 
 @dataclass
@@ -65,28 +68,49 @@ def show(
     """
     if data_arguments.task is None:
         raise ValueError("--task is needed: semantic, instance or panoptic.")
+    folder = Path(arguments.output_dir)
+    check_folder(folder)
     data = data_arguments.open(data_arguments.task)
     train = data.training(data_arguments.train_split)
     copy_paste = choose_copy_paste(augmentation.copy_paste_probability, data, train)
     found = check_dataset(train, data_arguments.check_samples, "training images")
     check_classes(found.segments, data.labels, data.task)
+    if data_arguments.validation_split is not None or data.has_validation_split:
+        validation = data.evaluation(data_arguments.validation_split)
+        if validation is not train:
+            check_dataset(validation, data_arguments.check_samples, "validation images")
     augmentation.choose_for(found.short_edge)
-    folder, names = Path(arguments.output_dir), unique_labels(data.labels.id2label)
+    names = unique_labels(data.labels.id2label)
     folder.mkdir(parents=True, exist_ok=True)
     summary = found_text(found, names)
-    (folder / "summary.txt").write_text(summary + "\n", encoding="utf-8")
+    (folder / SUMMARY_NAME).write_text(summary + "\n", encoding="utf-8")
     lines = [summary, ""]
     if arguments.num_pictures:
         views = SegmentationDataset(train, Augmentation(augmentation.config()), copy_paste)
         sheet = draw_contact_sheet(views, arguments.num_pictures, data.labels.id2label, arguments.seed)
-        sheet.save(folder / "contact_sheet.png")
-        lines.append(f"{folder / 'contact_sheet.png'}: images with annotations, and below each a view as in training.")
+        save_signed(sheet, folder / SHEET_NAME)
+        lines.append(f"{folder / SHEET_NAME}: images with annotations, and below each a view as in training.")
     if not can_draw_charts():
         return [*lines, MISSING]
     if found.sizes:
-        draw_classes(folder / "classes.png", found, names)
-        lines.append(f"{folder / 'classes.png'}: the classes by their part of the pixels.")
+        draw_classes(folder / CHART_NAME, found, names)
+        lines.append(f"{folder / CHART_NAME}: the classes by their part of the pixels.")
     return lines
+
+
+def check_folder(folder: Path) -> None:
+    """Refuses to write over files that this command has not written.
+
+    Raises:
+        ValueError: which file is there.
+    """
+    for path in (folder / SHEET_NAME, folder / CHART_NAME, folder / SUMMARY_NAME):
+        if path.exists() and not (is_drawn_here(path) if path.suffix == ".png" else _is_summary(path)):
+            raise ValueError(f"{path} is already there, and not of this command: pass another --output_dir.")
+
+
+def _is_summary(path: Path) -> bool:
+    return path.is_file() and path.read_text(encoding="utf-8", errors="replace").startswith("Found: ")
 
 
 def draw_classes(path: Path, found: DataStatistics, names: Sequence[str]) -> None:

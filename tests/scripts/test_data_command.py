@@ -89,6 +89,31 @@ def test_bad_data_and_flags_are_sentences(street, tmp_path, refused):
     )
 
 
+def test_bad_samples_to_evaluate_on_are_named_as_in_training(street, tmp_path, refused):
+    folder = shutil.copytree(street, tmp_path / "street")
+    (split,) = {path.name for path in folder.iterdir() if path.is_dir()} - {"train"}
+    Image.new("L", (40, 40)).save(sorted((folder / split / "masks").glob("*.png"))[0])
+    show = (data.main, "--task", "semantic", "--output_dir", tmp_path / "out")
+    assert "40 x 40" in refused(*show, "--dataset", folder)
+    assert "no split 'vla'" in refused(*show, "--dataset", street, "--validation_split", "vla")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["contact_sheet.png", "classes.png", "summary.txt"])
+def test_files_of_somebody_else_stay_and_its_own_are_replaced(street, tmp_path, refused, name):
+    show = (data.main, "--dataset", street, "--task", "semantic", "--num_pictures", 1, "--output_dir", tmp_path)
+    run(*show)
+    run(*show)
+    own = tmp_path / name
+    if own.suffix == ".png":
+        Image.new("RGB", (4, 4)).save(own)
+    else:
+        own.write_text("my summary")
+    content = own.read_bytes()
+    assert f"{own} is already there" in refused(*show)
+    assert own.read_bytes() == content
+
+
 def test_nothing_of_validation_images_is_needed(street, tmp_path):
     folder = shutil.copytree(street / "train", tmp_path / "street")
     (folder / "id2label.json").write_text(json.dumps({"0": "sky", "1": "road", "2": "car"}))
