@@ -31,7 +31,7 @@ class DatasetArguments:
         default=None,
         metadata={
             "help": "semantic: a class for each pixel. instance: a mask for each object. panoptic: both. "
-            "Default: what the checkpoint was trained for."
+            "Default: what the checkpoint was trained for; needed where there is none."
         },
     )
     dataset_config: str | None = field(
