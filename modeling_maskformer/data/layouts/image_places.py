@@ -5,11 +5,17 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from filecmp import cmp
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+from transformers.utils import logging
+
 from ..errors import DataError
+from .folders.folder_layouts import kind_of_words
 from .inside_dataset import check_file_name
+
+logger = logging.get_logger(__name__)
 
 SPLITS = {"train": "train", "val": "validation", "test": "test"}
 
@@ -41,7 +47,9 @@ def check_image_names(
         entry["file_name"] = name.replace("\\", "/")
 
 
-def folders_near(file: Path, root: Path, split: str, image_folder: Path | None = None) -> list[Path]:
+def folders_near(
+    file: Path, root: Path, split: str, image_folder: Path | None = None, kind: str = "images"
+) -> list[Path]:
     """Folders in which the pictures of a file of annotations may lie, likely ones first.
 
     Args:
@@ -49,31 +57,50 @@ def folders_near(file: Path, root: Path, split: str, image_folder: Path | None =
         root: the dataset.
         split: folders called like another split come last: files of several splits may have one name.
         image_folder: where the user says they are; nothing else is looked at then.
+        kind: "images" or "masks": folders called like the other come last, as a mask is mostly called like its image.
     """
     if image_folder is not None:
-        return folders_below(image_folder, split)
+        return folders_below(image_folder, split, kind)
     root = file.parent if root.is_file() else root
     above = file.parent.parent if file.parent.name == "annotations" else file.parent
+    top = root.parent if root.name == "annotations" else root
     found = [file.with_suffix(""), file.parent]  # COCO's place for panoptic PNGs, and Roboflow's for images
-    for folder in (above, root, root.parent if root.name == "annotations" else root):
-        found += folders_below(folder, split)
-    return sorted(dict.fromkeys(found), key=lambda folder: folder != file.parent and _is_of_another(split, folder))
+    for folder in (above, root, top):
+        found += folders_below(folder, split, kind)
+
+    def unlikely(folder: Path) -> tuple[bool, bool]:
+        parts = folder.relative_to(top).parts[-2:]
+        return folder != file.parent and _tell_another(split, parts), _kind_of(parts) not in (None, kind)
+
+    return sorted(dict.fromkeys(found), key=unlikely)  # which keeps the order of the others
 
 
-def folders_below(folder: Path, split: str) -> list[Path]:
-    """The folder, those in it, and those in these; those called like another split last."""
-    found = [folder]
+def folders_below(folder: Path, split: str, kind: str = "images") -> list[Path]:
+    """The folder, those in it, and those in these: those called like another split last, and like another kind."""
+    found = []
     for child in _folders_in(folder):
         found += [child, *_folders_in(child)]
-    return sorted(found, key=lambda inside: _is_of_another(split, inside))  # which keeps the order of the others
+    likely = {kind: 0, None: 1}
+
+    def unlikely(inside: Path) -> tuple[bool, int]:
+        parts = inside.relative_to(folder).parts
+        return _tell_another(split, parts), likely.get(_kind_of(parts), 2)
+
+    return [folder, *sorted(found, key=unlikely)]
 
 
 def _folders_in(folder: Path) -> list[Path]:
     return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
 
 
-def _is_of_another(split: str, folder: Path) -> bool:
-    return any(split_in(name) not in (None, split) for name in folder.parts[-2:])
+def _kind_of(parts: Sequence[str]) -> str | None:
+    """What the last of these names of folders, or else one before it, says that there is, as "images" or "masks"."""
+    return next(filter(None, map(kind_of_words, reversed(parts))), None)
+
+
+def _tell_another(split: str, parts: Sequence[str]) -> bool:
+    """Whether one of these names of folders is of another split."""
+    return any(split_in(name) not in (None, split) for name in parts)
 
 
 def find_images(
@@ -99,7 +126,9 @@ def find_images(
             if len(missing) == len(found) + len(missing) == 100:  # there are none
                 break
             continue
-        home = home or [place[0]]
+        if not home:
+            home = [place[0]]
+            _tell_of_others(place, folders, what, split)
         found.append(place[0] / place[1])
         bases.append(place[0])
     if not missing:
@@ -115,6 +144,25 @@ def find_images(
     )
 
 
+def _tell_of_others(place: tuple[Path, str], folders: Sequence[Path], what: str, split: str) -> None:
+    """Warns where another picture of the first one's name lies in a folder beside its own that is as likely.
+
+    Args:
+        place: the folder in which it was found, and its name there.
+        folders, what, split: as in `find_images`.
+    """
+    base, name = place
+    beside = (folder for folder in folders if folder.parent == base.parent and folder != base)
+    for other in beside:
+        is_as_likely = kind_of_words(other.name) == kind_of_words(base.name) and not _tell_another(split, [other.name])
+        if is_as_likely and os.path.isfile(other / name) and not cmp(base / name, other / name, shallow=False):
+            logger.warning(
+                f"'{name}' is in '{base}' and, another picture, in '{other}': the {what} are taken from the first. "
+                "--image_folder names the folder where that is wrong."
+            )
+            return
+
+
 def _check_splits(
     found: Sequence[Path], bases: Sequence[Path], names: Sequence[str], file: Path, what: str, split: str
 ) -> None:
@@ -125,7 +173,7 @@ def _check_splits(
         bases: the folder below which each was found.
         names, file, what, split: as in `find_images`.
     """
-    others = {base for base in bases if _is_of_another(split, base)}
+    others = {base for base in bases if _tell_another(split, base.parts[-2:])}
     own = [name for name, base in zip(names, bases, strict=True) if base not in others]
     for other in others:
         if any(os.path.isfile(other / name) for name in own):

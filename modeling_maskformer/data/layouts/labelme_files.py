@@ -18,6 +18,7 @@ from transformers.utils import logging
 from ..errors import DataError
 from ..labels.label_files import IGNORED_LABEL
 from ..labels.label_set import NamedIds
+from .folders.folder_layouts import kind_of_words
 from .folders.picture_files import IMAGE_SUFFIXES, files_in
 from .image_places import SPLITS, folders_below
 from .inside_dataset import is_inside
@@ -232,13 +233,23 @@ class _Places:
     def _place_of(self, item: _File, split: str) -> Path | None:
         if split not in self.folders:
             self.folders[split] = folders_below(self.image_folder or self.root, split)
-        names = [f"{item.file.stem}{suffix}" for suffix in IMAGE_SUFFIXES]
+        beside = [item.file.parent] if self.image_folder is None else []
         if item.image_path is not None:
             path = item.image_path.replace("\\", "/")
             own = item.file.parent / path
             if self.image_folder is None and is_inside(own, self.root) and os.path.isfile(own):
                 return own
-            names.insert(0, PureWindowsPath(path).name)
-        beside = [item.file.parent] if self.image_folder is None else []
-        places = (folder / name for folder in (*beside, *self.folders[split]) for name in names if name)
-        return next((place for place in places if os.path.isfile(place)), None)
+            place = _first_file([*beside, *self.folders[split]], [PureWindowsPath(path).name])
+            if place is not None:
+                return place
+        # a file of another ending may be a mask, or be resized: the embedded image is surer
+        if item.image_data is not None:
+            return None
+        folders = [*beside, *(folder for folder in self.folders[split] if kind_of_words(folder.name) != "masks")]
+        return _first_file(folders, [f"{item.file.stem}{suffix}" for suffix in IMAGE_SUFFIXES])
+
+
+def _first_file(folders: list[Path], names: list[str]) -> Path | None:
+    """The first file of one of these names in the folders."""
+    places = (folder / name for folder in folders for name in names if name)
+    return next((place for place in places if os.path.isfile(place)), None)

@@ -111,6 +111,30 @@ def test_two_files_of_one_split_are_not_guessed_between(coco_root):
         open_dataset(str(coco_root), "instance")
 
 
+@pytest.mark.parametrize("annotations", ["annotations/instances_train.json", "instances.json"])
+@pytest.mark.parametrize("masks", ["Masks", "GT", "annotations"])
+def test_masks_called_like_their_images_are_not_taken_for_these(tmp_path, save_picture, annotations, masks):
+    save_picture(tmp_path / "images" / "1.png", np.full((6, 8, 3), 9, np.uint8))
+    save_picture(tmp_path / masks / "1.png", np.zeros((6, 8), np.uint8))
+    save_picture(tmp_path / "depth" / "1.png", np.ones((6, 8), np.uint8))
+    outline = {"id": 1, "image_id": 1, "category_id": 3, "segmentation": [[0, 0, 8, 0, 8, 3]], "iscrowd": 0}
+    images = [{"id": 1, "file_name": "1.png", "height": 6, "width": 8}]
+    write(tmp_path / annotations, {"images": images, "categories": CATEGORIES, "annotations": [outline]})
+    (samples,) = open_dataset(str(tmp_path), "instance").splits.values()
+    assert np.asarray(samples[0].image).max() == 9
+
+
+def test_it_is_said_where_images_of_one_name_lie_in_two_folders(coco_root, save_picture, caplog):
+    (coco_root / "train2017").rename(coco_root / "photos_b")
+    save_picture(coco_root / "photos_a" / "11.jpg", np.zeros((6, 8, 3), np.uint8))
+    save_picture(coco_root / "photos_a" / "12.jpg", np.zeros((6, 8, 3), np.uint8))
+    open_dataset(str(coco_root), "instance")
+    assert not caplog.text  # copies
+    save_picture(coco_root / "photos_a" / "11.jpg", np.full((6, 8, 3), 99, np.uint8))
+    open_dataset(str(coco_root), "instance")
+    assert "'11.jpg' is in '" in caplog.text and "photos_a' and, another picture, in '" in caplog.text
+
+
 # Annotations that are not of their images
 
 

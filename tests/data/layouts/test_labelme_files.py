@@ -170,6 +170,21 @@ def test_a_picture_without_its_name_in_the_file_is_found_by_its_ending(make, sav
     assert len(open_dataset(str(root), "instance").splits["train"][0].segments) == 4
 
 
+@pytest.mark.parametrize("embedded", [True, False])
+def test_a_mask_called_like_an_image_is_not_taken_for_it(make, save_picture, embedded):
+    photo = np.full((HEIGHT, WIDTH, 3), 9, np.uint8)
+    root = make([SHAPES[0]], folder="data/json")
+    save_picture(root / "masks" / "0.png", np.zeros((HEIGHT, WIDTH), np.uint8))
+    file = root / "json" / "0.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"imageData": encoded(photo) if embedded else None}))
+    (root / "json" / "0.jpg").unlink()
+    if not embedded:
+        with pytest.raises(DataError, match=r"The image '0.jpg' of '.*0.json' is neither beside it nor embedded"):
+            open_dataset(str(root), "instance")
+        save_picture(root / "photos" / "0.jpg", photo)
+    assert np.asarray(open_dataset(str(root), "instance").splits["train"][0].image).max() == 9
+
+
 def test_two_files_of_one_image_are_refused(make, tmp_path):
     make([SHAPES[0]], folder="data/a")
     root = make([SHAPES[1]], folder="data/b")

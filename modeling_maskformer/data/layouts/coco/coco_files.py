@@ -125,7 +125,7 @@ def _panoptic_rows(
     content: CocoContent, own_ids: Mapping[int, int], root: Path, split: str, image_folder: Path | None
 ) -> list[dict[str, Any]]:
     annotations, file = content.annotations, content.file
-    near = folders_near(file, root, split)
+    near = folders_near(file, root, split, kind="masks")
     maps = find_images([item["file_name"] for item in annotations], near, file, "annotations", split)
     of_maps = {place.parent for place in maps}
     folders = [folder for folder in folders_near(file, root, split, image_folder) if folder not in of_maps]

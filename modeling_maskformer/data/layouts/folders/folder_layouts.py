@@ -91,6 +91,12 @@ def plain_name(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
+def kind_of_words(name: str) -> str | None:
+    """The kind that one of the words tells, as in leaf_masks; those of masks before those of images."""
+    kinds = {_kind_of(word) for word in re.split(r"[^a-z0-9]+", name.lower())}
+    return next((kind for kind in ("instances", "masks", "images") if kind in kinds), None)
+
+
 def is_for_load_dataset(root: Path) -> bool:
     """Whether a folder holds a file that `load_dataset` makes a table with pictures of."""
     return any(file.suffix.lower() in _TABLE_SUFFIXES or _METADATA.fullmatch(file.name) for file in root.rglob("*"))
@@ -115,7 +121,7 @@ def _folders_in(root: Path) -> Folders | None:
         if kind is not None:
             named[kind][plain_name(folder.name)] = folder
         elif _split_in(plain_name(folder.name)) is None and split_of_name(folder.name) is None:
-            kind = _kind_of_words(folder.name)
+            kind = kind_of_words(folder.name)
             if kind is not None:
                 loose[kind].append(folder)
     found = {kind: _choose([named[kind][name] for name in KINDS[kind] if name in named[kind]]) for kind in KINDS}
@@ -163,7 +169,7 @@ def _folders_by_split(root: Path) -> dict[str, Folders]:
             split, kind = exact
             found.setdefault(split, {})[kind] = folder
             continue
-        split, kind = split_of_name(folder.name), _kind_of_words(folder.name)
+        split, kind = split_of_name(folder.name), kind_of_words(folder.name)
         if split is not None and kind is not None:
             kinds = loose.setdefault(split, {})
             kinds[kind] = None if kind in kinds else folder  # two of a kind: not known which
@@ -176,12 +182,6 @@ def _folders_by_split(root: Path) -> dict[str, Folders]:
 
 def _kind_of(name: str) -> str | None:
     return next((kind for kind, names in KINDS.items() if name in names), None)
-
-
-def _kind_of_words(name: str) -> str | None:
-    """The kind that one of the words tells, as in leaf_masks; those of masks before those of images."""
-    kinds = {_kind_of(word) for word in re.split(r"[^a-z0-9]+", name.lower())}
-    return next((kind for kind in ("instances", "masks", "images") if kind in kinds), None)
 
 
 def _split_in(name: str) -> tuple[str, str] | None:
