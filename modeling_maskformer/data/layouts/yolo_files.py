@@ -144,7 +144,7 @@ def _images(file: Path, root: Path, content: Mapping[str, Any], key: str) -> lis
                 f"'{file}' gives '{entry}' as the images of {key}, which is nowhere in '{root}': the file is "
                 "expected beside its images, or --image_folder names where they are."
             )
-        images += _listed(place, root) if place.is_file() else files_in(place, IMAGE_SUFFIXES)
+        images += _listed(place, root) if place.is_file() else files_in(place, IMAGE_SUFFIXES, root)
     if not images:
         raise DataError(f"'{file}' gives '{content[key]}' as the images of {key}, but there are none.")
     return images

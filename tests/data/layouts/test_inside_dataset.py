@@ -128,6 +128,33 @@ def test_folders_that_are_links_to_others_outside_are_refused(tmp_path, save_pic
         open_dataset(str(tmp_path / "data"), "semantic")
 
 
+@pytest.mark.parametrize("layout", ["pairs", "together", "yolo"])
+def test_folders_among_the_images_that_are_links_are_read_or_refused(tmp_path, save_picture, layout):
+    places = {"pairs": ("images", "masks"), "together": ("", ""), "yolo": ("images", "labels")}[layout]
+    data, store, other = tmp_path / "data", tmp_path / "data" / "store", tmp_path / "other"
+    for of_images, of_masks in (
+        (data / places[0] / "a", data / places[1] / "a"),
+        *((root / "0", root / ("1" if layout != "together" else "0")) for root in (store, other)),
+    ):
+        save_picture(of_images / ("0.jpg" if layout == "together" else "0.png"), np.zeros((6, 8, 3), np.uint8))
+        save_picture(of_masks / "0.png", PIXELS)
+        (of_masks / "0.txt").write_text("0 0.1 0.1 0.5 0.1 0.5 0.5")
+    if layout == "yolo":
+        (data / "data.yaml").write_text("{names: [car], train: images}")
+    (data / places[0] / "a" / "again").symlink_to(data)  # leads back
+    links = {data / place / "b": str(number) for number, place in enumerate(dict.fromkeys(places))}
+    for link, part in links.items():
+        link.symlink_to(store / part)
+    task = "instance" if layout == "yolo" else "semantic"
+    expected = 3 if layout == "together" else 2  # the store itself lies beside
+    assert len(open_dataset(str(data), task).splits["train"]) == expected
+    for link, part in links.items():
+        link.unlink()
+        link.symlink_to(other / part)
+    with pytest.raises(DataError, match=r"b' is a link to '.*other.*', which is not in the dataset's folder"):
+        open_dataset(str(data), task)
+
+
 @pytest.mark.parametrize("name", ["../../secret", "/etc/hosts"])
 def test_lists_of_images_cannot_name_files_outside(tmp_path, secret, save_picture, name):
     save_picture(tmp_path / "data" / "JPEGImages" / "0.jpg", np.zeros((6, 8, 3), np.uint8))

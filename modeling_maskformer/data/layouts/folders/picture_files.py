@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from ...errors import DataError
-from ..inside_dataset import check_link
+from ..inside_dataset import check_link, is_inside
 
 JPEG_SUFFIXES = (".jpg", ".jpeg", ".jfif")
 IMAGE_SUFFIXES = (*JPEG_SUFFIXES, ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm")
@@ -34,7 +34,7 @@ def picture_files(folder: Path, suffixes: Collection[str], dataset: Path, one_a_
     """
     found: dict[str, Path] = {}
     check_link(folder, dataset)
-    for name, is_link in sorted(_files_in(folder)):
+    for name, is_link in sorted(_files_in(folder, dataset=dataset)):
         stem, suffix = os.path.splitext(name)
         if suffix.lower() not in suffixes:
             continue
@@ -50,19 +50,23 @@ def picture_files(folder: Path, suffixes: Collection[str], dataset: Path, one_a_
     return found
 
 
-def endings_by_stem(folder: Path) -> dict[str, list[str]]:
+def endings_by_stem(folder: Path, dataset: Path) -> dict[str, list[str]]:
     """Path below the folder without ending -> the endings of its pictures, as they are written."""
     found: dict[str, list[str]] = {}
-    for name, _ in sorted(_files_in(folder)):
+    for name, _ in sorted(_files_in(folder, dataset=dataset)):
         stem, suffix = os.path.splitext(name)
         if suffix.lower() in ALL_SUFFIXES:
             found.setdefault(stem, []).append(suffix)
     return found
 
 
-def files_in(folder: Path, suffixes: Collection[str]) -> list[Path]:
-    """The files of these endings in a folder and in those in it, by path; what is hidden is passed over."""
-    return sorted(folder / name for name, _ in _files_in(folder) if _suffix(name) in suffixes)
+def files_in(folder: Path, suffixes: Collection[str], dataset: Path | None = None) -> list[Path]:
+    """The files of these endings in a folder and in those in it, by path; what is hidden is passed over.
+
+    Raises:
+        DataError: a folder of pictures in the `dataset` is a link that leads out of it.
+    """
+    return sorted(folder / name for name, _ in _files_in(folder, dataset=dataset) if _suffix(name) in suffixes)
 
 
 def folders_in(root: Path) -> list[Path]:
@@ -71,19 +75,34 @@ def folders_in(root: Path) -> list[Path]:
         return sorted(root / entry.name for entry in entries if not is_hidden(entry.name) and entry.is_dir())
 
 
-def _files_in(folder: Path, below: bool = True, above: str = "") -> Iterator[tuple[str, bool]]:
+def _files_in(
+    folder: Path, below: bool = True, above: str = "", dataset: Path | None = None, entered: tuple[str, ...] = ()
+) -> Iterator[tuple[str, bool]]:
     """The path below the folder of each file that is not hidden, nor in a hidden folder, and whether it is a link.
 
-    .DS_Store is hidden, and .ipynb_checkpoints/. Folders that are links are not entered.
+    .DS_Store is hidden, and .ipynb_checkpoints/. Folders that are links are entered where the `dataset` is known, in
+    which they have to lie, unless they lead back to one of those `entered`.
+
+    Raises:
+        DataError: a folder is a link that leads out of the dataset.
     """
+    entered = entered or (os.path.realpath(folder),)
     with os.scandir(folder) as entries:
         for entry in entries:
             if is_hidden(entry.name):
                 continue
             if not entry.is_dir():
                 yield above + entry.name, entry.is_symlink()
-            elif below and not entry.is_symlink():
-                yield from _files_in(Path(entry.path), below, f"{above}{entry.name}/")
+                continue
+            place, chain = Path(entry.path), entered
+            if entry.is_symlink():
+                real = os.path.realpath(place)
+                if dataset is None or any(is_inside(folder, real) for folder in entered):
+                    continue
+                check_link(place, dataset)
+                chain = (*entered, real)
+            if below:
+                yield from _files_in(place, below, f"{above}{entry.name}/", dataset, chain)
 
 
 def is_hidden(name: str) -> bool:

@@ -137,11 +137,11 @@ def find_split_files(
     return found
 
 
-def folders_of_both(root: Path, search: MaskSearch) -> dict[str, Folders]:
+def folders_of_both(root: Path, search: MaskSearch, dataset: Path) -> dict[str, Folders]:
     """Split -> the folder in which its images and masks lie together; empty where files are not called like that."""
     found = {}
     for split, folder in split_folders(root).items():
-        endings = endings_by_stem(folder)
+        endings = endings_by_stem(folder, dataset)
         template = search.template or suffix_of_masks(endings)
         if template is not None:
             has_masks = any(in_folder_of(name, template, name) in endings for name in endings)
@@ -210,7 +210,7 @@ def _files_together(folder: Path, search: MaskSearch, dataset: Path) -> SplitFil
         masks = {stem: files[names[stem]] for stem in images if names[stem] in files}
         masks = {stem: file for stem, file in masks.items() if file.suffix.lower() in search.suffixes}
         return SplitFiles(images, masks, template=template)
-    endings = endings_by_stem(folder)
+    endings = endings_by_stem(folder, dataset)
     pairs = {stem: sorted(found, key=_rank) for stem, found in endings.items()}
     of_images = {found[0].lower() for found in pairs.values() if len(found) > 1}
     images = {stem: found[0] for stem, found in pairs.items() if found[0].lower() in of_images}
