@@ -234,7 +234,13 @@ def open_dataset(
     preferred = annotation_format or ("coco_instance" if task == "instance" else "coco_panoptic")
     given = None if id2label is None else read_named_ids(id2label)
     search = MaskSearch(mask_name, skip_images_without_mask, jpeg=nearest_colour)
-    tables = open_tables(dataset, config_name, preferred, search, image_folder, given)
+    try:
+        tables = open_tables(dataset, config_name, preferred, search, image_folder, given)
+    except UnicodeEncodeError as error:  # of pyarrow
+        raise DataError(
+            f"The file name {error.object!a:.300} is not in UTF-8, as of archives that were packed on another system: "
+            "rename it, or unpack the archive with its encoding."
+        ) from None
     tables.splits = {split: rows for split, rows in tables.splits.items() if len(rows) > 0}
     if not tables.splits:
         raise DataError(f"Dataset '{name_of(dataset)}' has no rows.")

@@ -1,6 +1,7 @@
 """Folders of images and masks in the layouts that people have; each is made small in the test."""
 
 import json
+import os
 import re
 
 import numpy as np
@@ -45,6 +46,18 @@ def check_pairs(data, counts):
 def test_masks_may_have_a_suffix_or_prefix(make, mask, numbers):
     folder = make([(f"images/{number}.png", f"masks/{mask.format(number)}.png") for number in numbers])
     check_pairs(open_dataset(folder, "semantic"), {"train": len(numbers)})
+
+
+def test_a_name_that_is_not_utf_8_is_named(make, tmp_path):
+    folder = make([("images/1.png", "masks/1.png"), ("images/2.png", "masks/2.png")])
+    for kind in ("images", "masks"):
+        path = os.fsencode(tmp_path / kind)
+        try:
+            os.rename(path + b"/2.png", path + b"/\xd6\xd0.png")
+        except OSError:
+            pytest.skip("This file system has no such names.")
+    with pytest.raises(DataError, match=r"The file name '.*udcd6.udcd0.png' is not in UTF-8"):
+        open_dataset(folder, "semantic")
 
 
 def test_images_and_masks_may_each_have_a_prefix(make):
