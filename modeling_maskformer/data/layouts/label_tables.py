@@ -30,11 +30,23 @@ class LabelTable:
 
 
 def find_label_table(root: Path) -> LabelTable | None:
-    """The table in a folder, or else in one of the folders in it; None where there is none."""
+    """The table in a folder, or else in the folders in it; None where there is none.
+
+    Raises:
+        DataError: tables of several splits differ.
+    """
     for name in TABLE_FILES:
-        file = next((file for file in (root / name, *sorted(root.glob(f"*/{name}"))) if file.is_file()), None)
-        if file is not None:
-            return label_table(read_named_ids(file), f"'{file}'")
+        places = [root / name] if (root / name).is_file() else sorted(root.glob(f"*/{name}"))
+        files = [file for file in places if file.is_file()]
+        tables = [label_table(read_named_ids(file), f"'{file}'") for file in files]
+        for file, table in zip(files, tables, strict=True):
+            if table != tables[0]:
+                raise DataError(
+                    f"'{files[0]}' and '{file}' name different classes, or give them other values: the same value or "
+                    "colour would be another class there, so one table for all splits is expected."
+                )
+        if tables:
+            return tables[0]
     return None
 
 

@@ -53,6 +53,17 @@ def test_a_class_called_void_may_be_named_by_the_caller(make):
     check(data, dict(enumerate(names)))
 
 
+def test_tables_of_splits_that_differ_are_refused(make, tmp_path):
+    root = make()
+    for split, names in (("train", "background, crack, rust, hole"), ("val", "background, rust, crack, hole")):
+        rows = "".join(f"{value}, {name}\n" for value, name in enumerate(names.split(", ")))
+        (tmp_path / split / "_classes.csv").write_text(f"Pixel Value, Class\n{rows}")
+    with pytest.raises(DataError, match=r"'.*train._classes.csv' and '.*val._classes.csv' name different classes"):
+        open_dataset(root, "semantic")
+    (tmp_path / "val" / "_classes.csv").write_text((tmp_path / "train" / "_classes.csv").read_text())
+    check(open_dataset(root, "semantic"), {0: "background", 1: "crack", 2: "rust", 3: "hole"})
+
+
 def test_values_are_named_by_roboflows_table(make):
     table = "Pixel Value, Class\n0, background\n1, crack\n2, rust\n3, hole\n"
     check(open_dataset(make(_classes__csv=table), "semantic"), {0: "background", 1: "crack", 2: "rust", 3: "hole"})
