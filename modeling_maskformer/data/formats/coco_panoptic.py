@@ -56,7 +56,7 @@ class CocoPanopticFormat:
         return {
             read_integer(record, ("id",), self.info_column): (
                 read_integer(record, ("category_id",), self.info_column),
-                bool(record.get("iscrowd")),
+                record.get("iscrowd") is not None and read_integer(record, ("iscrowd",), self.info_column) != 0,
             )
             for record in read_records(row[self.info_column], self.info_column)
         }

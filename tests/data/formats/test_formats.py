@@ -205,13 +205,14 @@ PANOPTIC_INFO = [
 PANOPTIC_LABELS = make_label_set(NamedIds({10: "cat", 20: "grass"}, {10: True, 20: False}))
 
 
-@pytest.fixture(params=["list", "json", "dict of lists"])
+@pytest.fixture(params=["list", "json", "texts", "dict of lists"])
 def panoptic_row(request):
     ids = random_map([0, 5, 300, 70003, 70004])
     picture = np.stack([ids % 256, ids // 256 % 256, ids // 65536], axis=-1).astype(np.uint8)
     infos = {
         "list": PANOPTIC_INFO,
         "json": json.dumps(PANOPTIC_INFO),
+        "texts": [{key: str(value) for key, value in info.items()} for info in PANOPTIC_INFO],
         "dict of lists": {key: [info[key] for info in PANOPTIC_INFO] for key in PANOPTIC_INFO[0]},
     }[request.param]
     return {"map": Image.fromarray(picture), "segments_info": infos}, ids
