@@ -63,7 +63,7 @@ class SegmentationData:
             train_split: default: the split called "train" (or "training"), or whose name starts so, or the only one.
             validation_split: default: the same with "val" (or "valid", "validation"), else "dev", "eval" or "test".
             validation_fraction: without a validation split, such a part is drawn from the training split, always the
-                same for the same seed.
+                same for the same seed; samples of one image stay together.
             seed: of that draw.
 
         Raises:
@@ -84,7 +84,7 @@ class SegmentationData:
                 f"The dataset has no validation split (it has {', '.join(self.splits)}): "
                 f"a validation_fraction between 0 and 1 is expected, got {validation_fraction}."
             )
-        return part(train, draw(len(train), validation_fraction, seed))
+        return part(train, draw(train, validation_fraction, seed))
 
     @property
     def has_validation_split(self) -> bool:

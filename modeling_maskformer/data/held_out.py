@@ -6,6 +6,7 @@ import json
 from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -30,17 +31,42 @@ class KnownSamples(SampleSource, Protocol):
     def identity(self, index: int) -> tuple[str, str]:
         """The name of an image and a digest of its content."""
 
+    def lengths(self) -> list[int]:
+        """A number for each image, such as the bytes of its file, that equal images have in common."""
 
-def draw(num_samples: int, fraction: float, seed: int) -> list[int]:
-    """Which of so many samples to set aside, ascending: always the same for the same seed.
+
+def draw(samples: KnownSamples, fraction: float, seed: int) -> list[int]:
+    """Which of the samples to set aside, ascending: always the same for the same seed.
+
+    Samples of one image, as where each of its objects has a row, are set aside together: nothing is measured on an
+    image that was trained on. So there may be some more than the fraction.
 
     Raises:
-        DataError: they are too few.
+        DataError: they, or their images, are too few.
     """
-    count = max(1, round(fraction * num_samples))
-    if count >= num_samples:
-        raise DataError(f"{num_samples} samples are too few to set {count} aside for validation.")
-    return sorted(torch.randperm(num_samples, generator=torch.Generator().manual_seed(seed)).tolist()[:count])
+    count = max(1, round(fraction * len(samples)))
+    if count >= len(samples):
+        raise DataError(f"{len(samples)} samples are too few to set {count} aside for validation.")
+    by_length: dict[int, list[int]] = defaultdict(list)
+    for index, length in enumerate(samples.lengths()):
+        by_length[length].append(index)
+    alike = {index: group for group in by_length.values() for index in group}
+
+    @cache
+    def digest(index: int) -> str:
+        return samples.identity(index)[1]
+
+    chosen: set[int] = set()
+    for index in torch.randperm(len(samples), generator=torch.Generator().manual_seed(seed)).tolist():
+        if len(chosen) >= count:
+            break
+        chosen.update(other for other in alike[index] if other == index or digest(other) == digest(index))
+    if len(chosen) == len(samples):
+        raise DataError(
+            f"The {len(samples)} samples have too few different images to set some aside for validation: name a split "
+            "to be measured on with validation_split."
+        )
+    return sorted(chosen)
 
 
 def part(samples: SampleSource, held_out: Collection[int]) -> tuple[Subset, Subset]:

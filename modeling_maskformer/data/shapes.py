@@ -61,6 +61,10 @@ class ShapesDataset:
         sample = self[index]
         return sample.name, hashlib.sha256(sample.image.tobytes()).hexdigest()
 
+    def lengths(self) -> list[int]:
+        """A number for each image: no two are equal."""
+        return list(range(self.num_images))
+
     def _segments(self, regions: np.ndarray, classes: np.ndarray) -> Segments:
         labels = np.where(classes >= len(self.labels), NO_LABEL, classes)
         not_crowd = np.zeros(len(labels), dtype=bool)

@@ -90,6 +90,27 @@ def test_of_images_that_are_there_twice_as_many_are_set_aside_as_were(write, tmp
     assert held_out_of(str(tmp_path / "run")).find(now).indices == [2, 3]
 
 
+@pytest.mark.parametrize("is_table", [False, True])
+def test_an_image_that_is_there_several_times_is_either_trained_on_or_set_aside(write, tmp_path, is_table):
+    numbers = [number for number in range(8) for _ in range(3)]
+    folder = write("data", numbers)
+    if is_table:
+        images = [{"bytes": file.read_bytes(), "path": None} for file in sorted((folder / "images").iterdir())]
+        masks = [str(file) for file in sorted((folder / "masks").iterdir())]
+        table = Dataset.from_dict({"image": images, "mask": masks})
+        table = table.cast_column("image", datasets.Image()).cast_column("mask", datasets.Image())
+        data = open_dataset(table.shuffle(seed=0), "semantic", id2label=["sky", "road", "car"])
+    else:
+        data = opened(folder)
+    for seed in range(4):
+        train, validation = data.train_and_validation(validation_fraction=0.2, seed=seed)
+        assert len(train) == 18 and len(validation) == 6  # the fraction is of 4.8
+        assert not set(pictures(train)) & set(pictures(validation))
+        assert validation.indices == data.train_and_validation(validation_fraction=0.2, seed=seed)[1].indices
+    with pytest.raises(DataError, match="The 3 samples have too few different images"):
+        opened(write("alike", [1, 1, 1])).train_and_validation()
+
+
 @pytest.mark.parametrize(("fraction", "seed"), [(0.2, 7), (0.2, 8), (0.5, 7)])
 @pytest.mark.parametrize("numbers", [range(10), range(16)])
 def test_a_run_that_goes_on_measures_on_what_it_began_with(begun, write, caplog, fraction, seed, numbers):
