@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from pathlib import Path
 
 import datasets
 import numpy as np
@@ -14,6 +15,7 @@ from PIL import Image
 from modeling_maskformer.data.dataset_pictures import dataset_pictures
 from modeling_maskformer.data.datasets import TRAIN_SPLITS, SegmentationData, open_dataset
 from modeling_maskformer.data.errors import DataError
+from modeling_maskformer.data.formats import detect_format
 from modeling_maskformer.data.shapes import LABELS, ShapesDataset
 
 
@@ -135,6 +137,46 @@ def test_masks_of_0_and_255_have_two_classes(black_and_white, mode, caplog):
     assert sample.segments.class_ids.tolist() == [0, 1] and not sample.segments.void.any()
     for names in ({"0": "road", "255": "crack"}, ["road", "crack"]):
         assert open_dataset(str(black_and_white(mode)), "semantic", id2label=names).labels.names == ("road", "crack")
+
+
+def test_all_masks_are_looked_through_once_until_they_change(black_and_white, save_picture, monkeypatch):
+    folder, decoded = black_and_white(), []
+    decode = detect_format.is_black_and_white
+    monkeypatch.setattr(detect_format, "is_black_and_white", lambda values, column: decode(decoded_of(values), column))
+
+    def decoded_of(values):
+        for value in values:
+            decoded.append(value)
+            yield value
+
+    counts = []
+    for _ in range(2):
+        decoded.clear()
+        assert open_dataset(str(folder), "semantic").labels.names == ("background", "foreground")
+        counts.append(len(decoded))
+    assert counts == [18, 8]  # of all ten only once, and of the first eight
+    save_picture(folder / "masks" / "9.png", np.full((8, 6), 1, np.uint8))
+    assert open_dataset(str(folder), "semantic").splits["train"][3].segments.void.any()
+
+
+@pytest.mark.parametrize("place", ["no folder", "no file", "not JSON"])
+def test_a_cache_that_cannot_be_used_is_done_without(paired_folder, tmp_path, monkeypatch, place):
+    """As a home that nobody may write to, or files of other users that nobody else may read."""
+    folder, cache = str(paired_folder()), tmp_path / "cache"
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", cache)
+    if place == "no folder":
+        cache.write_text("a file, in which no folder can be made")
+    else:
+        open_dataset(folder, "semantic")
+        (file,) = (cache / "modeling_maskformer").iterdir()
+        file.write_text("{")
+        if place == "no file":
+            monkeypatch.setattr(Path, "read_text", _forbidden)
+    assert open_dataset(folder, "semantic").labels.names == ("class_0", "class_1", "class_2")
+
+
+def _forbidden(*arguments, **named):
+    raise PermissionError("Permission denied")
 
 
 def test_a_name_for_255_beside_one_for_1_is_that_of_void(black_and_white):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -14,6 +13,7 @@ from tqdm.auto import tqdm
 
 from ..columns import CITYSCAPES_IDS, INSTANCE_NAMES, Columns, describe
 from ..errors import DataError
+from ..labels.class_ids import remembered
 from ..samples import AnnotationFormat, decode_mask, file_stem, with_encoded_images
 from .binary_mask import BinaryMaskFormat, has_smooth_edges, is_black_and_white, is_nearly_black_and_white
 from .channels import ChannelsFormat, are_colours
@@ -184,7 +184,7 @@ def _detect(rows: Dataset, columns: Columns, task: str, values: PixelValues) -> 
     if values.nearest:
         is_binary = values.named <= {0, 1} or values.named == {0, 255}
         return "binary_mask" if is_binary and is_nearly_black_and_white(first, columns.map) else "class_map"
-    if is_black_and_white(first, columns.map) and is_black_and_white(_all_values(peeked, columns.map), columns.map):
+    if is_black_and_white(first, columns.map) and _are_all_black_and_white(rows, columns):
         return "binary_mask"
     are_integers = is_array or all(picture.mode in INTEGER_MODES for picture in pictures)
     if are_integers and columns.map in INSTANCE_NAMES:
@@ -240,6 +240,12 @@ def _have_palette_of(pictures: Sequence[PIL.Image.Image], colours: dict[int, int
     )
 
 
-def _all_values(rows: Dataset, column: str) -> Iterator[Any]:
-    """Every annotation of a table, one at a time: the first ones being black and white may be chance."""
-    return (row[column] for row in tqdm(rows, desc="Looking for values but 0 and 255", leave=False))
+def _are_all_black_and_white(rows: Dataset, columns: Columns) -> bool:
+    """Whether no annotation of a table has another value: the first ones being black and white may be chance."""
+
+    def find() -> bool:
+        encoded = with_encoded_images(rows.select_columns([columns.map]))
+        values = (row[columns.map] for row in tqdm(encoded, desc="Looking for values but 0 and 255", leave=False))
+        return is_black_and_white(values, columns.map)
+
+    return remembered(find, f"black and white {columns.map}", {"": rows}, columns.image)

@@ -1,4 +1,4 @@
-"""Which class ids annotations use: found by reading all of them once, and remembered between runs."""
+"""What is found by reading all annotations once, such as their class ids, and remembered between runs."""
 
 from __future__ import annotations
 
@@ -6,15 +6,21 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, TypeVar
 
 import datasets
 from datasets import Dataset, Image
 from tqdm.auto import tqdm
+from transformers.utils import logging
 
 from ..errors import DataError
 from ..samples import AnnotationFormat, file_stem, with_encoded_images
+
+logger = logging.get_logger(__name__)
+
+Found = TypeVar("Found")
 
 
 def scan_class_ids(
@@ -27,30 +33,58 @@ def scan_class_ids(
         annotation_format: reads a row's class ids.
         image_column: names the samples in messages; images are not decoded.
     """
-    cache = _cache_file(splits, annotation_format, image_column)
-    if cache is not None and cache.is_file():
-        return {int(raw): bool(thing) for raw, thing in json.loads(cache.read_text()).items()}
-    found: dict[int, bool] = {}
-    for split, rows in splits.items():
-        rows = with_encoded_images(rows)  # no picture is decoded but by the format
-        for index, row in enumerate(tqdm(rows, desc=f"Looking for class ids in '{split}'", leave=False)):
-            try:
-                for raw, thing in annotation_format.class_ids(row).items():
-                    found[raw] = found.get(raw, False) or thing
-            except DataError as error:
-                name = file_stem(row[image_column]) or f"{split}_{index:06d}"
-                raise DataError(f"Sample {index} of split '{split}' ({name}): {error}.") from error.__cause__
+
+    def find() -> dict[int, bool]:
+        found: dict[int, bool] = {}
+        for split, rows in splits.items():
+            rows = with_encoded_images(rows)  # no picture is decoded but by the format
+            for index, row in enumerate(tqdm(rows, desc=f"Looking for class ids in '{split}'", leave=False)):
+                try:
+                    for raw, thing in annotation_format.class_ids(row).items():
+                        found[raw] = found.get(raw, False) or thing
+                except DataError as error:
+                    name = file_stem(row[image_column]) or f"{split}_{index:06d}"
+                    raise DataError(f"Sample {index} of split '{split}' ({name}): {error}.") from error.__cause__
+        return found
+
+    found = remembered(find, repr(annotation_format), splits, image_column)
+    return {int(raw): bool(thing) for raw, thing in found.items()}
+
+
+def remembered(find: Callable[[], Found], what: str, splits: Mapping[str, Dataset], image_column: str) -> Found:
+    """What is found by reading all annotations: found once, until they change.
+
+    Args:
+        find: finds it; as JSON has it, whose keys are texts.
+        what: tells it from all else that is found in the same tables.
+        splits: the tables that are read.
+        image_column: of images, on which it does not depend.
+    """
+    cache = _cache_file(splits, what, image_column)
+    try:
+        if cache is not None and cache.is_file():
+            return json.loads(cache.read_text())
+    except (OSError, ValueError) as error:  # somebody else's, in a cache for several users
+        logger.debug(f"'{cache}' cannot be read: {error}")
+    found = find()
     if cache is not None:
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=cache.parent, delete=False) as file:  # others may look there now
-            json.dump(found, file)
-        os.replace(file.name, cache)
+        try:
+            _write(found, cache)
+        except OSError as error:  # there may be no place to write to: then it is found each time
+            logger.debug(f"'{cache}' cannot be written: {error}")
     return found
 
 
-def _cache_file(splits: Mapping[str, Dataset], annotation_format: AnnotationFormat, image_column: str) -> Path | None:
-    """A file named by the format, the tables and the state of all files behind them; None where they have no files."""
-    state: list[object] = [repr(annotation_format)]
+def _write(found: Any, cache: Path) -> None:
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=cache.parent, delete=False) as file:  # others may look there now
+        json.dump(found, file)
+    os.replace(file.name, cache)
+
+
+def _cache_file(splits: Mapping[str, Dataset], what: str, image_column: str) -> Path | None:
+    """A file named by what it holds, the tables and the state of the files behind them; None where they have none."""
+    state: list[object] = [what]
     for split, rows in splits.items():
         files = [entry["filename"] for entry in rows.cache_files] or _annotation_files(rows, image_column)
         if not files:
