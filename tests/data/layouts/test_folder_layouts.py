@@ -60,6 +60,13 @@ def test_a_name_that_is_not_utf_8_is_named(make, tmp_path):
         open_dataset(folder, "semantic")
 
 
+def test_an_example_beside_the_folders_of_images_and_masks_is_not_all_there_is(make):
+    pairs = [(f"images/{split}/{number}.png", f"masks/{split}/{number}.png") for split in "ab" for number in range(2)]
+    folder = make(pairs)
+    make([("example/images/0.png", "example/masks/0.png")])
+    check_pairs(open_dataset(folder, "semantic"), {"train": 4})
+
+
 def test_images_and_masks_may_each_have_a_prefix(make):
     folder = make([(f"images/image_{number}.png", f"masks/mask_{number}.png") for number in (1, 2, 10, 12)])
     check_pairs(open_dataset(folder, "semantic"), {"train": 4})

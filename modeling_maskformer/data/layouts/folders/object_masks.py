@@ -151,6 +151,9 @@ def _image_folders_in(root: Path, suffixes: tuple[str, ...], dataset: Path) -> I
     images: dict[str, Path] = {}
     masks: dict[str, list[ObjectMask]] = {}
     has_masks = has_jpeg = False
+    names = {plain_name(folder.name) for folder in folders_in(root)}
+    if all(names.intersection(KINDS[kind]) for kind in ("images", "masks")):
+        return None  # of all images, in folders inside; what else is there may be an example
     for folder in folders_in(root):
         inside = {plain_name(child.name): child for child in folders_in(folder)}
         of_images = next((inside[name] for name in KINDS["images"] if name in inside), folder)
