@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from filecmp import cmp
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
+from unicodedata import normalize
 
 from transformers.utils import logging
 
@@ -117,8 +118,9 @@ def find_images(
     found, bases, missing = [], [], []
     home: list[Path] = []
     for name in names:
-        tried = [name] if image_folder is None else list(dict.fromkeys((name, PurePosixPath(name).name)))
-        places = ((folder, form) for form in tried for folder in (*home, *folders))
+        tried = [name] if image_folder is None else [name, PurePosixPath(name).name]
+        tried = [normalize(form, each) for each in tried for form in ("NFC", "NFD")]  # é, or e with its accent: macOS
+        places = ((folder, form) for form in dict.fromkeys((name, *tried)) for folder in (*home, *folders))
         # is_file() would raise an error where a name is too long
         place = next((pair for pair in places if os.path.isfile(os.path.join(*pair))), None)
         if place is None:

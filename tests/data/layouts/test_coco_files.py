@@ -1,6 +1,7 @@
 """COCO's official files, in the places where people keep them."""
 
 import json
+from unicodedata import normalize
 
 import numpy as np
 import pytest
@@ -122,6 +123,15 @@ def test_masks_called_like_their_images_are_not_taken_for_these(tmp_path, save_p
     write(tmp_path / annotations, {"images": images, "categories": CATEGORIES, "annotations": [outline]})
     (samples,) = open_dataset(str(tmp_path), "instance").splits.values()
     assert np.asarray(samples[0].image).max() == 9
+
+
+@pytest.mark.parametrize(("named", "on_disk"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_accents_in_names_of_images_may_be_written_in_both_ways(coco_root, named, on_disk):
+    (coco_root / "train2017" / "11.jpg").rename(coco_root / "train2017" / f"{normalize(on_disk, 'é')}.jpg")
+    file = coco_root / "annotations" / "instances_train2017.json"
+    file.write_text(file.read_text().replace("11.jpg", f"{normalize(named, 'é')}.jpg"))
+    samples = open_dataset(str(coco_root), "instance").splits["train"]
+    assert samples[0].segments.areas().tolist() == [24]
 
 
 def test_it_is_said_where_images_of_one_name_lie_in_two_folders(coco_root, save_picture, caplog):

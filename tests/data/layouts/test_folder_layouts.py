@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from unicodedata import normalize
 
 import numpy as np
 import pytest
@@ -58,6 +59,19 @@ def test_a_name_that_is_not_utf_8_is_named(make, tmp_path):
             pytest.skip("This file system has no such names.")
     with pytest.raises(DataError, match=r"The file name '.*udcd6.udcd0.png' is not in UTF-8"):
         open_dataset(folder, "semantic")
+
+
+@pytest.mark.parametrize(("images", "masks"), [("NFC", "NFD"), ("NFD", "NFC"), ("NFD", "NFD")])
+@pytest.mark.parametrize("is_listed", [False, True])
+def test_accents_may_be_written_in_both_ways_that_unicode_has(make, tmp_path, images, masks, is_listed):
+    pairs = [(f"JPEGImages/{normalize(images, n)}.jpg", f"SegmentationClass/{normalize(masks, n)}.png") for n in "éü"]
+    folder = make(pairs)
+    if is_listed:
+        (tmp_path / "ImageSets" / "Segmentation").mkdir(parents=True)
+        (tmp_path / "ImageSets" / "Segmentation" / "train.txt").write_text(
+            normalize(masks, "é\nü\n"), encoding="utf-8"
+        )
+    check_pairs(open_dataset(folder, "semantic"), {"train": 2})
 
 
 def test_an_example_beside_the_folders_of_images_and_masks_is_not_all_there_is(make):

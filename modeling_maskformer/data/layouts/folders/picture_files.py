@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
+from unicodedata import normalize
 
 from ...errors import DataError
 from ..inside_dataset import check_link, is_inside
@@ -41,6 +42,7 @@ def picture_files(folder: Path, suffixes: Collection[str], dataset: Path, one_a_
         file = folder / name
         if is_link:
             check_link(file, dataset)
+        stem = normalize("NFC", stem)  # é, or e with its accent, as macOS writes it
         if stem in found and one_a_stem:
             raise DataError(
                 f"Folder '{folder}' has two files of the stem '{stem}', '{found[stem].name}' and '{file.name}': one "
@@ -97,7 +99,7 @@ def _files_in(
             place, chain = Path(entry.path), entered
             if entry.is_symlink():
                 real = os.path.realpath(place)
-                if dataset is None or any(is_inside(folder, real) for folder in entered):
+                if dataset is None or any(is_inside(each, real) for each in entered):
                     continue
                 check_link(place, dataset)
                 chain = (*entered, real)

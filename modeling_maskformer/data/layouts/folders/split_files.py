@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from unicodedata import normalize
 
 from transformers.utils import logging
 
@@ -104,6 +105,7 @@ def find_split_files(
     if not images:
         raise DataError(f"Folder '{folders.images}' has no image ({', '.join(IMAGE_SUFFIXES)}).")
     if listed is not None:
+        listed = [normalize("NFC", name) for name in listed]  # as the keys of pictures are
         missing = [name for name in listed if name not in images]
         if missing:
             raise DataError(
