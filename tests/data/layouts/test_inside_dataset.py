@@ -155,6 +155,16 @@ def test_folders_among_the_images_that_are_links_are_read_or_refused(tmp_path, s
         open_dataset(str(data), task)
 
 
+def test_a_link_beside_a_table_matters_to_nobody(tmp_path, save_picture):
+    files = [save_picture(tmp_path / "other" / f"{number}.png", PIXELS) for number in range(2)]
+    picture = {"bytes": files[0].read_bytes(), "path": None}
+    rows = Dataset.from_dict({"image": [picture], "label": [picture]}, Features(image=Image(), label=Image()))
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "runs").symlink_to(tmp_path / "other")
+    rows.to_parquet(tmp_path / "data" / "train.parquet")
+    assert len(open_dataset(str(tmp_path / "data"), "semantic").splits["train"]) == 1
+
+
 @pytest.mark.parametrize("name", ["../../secret", "/etc/hosts"])
 def test_lists_of_images_cannot_name_files_outside(tmp_path, secret, save_picture, name):
     save_picture(tmp_path / "data" / "JPEGImages" / "0.jpg", np.zeros((6, 8, 3), np.uint8))

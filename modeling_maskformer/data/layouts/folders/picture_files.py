@@ -52,7 +52,7 @@ def picture_files(folder: Path, suffixes: Collection[str], dataset: Path, one_a_
     return found
 
 
-def endings_by_stem(folder: Path, dataset: Path) -> dict[str, list[str]]:
+def endings_by_stem(folder: Path, dataset: Path | None = None) -> dict[str, list[str]]:
     """Path below the folder without ending -> the endings of its pictures, as they are written."""
     found: dict[str, list[str]] = {}
     for name, _ in sorted(_files_in(folder, dataset=dataset)):

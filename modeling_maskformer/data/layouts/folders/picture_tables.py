@@ -47,7 +47,7 @@ def read_picture_tables(dataset: Path, search: MaskSearch) -> Tables | None:
             )
         folders = find_folders(root)
         if not folders and (search.name is not None or next(root.rglob("metadata.*"), None) is None):
-            folders = folders_of_both(root, search, dataset)
+            folders = folders_of_both(root, search)
         if folders:
             return _tables_of_folders(root, folders, search, dataset)
     return None

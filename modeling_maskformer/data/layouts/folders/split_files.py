@@ -139,11 +139,11 @@ def find_split_files(
     return found
 
 
-def folders_of_both(root: Path, search: MaskSearch, dataset: Path) -> dict[str, Folders]:
+def folders_of_both(root: Path, search: MaskSearch) -> dict[str, Folders]:
     """Split -> the folder in which its images and masks lie together; empty where files are not called like that."""
     found = {}
     for split, folder in split_folders(root).items():
-        endings = endings_by_stem(folder, dataset)
+        endings = endings_by_stem(folder)
         template = search.template or suffix_of_masks(endings)
         if template is not None:
             has_masks = any(in_folder_of(name, template, name) in endings for name in endings)
