@@ -136,7 +136,9 @@ def make_application(checkpoint: Checkpoint, limits: Limits) -> FastAPI:
             200: {"content": {"image/png": {}}, "description": "The segments, in the format asked for."},
             408: {"description": "The upload took too long."},
             413: {"description": "The upload has too many bytes."},
-            422: {"description": "It is no picture, has too many pixels, or a parameter is wrong."},
+            422: {
+                "description": "It is no picture, or none that the model takes, too large, or a parameter is wrong."
+            },
             429: {"description": "Too many requests are in work: try again after a second."},
         },
     )
@@ -169,7 +171,7 @@ def make_application(checkpoint: Checkpoint, limits: Limits) -> FastAPI:
                     with sentences_for_the_client():
                         image = await run_in_threadpool(limits.upload.decode, data)
                         wish = checkpoint.request(image, task, threshold)
-                    prediction = await unless(leaves, queue.submit(wish))
+                        prediction = await unless(leaves, queue.submit(wish))  # a graph may not take every size
                 return await run_in_threadpool(answer, checkpoint, wish.task, image, prediction, format)
         except ClientDisconnect:
             raise HTTPException(499, "The client has left.") from None  # for the metrics: nobody reads it

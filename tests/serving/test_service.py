@@ -312,6 +312,19 @@ def test_an_error_of_the_model_is_answered_and_the_service_goes_on(checkpoint):
         assert 'status="500"' in client.get("/metrics").text
 
 
+def test_a_picture_that_the_model_does_not_take_is_refused_in_its_sentence(checkpoint):
+    class Choosy(Held):
+        def segment(self, requests):
+            if any(request.image.size == (13, 13) for request in requests):
+                raise ValueError("The graph takes no images of 13x13 pixels.")
+            return self.checkpoint.segment(requests)
+
+    with TestClient(make_application(Choosy(checkpoint), LIMITS), raise_server_exceptions=False) as client:
+        answer = client.post("/segment", content=encoded((13, 13)))
+        assert answer.status_code == 422 and answer.json()["detail"] == "The graph takes no images of 13x13 pixels."
+        assert client.post("/segment", content=encoded()).status_code == 200
+
+
 def test_the_description_is_complete_and_needs_no_network(client):
     page = client.get("/docs").text
     assert "http://" not in page and "https://" not in page
