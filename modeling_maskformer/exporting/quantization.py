@@ -29,7 +29,7 @@ def calibration_batches(
     """Pixels of `count` pictures, spread evenly over all, one a batch, as the image processor and the model make them.
 
     Raises:
-        ValueError: `count` is less than 1.
+        ValueError: `count` is less than 1, or a picture cannot be read.
     """
     if count < 1:
         raise ValueError(f"int8 is calibrated on at least 1 image, got --calibration_images {count}.")
@@ -37,6 +37,9 @@ def calibration_batches(
     chosen = [pictures[index * len(pictures) // count] for index in range(count)]
     batches = []
     for picture in chosen:
-        pixels = image_processor(images=picture.load(), return_tensors="pt")["pixel_values"]
+        try:
+            pixels = image_processor(images=picture.load(), return_tensors="pt")["pixel_values"]
+        except (OSError, ValueError) as error:  # which do not say of which picture
+            raise ValueError(f"The picture {picture.file_name} cannot be calibrated on: {error}.") from error
         batches.append({"pixel_values": pad_to(pixels, padded_size(pixels.shape[-2:]))})
     return batches

@@ -6,11 +6,14 @@ import os
 import pytest
 import torch
 from exports import PACKAGES, need, picture
+from PIL import Image
 
 from modeling_maskformer.commands import export
 from modeling_maskformer.commands.export import main
 from modeling_maskformer.exporting import FORMATS, ExportSettings, export_model
 from modeling_maskformer.exporting.card import record_quality, write_export_card
+from modeling_maskformer.exporting.quantization import calibration_batches
+from modeling_maskformer.inference.inputs import find_pictures
 from modeling_maskformer.inference.loading import load_image_processor, load_model
 from modeling_maskformer.inference.predictor import Predictor, prepare_model
 
@@ -124,6 +127,17 @@ def test_int8_is_calibrated_on_the_split_that_a_training_takes(checkpoint, tmp_p
     for split, name in (([], "training_000000"), (["--split", "validation"], "val_000000")):
         with pytest.raises(SystemExit, match=f"calibrated on {name}"):
             main([str(checkpoint), str(tmp_path / "out"), *flags, *split])
+
+
+def test_a_picture_that_cannot_be_calibrated_on_is_named(checkpoint, tmp_path):
+    picture(40, 32).save(tmp_path / "1.png")
+    Image.new("I;16", (32, 40)).save(tmp_path / "2.png")
+    (tmp_path / "3.png").write_bytes((tmp_path / "1.png").read_bytes()[:-200])
+    processor = load_image_processor(checkpoint)
+    for name, cause in (("2.png", "more than 8 bits"), ("3.png", "truncated")):
+        pictures = find_pictures([tmp_path / "1.png", tmp_path / name])
+        with pytest.raises(ValueError, match=f"The picture {name} cannot be calibrated on: .*{cause}"):
+            calibration_batches(pictures, processor, 2)
 
 
 @pytest.mark.parametrize("format", FORMATS)
