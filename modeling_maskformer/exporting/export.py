@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from transformers import PreTrainedModel
 from image_processing.image_processing_maskformer import SegmentationImageProcessor
 
 from ..common.batching import padded_size
+from ..files.error_text import first_line
 from ..inference.exported_folder import RUNTIMES, check_packages
 from .card import write_export_card
 from .graphs import RESULTS, LogitsGraph, PanopticGraph, SemanticGraph
@@ -104,6 +107,7 @@ def export_model(
 
     Raises:
         ValueError: the folder is not empty, a finished result is none of the model's, or int8 without calibration.
+        OSError: the folder cannot be written; nothing stays in it.
     """
     check_output(folder)
     if settings.int8 and not calibration:
@@ -112,6 +116,7 @@ def export_model(
     known = FORMATS[settings.format]
     # OpenVINO rounds as it computes: rounded weights would only cost quality
     model.to(DTYPES[settings.dtype] if settings.format == "torch" else torch.float32)
+    check_space(folder, model, settings)
     graph = build_graph(model.eval(), image_processor, settings.result)
     size = settings.size
     if size is not None and settings.result == "logits":
@@ -132,15 +137,51 @@ def export_model(
         }
     if settings.size is not None:
         fix_size(image_processor, settings.size)
-    exported.save_pretrained(folder)
-    image_processor.save_pretrained(folder)
-    write_export_card(folder, model, settings, origin)
+    with whole_folder(folder):
+        exported.save_pretrained(folder)
+        image_processor.save_pretrained(folder)
+        write_export_card(folder, model, settings, origin)
 
 
 def check_output(folder: Path) -> None:
     """Raises a ValueError unless the folder is empty or does not exist."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} exists and is not an empty folder: give another one.")
+
+
+def check_space(folder: Path, model: PreTrainedModel, settings: ExportSettings) -> None:
+    """Raises an OSError where the disk has no room for the weights: writing them, torch would abort the process."""
+    disk = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    needed = sum(weight.numel() * (1 if settings.int8 else weight.element_size()) for weight in model.parameters())
+    free = shutil.disk_usage(disk).free
+    if free < needed:
+        raise OSError(
+            f"The weights of the graph have some {needed / 1e6:.0f} MB, and the disk of {disk} has {free / 1e6:.0f} "
+            "MB left: make room, or choose another folder."
+        )
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[None]:
+    """Where an empty folder, or one that does not exist, is filled; if that fails, it is left as it was.
+
+    Raises:
+        OSError: a writer's error, whatever its kind, with the folder's name.
+    """
+    was_there = folder.exists()
+    try:
+        yield
+    except BaseException as error:
+        for path in folder.iterdir() if folder.exists() else ():
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        if not was_there and folder.exists():
+            folder.rmdir()
+        if isinstance(error, (OSError, RuntimeError)):  # OpenVINO raises the latter on a full disk
+            raise OSError(f"{folder} cannot be written: {first_line(error)}.") from error
+        raise
 
 
 def fix_size(image_processor: SegmentationImageProcessor, size: tuple[int, int]) -> None:

@@ -2,6 +2,8 @@
 
 import errno
 import os
+import shutil
+from typing import ClassVar
 
 import pytest
 import torch
@@ -138,6 +140,38 @@ def test_a_picture_that_cannot_be_calibrated_on_is_named(checkpoint, tmp_path):
         pictures = find_pictures([tmp_path / "1.png", tmp_path / name])
         with pytest.raises(ValueError, match=f"The picture {name} cannot be calibrated on: .*{cause}"):
             calibration_batches(pictures, processor, 2)
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_folder_that_cannot_be_written_is_left_as_it_was(checkpoint, tmp_path, monkeypatch, is_there):
+    folder = tmp_path / "out"
+    if is_there:
+        folder.mkdir()
+
+    class Exported:
+        components: ClassVar = {}
+
+        def save_pretrained(self, folder):
+            (folder / "staging").mkdir(parents=True)
+            (folder / "export.json").write_text("{")
+            raise RuntimeError("basic_ios::clear: iostream error")  # OpenVINO's on a full disk
+
+    class Exporter:
+        def export(self, *_):
+            return Exported()
+
+    monkeypatch.setattr("transformers.exporters.DynamoExporter", Exporter)
+    with pytest.raises(SystemExit, match=f"{folder} cannot be written: basic_ios::clear: iostream error."):
+        main([str(checkpoint), str(folder), "--format", "torch"])
+    assert folder.exists() == is_there and not list(tmp_path.rglob("out/*"))
+
+
+def test_a_disk_without_room_is_said_before_the_export(checkpoint, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=100_000))
+    with pytest.raises(SystemExit, match=f"the disk of {tmp_path} has 0 MB left: make room"):
+        main([str(checkpoint), str(tmp_path / "deep" / "out"), "--format", "torch"])
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("format", FORMATS)
