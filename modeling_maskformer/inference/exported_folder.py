@@ -67,7 +67,8 @@ def load_exported_model(
 
     Raises:
         ValueError: there are such settings; the graph takes more than pixels; it gives a finished result, which no
-            post-processing reads; its runtime is not installed; or it is of format torch and not trusted.
+            post-processing reads; its runtime is not installed, or cannot open its files; or it is of format torch and
+            not trusted.
     """
     check_settings(checkpoint, settings)
     places = places_of(settings)
@@ -103,7 +104,17 @@ def load_exported_model(
         # untold, OpenVINO chooses the device, and computes in bfloat16 on a CPU that can, whatever the graph says
         runtime = {"device": "cpu", "config": {"INFERENCE_PRECISION_HINT": made.get("dtype", "f32")}}
     trusted = bool(trust_remote_code)
-    exported = ExportedModel.from_pretrained(checkpoint, trust_remote_code=trusted, **places, **runtime)
+    try:
+        exported = ExportedModel.from_pretrained(checkpoint, trust_remote_code=trusted, **places, **runtime)
+    except OSError:  # says which file is missing
+        raise
+    except (
+        Exception
+    ) as error:  # of broken files each runtime raises another kind, and OpenVINO says why in its last line
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1].rstrip(".!")
+        raise ValueError(
+            f"the graph in {folder} cannot be opened, since its files are not whole or of another version: {reason}"
+        ) from error
     if form == "openvino" and made.get("image_size") is None:
         # OpenVINO keeps what it learns of its first images: after one of 32x32, a single position of Swin's last
         # stage, all larger ones would come out wrong

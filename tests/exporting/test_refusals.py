@@ -155,6 +155,15 @@ def test_a_graph_that_takes_more_than_pixels_is_refused(torch_folder, tmp_path):
         load_model(folder, trust_remote_code=True)
 
 
+def test_files_that_are_not_whole_are_said(exported, tmp_path):
+    folder = tmp_path / exported.name
+    shutil.copytree(exported, folder)
+    weights = max(folder.iterdir(), key=lambda file: file.stat().st_size)
+    weights.write_bytes(weights.read_bytes()[:5000])
+    with pytest.raises(ValueError, match=r"its files are not whole or of another version: .*[a-z]"):
+        load_model(folder, trust_remote_code=True)
+
+
 def test_a_runtime_that_is_missing_is_named(torch_folder, tmp_path, monkeypatch):
     folder = shutil.copytree(torch_folder, tmp_path / "onnx")
     manifest = folder / "export.json"
