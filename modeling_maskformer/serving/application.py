@@ -30,6 +30,7 @@ from .batch_queue import BatchQueue, QueueFull
 from .metrics import ServiceMetrics
 from .responses import check_format, coco_of, png_of, segments_of
 
+PARAMETERS = ("task", "threshold", "format")  # of the address
 BODY = {
     "required": True,
     "description": "The picture itself, or a form with one file.",
@@ -236,7 +237,7 @@ async def read_upload(request: Request, max_bytes: int) -> bytes:
 
     Raises:
         HTTPException: 413, there are more than allowed; read no further than that.
-        ValueError: there is no file in the form, or several, or it is empty.
+        ValueError: there is no file in the form, or several, or it is empty; or the form has what the address tells.
     """
     too_many = HTTPException(413, f"The upload has more than {max_bytes / MEGABYTE:g} MB, which is all that is taken.")
     if (
@@ -254,10 +255,16 @@ async def read_upload(request: Request, max_bytes: int) -> bytes:
         return message
 
     limited = Request(request.scope, receive_so_much)
-    if not request.headers.get("content-type", "").startswith("multipart/"):
+    if not request.headers.get("content-type", "").lower().startswith("multipart/"):
         data = await limited.body()
     else:
         async with limited.form() as form:
+            misplaced = [name for name in PARAMETERS if isinstance(form.get(name), str)]
+            if misplaced:
+                raise ValueError(
+                    f"The form has {', '.join(misplaced)}, which would not be read: give it in the address, as in "
+                    f"/segment?{misplaced[0]}=..."
+                )
             files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
             if len(files) != 1:
                 raise ValueError(f"The form must hold one file, the picture, got {len(files)}.")

@@ -105,6 +105,12 @@ def test_pictures_come_as_a_body_or_as_the_file_of_a_form(client, kind):
     assert plain.status_code == form.status_code == 200 and plain.json() == form.json()
 
 
+def test_a_form_is_one_in_capitals_too(client):
+    lines = [b"--x", b'Content-Disposition: form-data; name="file"; filename="photo"', b"", encoded(), b"--x--", b""]
+    form = {"content": b"\r\n".join(lines), "headers": {"Content-Type": "Multipart/Form-Data; boundary=x"}}
+    assert client.post("/segment", **form).json() == client.post("/segment", content=encoded()).json()
+
+
 @pytest.mark.parametrize(
     ("status", "sentence", "wish"),
     [
@@ -121,6 +127,11 @@ def test_pictures_come_as_a_body_or_as_the_file_of_a_form(client, kind):
         (413, "more than 0.03 MB", {"content": b"x" * 2_000_000}),
         (413, "more than 0.03 MB", {"content": iter([b"x" * 10_000] * 200)}),
         (413, "more than 0.03 MB", {"files": {"file": b"x" * 2_000_000}}),
+        (
+            422,
+            "The form has task, which would not be read",
+            {"files": {"file": encoded()}, "data": {"task": "semantic"}},
+        ),
         (422, "The form must hold one file", {"files": {"one": encoded(), "two": encoded()}}),
         (422, "query.task: Input should be 'semantic', 'instance' or 'panoptic'", {"params": {"task": "depth"}}),
         (422, "query.threshold: Input should be less than or equal to 1", {"params": {"threshold": 3}}),
