@@ -186,8 +186,10 @@ def whole_folder(folder: Path) -> Iterator[None]:
 
 def fix_size(image_processor: SegmentationImageProcessor, size: tuple[int, int]) -> None:
     """Makes the image processor resize every image to (height, width)."""
+    image_processor.do_resize = True
     image_processor.size = {"height": size[0], "width": size[1]}
     image_processor.size_divisor = 0
+    image_processor.pad_size = None
 
 
 def build_graph(model: PreTrainedModel, image_processor: SegmentationImageProcessor, result: str) -> LogitsGraph:

@@ -10,10 +10,12 @@ import torch
 from exports import PACKAGES, need, picture
 from PIL import Image
 
+from image_processing import MaskFormerImageProcessor
 from modeling_maskformer.commands import export
 from modeling_maskformer.commands.export import main
 from modeling_maskformer.exporting import FORMATS, ExportSettings, export_model
 from modeling_maskformer.exporting.card import record_quality, write_export_card
+from modeling_maskformer.exporting.export import fix_size
 from modeling_maskformer.exporting.quantization import calibration_batches
 from modeling_maskformer.inference.inputs import find_pictures
 from modeling_maskformer.inference.loading import load_image_processor, load_model
@@ -129,6 +131,13 @@ def test_int8_is_calibrated_on_the_split_that_a_training_takes(checkpoint, tmp_p
     for split, name in (([], "training_000000"), (["--split", "validation"], "val_000000")):
         with pytest.raises(SystemExit, match=f"calibrated on {name}"):
             main([str(checkpoint), str(tmp_path / "out"), *flags, *split])
+
+
+@pytest.mark.parametrize("kept", [{"do_resize": False}, {"pad_size": {"height": 128, "width": 128}}], ids=str)
+def test_one_size_is_that_of_all_images_whatever_the_processor_did(kept):
+    processor = MaskFormerImageProcessor(size={"shortest_edge": 64, "longest_edge": 128}, **kept)
+    fix_size(processor, (64, 96))
+    assert processor(images=picture(100, 80), return_tensors="pt")["pixel_values"].shape[-2:] == (64, 96)
 
 
 def test_a_picture_that_cannot_be_calibrated_on_is_named(checkpoint, tmp_path):
