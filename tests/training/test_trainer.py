@@ -352,6 +352,8 @@ def test_images_that_fill_up_the_last_round_of_batches_do_not_count(tmp_path):
         ({"logging_nan_inf_filter": True}, "logging_nan_inf_filter has no effect"),
         ({"data_seed": -1}, r"data_seed must lie between 0 and 2\*\*32 - 1, got -1"),
         ({"seed": 2**32}, "^seed must lie between"),
+        ({"accelerator_config": {"even_batches": False}}, "accelerator_config must leave .* even_batches on"),
+        ({"accelerator_config": {"dispatch_batches": True}}, "accelerator_config must leave dispatch_batches off"),
     ],
 )
 def test_wrong_arguments_are_named(tmp_path, arguments, message):

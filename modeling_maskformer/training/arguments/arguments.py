@@ -132,6 +132,12 @@ class MaskFormerTrainingArguments(TrainingArguments):
         for name in _WITHOUT_EFFECT:
             if getattr(self, name):
                 raise ValueError(f"{name} has no effect in MaskFormerTrainer: leave it out.")
+        sharing = self.accelerator_config
+        if sharing.dispatch_batches or not sharing.even_batches:
+            raise ValueError(
+                "accelerator_config must leave dispatch_batches off and even_batches on: MaskFormerTrainer counts the "
+                "images of several processes by batches that each of them reads, as many in each."
+            )
         if self.train_sampling_strategy not in ("random", "sequential"):
             raise ValueError(
                 f"train_sampling_strategy must be random or sequential, got {self.train_sampling_strategy}: images "
