@@ -1,5 +1,7 @@
 """What a run does with its output folder: what it refuses, what it removes and when, and where it goes on."""
 
+import os
+
 import pytest
 import torch
 from PIL import Image
@@ -164,6 +166,17 @@ def test_a_card_goes_with_the_run_it_is_of_unless_it_was_edited(used_folder):
     card.write_text(sign("# A run\n").replace("A run", "My run"))
     start_training(run_arguments(used_folder))
     assert "My run" in card.read_text()
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused_before_the_training(used_folder, tmp_path_factory, monkeypatch):
+    file = tmp_path_factory.mktemp("other") / "file"
+    file.touch()
+    with pytest.raises(ValueError, match=r"cannot be a folder: .*file is a file"):
+        prepare_output_dir(run_arguments(file / "run"))
+    monkeypatch.setattr(os, "access", lambda path, mode: path != used_folder)  # root may write where others may not
+    for folder, last in [(used_folder / "new" / "run", None), (used_folder, "last")]:
+        with pytest.raises(ValueError, match=f"output_dir {folder} cannot be written to: .* make {used_folder} wri"):
+            prepare_output_dir(run_arguments(folder, resume_from_checkpoint=last))
 
 
 def test_a_new_or_unrelated_folder_is_fine(tmp_path):

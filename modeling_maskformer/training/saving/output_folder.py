@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -44,6 +45,7 @@ def prepare_output_dir(arguments: RunArguments, start_from: Mapping[str, str | N
 def _settle(arguments: RunArguments, start_from: Mapping[str, str | None]) -> str | None:
     """The checkpoint to resume from, None to start anew, in a folder that may be taken for it."""
     folder = Path(arguments.output_dir)
+    _check_writable(folder)
     checkpoint = None
     if arguments.resume_from_checkpoint is not None:
         checkpoint = find_checkpoint(arguments.resume_from_checkpoint, folder)
@@ -69,6 +71,15 @@ def _settle(arguments: RunArguments, start_from: Mapping[str, str | None]) -> st
                 f"overwrite_output_dir would remove {path}, which --{flag} starts from: choose another --output_dir."
             )
     return None if checkpoint is None else str(checkpoint)
+
+
+def _check_writable(folder: Path) -> None:
+    """Refuses a folder that nothing can be written to, or that cannot be made, before hours of training."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise ValueError(f"output_dir {folder} cannot be a folder: {there} is a file.")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ValueError(f"output_dir {folder} cannot be written to: choose another, or make {there} writable.")
 
 
 def goes_on(arguments: RunArguments) -> bool:
