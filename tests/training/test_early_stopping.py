@@ -61,6 +61,18 @@ def test_a_run_saved_at_its_last_step_makes_no_other_when_it_is_resumed(tmp_path
     assert (again.model.classifier.weight == trainer.model.classifier.weight).all()
 
 
+def test_a_run_whose_folder_was_moved_ends_with_its_best_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first = trainer_with_scores("before", [0.2, 0.9, 0.4], max_steps=3)
+    first.train()
+    assert first.state.best_model_checkpoint == "before/checkpoint-2"
+    (tmp_path / "before").rename("after")
+    again = trainer_with_scores("after", [], max_steps=3)
+    again.train(resume_from_checkpoint="after/checkpoint-3")
+    assert again.state.best_model_checkpoint == "after/checkpoint-2"
+    assert (again.model.classifier.weight == first.model.classifier.weight).all()
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

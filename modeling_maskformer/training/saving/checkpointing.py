@@ -47,6 +47,29 @@ class CheckpointingTrainer(Trainer):
     def _get_output_dir(self, trial: Any) -> str:
         return super()._get_output_dir(trial) if self._unfinished is None else str(self._unfinished)
 
+    def _init_training_state(
+        self,
+        max_steps: int,
+        num_update_steps_per_epoch: int,
+        num_train_epochs: int,
+        resume_from_checkpoint: str | None,
+        trial: Any,
+    ) -> tuple[int, int]:
+        """As transformers', which does not find the best checkpoint of a run whose folder has another path by now."""
+        begun = super()._init_training_state(
+            max_steps, num_update_steps_per_epoch, num_train_epochs, resume_from_checkpoint, trial
+        )
+        if resume_from_checkpoint is not None:
+            checkpoint = Path(resume_from_checkpoint)
+            name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.best_global_step}"
+            beside = [folder / name for folder in (checkpoint.parent, checkpoint.resolve().parent)]
+            best = next((path for path in beside if path.is_dir()), None)
+            if best is not None:
+                if self.state.best_model_checkpoint is None:
+                    logger.warning(f"The best checkpoint is {best} now: it is not ignored.")
+                self.state.best_model_checkpoint = str(best)
+        return begun
+
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
         """Nothing where all steps are made already: transformers would make one more after a last, saved one."""
         if self.state.global_step >= self.state.max_steps or self.control.should_training_stop:
