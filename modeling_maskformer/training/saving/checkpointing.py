@@ -155,8 +155,9 @@ class CheckpointingTrainer(Trainer):
 class EndOnSigterm(TrainerCallback):
     """On SIGTERM, as a machine that is about to be taken away sends it: saves after the step and exits with 75.
 
-    An evaluation that is due then is made first, so that the run that is resumed equals one that was not ended. All
-    processes end after the same step, whichever of them got the signal.
+    An evaluation that is due then is made first, so that the run that is resumed equals one that was not ended. A run
+    that is asked while it evaluates or saves ends with that checkpoint, if there is one. All processes end after the
+    same step, whichever of them got the signal.
     """
 
     def __init__(self) -> None:
@@ -190,7 +191,7 @@ class EndOnSigterm(TrainerCallback):
         return control
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        if self._ending:
+        if self._ending or self._anyone_asked():
             logger.warning(f"SIGTERM: the run is saved at step {state.global_step} and ends.")
             raise SystemExit(TERMINATED)
 

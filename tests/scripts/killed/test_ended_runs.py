@@ -182,6 +182,21 @@ def test_a_signal_in_the_last_step_of_an_epoch_waits_for_its_evaluation():
         callback.on_save(None, State, control)
 
 
+def test_so_does_a_signal_that_comes_while_the_last_step_is_measured_or_saved():
+    class State:
+        epoch, global_step = 2.0, 6
+
+    class Control:
+        should_save = False
+
+    callback = EndOnSigterm()
+    control = callback.on_epoch_end(None, State, callback.on_step_end(None, State, Control()))
+    callback.on_save(None, State, control)  # nobody has asked
+    callback._ask()
+    with pytest.raises(SystemExit, match="75"):
+        callback.on_save(None, State, control)
+
+
 def test_a_run_killed_after_its_last_checkpoint_makes_no_step_more(street, uninterrupted, tmp_path):
     folder = tmp_path / "killed"
     shutil.copytree(uninterrupted, folder)
