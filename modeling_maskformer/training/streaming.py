@@ -60,7 +60,7 @@ class StreamingTrainer(AveragingTrainer):
         seed = args.seed if args.data_seed is None else args.data_seed
         self._stream = StreamBatches(
             samples,
-            args.train_batch_size,
+            self._train_batch_size,  # less than was asked for where auto_find_batch_size has found it too much
             self._stream_position,
             seed,
             shuffle=args.train_sampling_strategy == "random",

@@ -65,3 +65,25 @@ def test_a_resumed_run_reads_on_whatever_a_step_takes(pictures, tmp_path, accumu
     assert seen == list(range(8, 8 + 2 * accumulation))
     seen = pictures_trained_on(pictures, tmp_path, str(tmp_path / "checkpoint-6"), max_steps=8, save_steps=8)
     assert seen == list(range(8 + 2 * accumulation, 10 + 2 * accumulation))
+
+
+def test_a_batch_that_is_found_too_large_for_memory_becomes_smaller_on_a_stream_too(pictures, tmp_path):
+    sizes = []
+
+    class Small(type(make_trainer(tmp_path))):
+        def training_step(self, model, inputs, *args):
+            sizes.append(len(inputs["pixel_values"]))
+            if sizes[-1] > 1:
+                raise RuntimeError("CUDA out of memory.")
+            return super().training_step(model, inputs, *args)
+
+    trainer = make_trainer(tmp_path, max_steps=2, per_device_train_batch_size=2, auto_find_batch_size=True)
+    trainer.__class__ = Small
+    trainer.train_dataset = pictures
+    trainer.data_collator = lambda rows: {
+        "pixel_values": torch.stack([row["image"][:1].float() for row in rows]),
+        "segment_ids": torch.stack([row["segments"].ids for row in rows]),
+        "class_labels": [row["segments"].class_ids for row in rows],
+    }
+    trainer.train()
+    assert sizes == [2, 1, 1]
