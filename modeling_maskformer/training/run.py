@@ -50,6 +50,7 @@ from .saving.checkpoint_folders import last_checkpoint
 from .saving.checkpointing import WRITE_ERRORS, EndOnSigterm, NotSavedError
 from .saving.output_folder import PICTURES_NAME, TakeFolder, goes_on, prepare_output_dir
 from .saving.same_model import check_same_model
+from .saving.same_optimizer import check_same_optimizer
 from .trainer import MaskFormerTrainer
 
 # of a checkpoint's image processor, what its weights expect of pixels
@@ -127,7 +128,7 @@ def prepare_training(
     callbacks = [TakeFolder(held_out), EndOnSigterm(), TimeEstimate()]
     if arguments.early_stopping_patience is not None:
         callbacks.append(EarlyStopping(arguments.early_stopping_patience))
-    return MaskFormerTrainer(
+    trainer = MaskFormerTrainer(
         model,
         arguments,
         image_processor=image_processor,
@@ -152,6 +153,9 @@ def prepare_training(
         ),
         shuffle_buffer=data_arguments.shuffle_buffer,
     )
+    if arguments.resume_from_checkpoint is not None:
+        check_same_optimizer(trainer.new_optimizer(model), Path(arguments.resume_from_checkpoint))
+    return trainer
 
 
 def check_steps(arguments: RunArguments) -> None:

@@ -120,17 +120,20 @@ class MaskFormerTrainer(EvaluatingTrainer):
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """The optimizer that `args.optim` names (AdamW by default) on the parameter groups of the recipes."""
         if self.optimizer is None:
-            model = self.model if model is None else model
-            groups = parameter_groups(
-                model,
-                learning_rate=self.args.learning_rate,
-                weight_decay=self.args.weight_decay,
-                backbone_lr_factor=self.args.backbone_lr_factor,
-                decay_norms_and_embeddings=self.args.decay_norms_and_embeddings,
-            )
-            optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args, model)
-            self.optimizer = optimizer_class(groups, **options)
+            self.optimizer = self.new_optimizer(self.model if model is None else model)
         return self.optimizer
+
+    def new_optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
+        """One that has made no step, which the trainer does not keep."""
+        groups = parameter_groups(
+            model,
+            learning_rate=self.args.learning_rate,
+            weight_decay=self.args.weight_decay,
+            backbone_lr_factor=self.args.backbone_lr_factor,
+            decay_norms_and_embeddings=self.args.decay_norms_and_embeddings,
+        )
+        optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args, model)
+        return optimizer_class(groups, **options)
 
     def create_scheduler(
         self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None

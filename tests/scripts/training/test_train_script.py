@@ -275,6 +275,22 @@ def test_a_run_does_not_go_on_with_another_model(street, trained, tmp_path, refu
     assert json.loads((folder / "train_results.json").read_text())["global_step"] == 4
 
 
+def test_a_run_does_not_go_on_with_another_optimizer_or_learning_rate(street, trained, tmp_path, refused):
+    folder = shutil.copytree(trained["semantic"], tmp_path / "run")
+    command = ["--dataset", street, "--task", "semantic", "--output_dir", folder, *SMALL, *BRIEF]
+    command += ["--resume_from_checkpoint", "last", "--max_steps", 4]
+    for flags, message in [
+        (["--learning_rate", 0.001], "learning_rate of the weights 'head_no_decay' is 0.0005 there and 0.001 here"),
+        (["--backbone_lr_factor", 0.1], "of the weights 'backbone_no_decay' is 0.00025 there and 5e-05 here"),
+        (["--weight_decay", 0.01], "weight_decay of the weights 'head' is 0.0001 there and 0.01 here"),
+        (["--optim", "sgd"], "is of another kind (optim)"),
+        (["--decay_norms_and_embeddings"], "--decay_norms_and_embeddings is another there"),
+    ]:
+        assert message in refused(train.main, *command, *flags), message
+    run(train.main, *command, "--lr_scheduler_type", "linear", "--max_grad_norm", 2)
+    assert json.loads((folder / "train_results.json").read_text())["global_step"] == 4
+
+
 def test_help_is_a_page_for_newcomers(capsys):
     with pytest.raises(SystemExit) as stop:
         train.main(["--help"])
