@@ -15,7 +15,10 @@ test: $(VENV)/installed
 	$(BIN)/ruff format --check .
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --durations=10 --numprocesses auto --dist loadfile
 
+# a .venv of another Python would stay what it is, whatever PYTHON is set to after
 $(VENV)/installed: setup.py
+	@$(PYTHON) -c 'import sys; old = sys.version_info < (3, 11); \
+		sys.exit(old and "Python 3.11 or newer is needed: set PYTHON, as in make demo PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet -e '.[test]'
 	touch $@

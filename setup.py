@@ -19,7 +19,7 @@ setup(
     long_description=(Path(__file__).parent / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    python_requires=">=3.10",
+    python_requires=">=3.11",  # as transformers 5.23
     packages=find_packages(include=["modeling_maskformer*", "image_processing*"]),
     # the command is a module of its own, because the package's import takes seconds
     py_modules=["maskformer_command"],

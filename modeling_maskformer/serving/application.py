@@ -227,7 +227,7 @@ async def read_in_time(request: Request, limits: Limits) -> bytes:
     """What `read_upload` returns, or an HTTPException 408 where a client takes too long and would hold its place."""
     try:
         return await asyncio.wait_for(read_upload(request, limits.upload.max_bytes), limits.upload_seconds)
-    except asyncio.TimeoutError:
+    except TimeoutError:
         sentence = f"The upload was not there after {limits.upload_seconds:g} seconds, which is all that is waited."
         raise HTTPException(408, sentence, {"Connection": "close"}) from None
 

@@ -1,12 +1,16 @@
 """An installed wheel has all that the package needs, and its command runs in any folder."""
 
+import importlib.metadata
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
+from email import message_from_string
 from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -78,3 +82,31 @@ def test_every_file_of_the_packages_is_in_the_wheel_and_nothing_else(installed):
     assert {path for path in found if path.parts[0] in packages} == sources
     others = {path.parts[0] for path in found} - set(packages)
     assert {name for name in others if not name.endswith(".dist-info")} == {"maskformer_command.py"}
+
+
+def test_every_python_that_is_promised_is_one_of_transformers(installed):
+    (file,) = installed.glob("*.dist-info/METADATA")
+    ours = SpecifierSet(message_from_string(file.read_text(encoding="utf-8"))["Requires-Python"])
+    theirs = SpecifierSet(importlib.metadata.metadata("transformers")["Requires-Python"])
+    pythons = [f"3.{minor}.0" for minor in range(8, 15)]
+    promised = [python for python in pythons if python in ours]
+    assert promised
+    assert all(python in theirs for python in promised)
+
+
+OLD_PYTHON = """#!/bin/sh
+[ "$1" = -c ] || exit 1
+exec {python} -c 'import sys; sys.version_info = (3, 10, 13); exec(sys.argv[1])' "$2"
+"""
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_make_refuses_an_old_python_before_it_makes_an_environment_of_it(tmp_path):
+    shutil.copy(ROOT / "setup.py", tmp_path)
+    python = tmp_path / "old_python"
+    python.write_text(OLD_PYTHON.format(python=sys.executable))
+    python.chmod(0o755)
+    command = ["make", "-f", ROOT / "Makefile", "demo", f"PYTHON={python}"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "Python 3.11 or newer is needed" in done.stderr
