@@ -37,12 +37,12 @@ setup(
         "datasets>=4",
         "accelerate>=1.3",  # whose unwrap_model takes what Trainer of transformers 5.23 passes
         "evaluate>=0.4.3",
-        "scipy>=1.10",
+        "scipy>=1.13",  # the first for NumPy 2
         "safetensors>=0.4.3",
         "huggingface_hub>=1.0",
         "jinja2>=3.1",
         "pycocotools>=2.0.8",
-        "numpy>=1.26",
+        "numpy>=2",  # beside an older one pyarrow, of which datasets takes the newest, is not imported
         "pillow>=10.1",  # whose default font comes in any size
         "pyyaml>=6",
     ],
