@@ -5,10 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from accelerate.utils import is_compiled_module
 from huggingface_hub import ModelCard
 from stub_trainer import ID2LABEL, Squares, StubSegmenter, collate, make_trainer
 from torch import nn
+from torch._dynamo import OptimizedModule
 from transformers.trainer_callback import TrainerCallback
 
 from modeling_maskformer.evaluation.evaluator import Evaluator
@@ -201,7 +201,8 @@ def test_a_compiled_model_is_trained_evaluated_and_saved_as_itself(tmp_path):
     score = plain.evaluate()["eval_mean_iou"]
     compiled = make_trainer(tmp_path, max_steps=2, torch_compile=True, torch_compile_backend="eager")
     compiled.train()
-    assert is_compiled_module(compiled.model_wrapped) and not is_compiled_module(plain.model_wrapped)
+    assert isinstance(compiled.model_wrapped, OptimizedModule)
+    assert not isinstance(plain.model_wrapped, OptimizedModule)
     torch.testing.assert_close(compiled.model.state_dict(), plain.model.state_dict())
     assert compiled.evaluate()["eval_mean_iou"] == score
     compiled.save_model(tmp_path / "saved")

@@ -28,7 +28,7 @@ FLAGS = [
 @pytest.fixture(autouse=True)
 def _no_pause_after_threads(monkeypatch):
     """`datasets` waits for some seconds after each epoch of several files."""
-    monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0)
+    monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0, raising=False)
 
 
 def encoded(array):
