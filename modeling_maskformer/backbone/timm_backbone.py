@@ -21,7 +21,7 @@ class AnySizeTimmBackbone(TimmBackbone):
     - Most convolutional networks take any size: nothing.
     - Some take multiples of a patch, a window or 32, or drop the border of other sizes (ViT, Swin, MaxViT, ConvNeXt):
       zeros are added below and right of the image. By a setting of timm ViTs then resize their position embeddings.
-    - Some take one size only (Hiera, BEiT): the image is cut into tiles of that size.
+    - Some take one size only (Hiera, BEiT, MViTv2): the image is cut into tiles of that size.
     What zeros added is cut off the maps again. Maps of cells that are not a power of two wide (the 14 pixels of
     DINOv2) are resized bilinearly to the next one.
 

@@ -18,6 +18,7 @@ import timm
 import torch
 import torch.nn.functional as F
 from timm.layers import Format
+from timm.models.mvitv2 import MultiScaleVit
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from transformers import PreTrainedConfig, TimmBackboneConfig
@@ -154,6 +155,8 @@ def timm_size_rule(name: str, output_stride: int | None = None) -> SizeRule:
     model, _ = _meta_model(name, output_stride)
     strides = model.feature_info.reduction()
     own_size = max(model.pretrained_cfg["input_size"][-2:])
+    if _has_positions_of_one_size(model):
+        return SizeRule(own_size, is_tiled=True)
     running = []
     for multiple in (1, *sorted({min(strides), max(strides), 32, 64, own_size})):
         size = ODD_SIZE if multiple == 1 else _odd_multiples(multiple)
@@ -167,6 +170,14 @@ def timm_size_rule(name: str, output_stride: int | None = None) -> SizeRule:
     if _map_sizes(model, (own_size, own_size)) is None:
         raise ValueError(f"timm model {name!r} runs neither on images of {own_size}x{own_size} nor of other sizes.")
     return SizeRule(own_size, is_tiled=True)
+
+
+def _has_positions_of_one_size(model: nn.Module) -> bool:
+    """Whether this is an MViTv2, which looks up relative positions in tables of its own size.
+
+    Of a larger image they lie beyond the tables, which shapes alone do not show; of a smaller one they are others'.
+    """
+    return any(isinstance(module, MultiScaleVit) for module in model.modules())
 
 
 def runs_in_transformers(backbone_config: PreTrainedConfig) -> bool:

@@ -8,6 +8,7 @@ import transformers
 from tiny import tiny_config
 
 from modeling_maskformer import MaskFormerForInstanceSegmentation
+from modeling_maskformer.backbone import build_backbone
 
 # the smallest of each family, or nearly
 HIERARCHICAL = (
@@ -47,6 +48,7 @@ HIERARCHICAL = (
     "starnet_s050",
     "mambaout_femto",
     "inception_v3",
+    "mvitv2_tiny",
 )
 # one stride, or some of the four
 BRIDGED = (
@@ -73,6 +75,7 @@ ONLY_HERE = (
     "efficientformer_l1",
     "mambaout_femto",
     "inception_v3",
+    "mvitv2_tiny",
 )
 
 
@@ -104,3 +107,14 @@ def test_what_is_saved_for_transformers_computes_the_same_there(name, tmp_path):
         expected, found = plain.double().eval()(pixels), model.double()(pixels)
     for logits in ("masks_queries_logits", "class_queries_logits"):
         torch.testing.assert_close(found[logits], expected[logits], atol=1e-6, rtol=1e-6)
+
+
+@torch.no_grad()
+def test_a_model_whose_positions_are_of_one_size_sees_larger_images_in_tiles():
+    config = tiny_config(backbone_config={"model_type": "timm_backbone", "backbone": "mvitv2_tiny"})
+    backbone = build_backbone(config.backbone_config).eval()
+    pixels = torch.randn(1, 3, 224, 448)
+    maps = backbone(pixels).feature_maps
+    halves = zip(*(backbone(half).feature_maps for half in pixels.split(224, dim=3)), strict=True)
+    for found, expected in zip(maps, halves, strict=True):
+        torch.testing.assert_close(found, torch.cat(expected, dim=3), atol=1e-4, rtol=1e-4)
