@@ -43,7 +43,7 @@ setup(
         "jinja2>=3.1",
         "pycocotools>=2.0.8",
         "numpy>=2",  # beside an older one pyarrow, of which datasets takes the newest, is not imported
-        "pillow>=10.1",  # whose default font comes in any size
+        "pillow>=10.3",  # which opens a PNG of 16 bits as one; before 10.1 the default font has one size
         "pyyaml>=6",
     ],
     entry_points={"console_scripts": ["maskformer = maskformer_command:main"]},
