@@ -73,7 +73,8 @@ def run_at_any_size(
     if pixel_mask is None or keep_together or torch.compiler.is_compiling() or torch.jit.is_tracing():
         output = _merge([forward(pixels)], size)
     else:
-        output = _run_by_size(forward, pixels, checked_sizes(pixel_mask, image_sizes), size, size_divisor)
+        on_host = checked_sizes(pixel_mask, image_sizes)
+        output = _run_by_size(forward, pixels, image_sizes, on_host, size, size_divisor)
     output["image_sizes"] = image_sizes
     return output
 
@@ -105,15 +106,19 @@ def checked_sizes(pixel_mask: Tensor, image_sizes: Tensor) -> list[tuple[int, in
 def _run_by_size(
     forward: Callable[[Tensor], ModelOutput],
     pixels: Tensor,
-    image_sizes: Sequence[tuple[int, int]],
+    image_sizes: Tensor,
+    on_host: Sequence[tuple[int, int]],
     size: torch.Size,
     size_divisor: int,
 ) -> ModelOutput:
-    """The output for pixels `(B, 3, H, W)`, images of each padded size apart, in the order of the batch."""
-    if all(lengths == tuple(size) for lengths in image_sizes):
+    """The output for pixels `(B, 3, H, W)`, images of each padded size apart, in the order of the batch.
+
+    The images' sizes `(B, 2)` come as on the device and as the host knows them.
+    """
+    if all(lengths == tuple(size) for lengths in on_host):
         return _merge([forward(pixels)], size)
     groups: dict[tuple[int, ...], list[int]] = {}
-    for image, lengths in enumerate(image_sizes):
+    for image, lengths in enumerate(on_host):
         groups.setdefault(padded_size(lengths, size_divisor), []).append(image)
     order = [image for images in groups.values() for image in images]
     places = to_device(torch.tensor(order), pixels.device)  # (B,)
@@ -122,7 +127,7 @@ def _run_by_size(
         forward(pixels[..., :height, :width].index_select(0, images))
         for (height, width), images in zip(groups, of_groups, strict=True)
     ]
-    own_sizes = [image_sizes[image] for image in order]
+    own_sizes = [image_sizes.index_select(0, images) for images in of_groups]
     return _merge(parts, size, places.argsort(), own_sizes)
 
 
@@ -130,7 +135,7 @@ def _merge(
     parts: list,
     size: Sequence[int],
     order: Tensor | None = None,
-    own_sizes: Sequence[tuple[int, int]] = (),
+    own_sizes: Sequence[Tensor] = (),
     strides: int | tuple | None = None,
 ):
     """One output of the groups' outputs, maps brought to the size of the batch, images in its order.
@@ -139,7 +144,7 @@ def _merge(
         parts: the outputs.
         size: (height, width) of the batch in pixels.
         order: `(B,)` int64, where each image of the batch is in `parts`. None: one part, all of whose images fill it.
-        own_sizes: of each image in `parts`, its own (height, width).
+        own_sizes: of each of `parts`, `(b, 2)`, its images' own height and width.
         strides: of maps.
     """
     first = parts[0]
@@ -149,8 +154,8 @@ def _merge(
         if order is None:
             return crop(first, _cells(size, strides)) if isinstance(strides, int) else first
         if isinstance(strides, int):
-            images = zip((image for part in parts for image in part), own_sizes, strict=True)
-            parts = [torch.stack([_fit(image, _cells(own, strides), _cells(size, strides)) for image, own in images])]
+            own_cells = [(own + strides - 1) // strides for own in own_sizes]
+            parts = [_fit(*part, _cells(size, strides)) for part in zip(parts, own_cells, strict=True)]
         return torch.cat(parts).index_select(0, order)
     if isinstance(first, dict):
         names = [(name, MAP_STRIDES.get(name)) for name in first]
@@ -167,12 +172,16 @@ def _cells(size: Sequence[int], stride: int) -> list[int]:
     return [-(-length // stride) for length in size]
 
 
-def _fit(values: Tensor, own: list[int], size: list[int]) -> Tensor:
-    """An image's map `(C, h, w)` cropped to its `own` size, its last row and column repeated up to `size`.
+def _fit(maps: Tensor, own: Tensor, size: list[int]) -> Tensor:
+    """Maps `(b, C, h, w)` cropped to images' `own` sizes `(b, 2)`, the last row and column repeated up to `size`.
 
-    Then enlarging the map blends nothing else into the image's last pixels, as alone.
+    Then enlarging a map blends nothing else into the image's last pixels, as alone.
     """
-    return pad_to(crop(values, own), size, "replicate")
+    rows, columns = (
+        torch.arange(length, device=own.device).minimum(own[:, axis, None] - 1) for axis, length in enumerate(size)
+    )  # (b, H), (b, W)
+    cells = rows[:, :, None] * maps.shape[-1] + columns[:, None]  # (b, H, W)
+    return maps.flatten(2).gather(2, cells.flatten(1)[:, None].expand(-1, maps.shape[1], -1)).unflatten(2, size)
 
 
 def crop(values: Tensor, size: list[int]) -> Tensor:
@@ -184,9 +193,9 @@ def crop(values: Tensor, size: list[int]) -> Tensor:
     return values.index_select(-2, rows).index_select(-1, columns)
 
 
-def pad_to(values: Tensor, size: Sequence[int], mode: str = "constant") -> Tensor:
-    """`(..., h, w)` with zeros, or what `mode` says, below and right, `size` high and wide."""
-    return F.pad(values, (0, size[1] - values.shape[-1], 0, size[0] - values.shape[-2]), mode=mode)
+def pad_to(values: Tensor, size: Sequence[int]) -> Tensor:
+    """`(..., h, w)` with zeros below and right, `size` high and wide."""
+    return F.pad(values, (0, size[1] - values.shape[-1], 0, size[0] - values.shape[-2]))
 
 
 def padded_size(size: Sequence[int], size_divisor: int = SIZE_DIVISOR) -> tuple[int, ...]:

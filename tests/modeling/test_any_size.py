@@ -134,6 +134,19 @@ def test_a_batch_of_several_sizes_waits_for_the_device_once_however_many_there_a
     assert device.waits == {"tolist": 1}
 
 
+@torch.no_grad()
+def test_images_of_one_padded_size_cost_a_device_no_more_launches_the_more_there_are(plain_path):
+    model, launches = tiny_model().eval(), []
+    for number in (2, 6):
+        mask = torch.ones(number, 64, 64, dtype=torch.bool)
+        for image in range(1, number):  # each ends elsewhere, in its own last cells
+            mask[image, 64 - 3 * image :] = False
+        with DeviceWaits() as device:
+            model(torch.randn(number, 3, 64, 64), pixel_mask=mask)
+        launches.append(device.kernels.total())
+    assert launches[0] == launches[1]
+
+
 BASELINES = [
     (PerPixelBaselineConfig, PerPixelBaselineForSemanticSegmentation),
     (PerPixelBaselinePlusConfig, PerPixelBaselinePlusForSemanticSegmentation),
