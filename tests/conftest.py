@@ -24,9 +24,21 @@ def _fixed_seed():
     torch.manual_seed(0)
 
 
+def _take_tf32_back():
+    """Transformers allows it on a GPU, for the process, once a training is prepared, and never takes it back.
+
+    In PyTorch 2.9 and later asking for the precision of matrix products is an error then.
+    """
+    if hasattr(torch.backends, "fp32_precision"):
+        torch.backends.fp32_precision = "none"
+    else:
+        torch.backends.cuda.matmul.allow_tf32 = False
+
+
 @pytest.fixture(autouse=True)
 def _settings_of_torch_are_given_back():
     """What a test leaves set would change the numbers of those after it, which compare to the last bit."""
+    _take_tf32_back()  # of a fixture of the module
 
     def settings():
         return {
@@ -39,6 +51,7 @@ def _settings_of_torch_are_given_back():
 
     before = settings()
     yield
+    _take_tf32_back()
     after = settings()
     torch.set_num_threads(before["threads"])
     torch.set_default_dtype(before["default dtype"])
