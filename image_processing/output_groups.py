@@ -87,6 +87,18 @@ def _checked_logits(outputs: Any) -> tuple[Tensor, ...]:
     return tuple(checked)
 
 
+def check_on_device(outputs: Any) -> None:
+    """What post-processing checks of logits on a CPU alone, of those elsewhere: it makes classes of NaNs there.
+
+    Raises:
+        ValueError: logits are NaN or infinite.
+    """
+    for name in ("logits", "class_queries_logits", "masks_queries_logits"):
+        values = getattr(outputs, name, None)
+        if values is not None and not tiling.use_tiles(values) and len(values):
+            _finite(name, values)
+
+
 def _finite(name: str, values: Tensor) -> Tensor:
     """Logits `(B, ...)`, maps without minus infinity; of a query's classes some may be impossible.
 

@@ -9,6 +9,8 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from transformers.image_processing_utils import BaseImageProcessor
 
+from image_processing.output_groups import check_on_device
+
 from ..inference.predictor import post_process
 from ..targets import Segments
 from . import MAIN_METRIC, SegmentationMetric, metric_for_task
@@ -80,7 +82,11 @@ class Evaluator:
         """Takes in a batch: its outputs, and for each image its segments at the original size.
 
         With `count`, only the first `count` images. With `analysis`, `indices` are those of the images.
+
+        Raises:
+            ValueError: logits are NaN or infinite, of which a wrong number would be made.
         """
+        check_on_device(outputs)  # the results are waited for anyway
         sizes = [reference.size for reference in references]
         predictions = post_process(self.task, self.image_processor, outputs, sizes, self.threshold, self.mask_resize)
         self.measure(predictions, references, count, indices)
