@@ -76,3 +76,14 @@ def test_what_is_not_a_number_is_seen_but_not_at_void(kernels):
     is_finite = torch.ones(LAYERS, 2, Q, dtype=torch.bool)
     is_finite[1, 1, 3:5] = False
     assert torch.equal(focal.isfinite().all(-1), is_finite)
+
+
+def test_bfloat16_logits_beyond_float16_have_finite_costs(kernels):
+    ids = torch.ones(1, 1, 4, 4, dtype=torch.int64)
+    ids[..., :2] = 2
+    maps = target_maps(ids, [2])
+    for value in (1e5, -1e5):
+        costs = mask_costs([torch.full((1, 1, 4, 4), value, dtype=torch.bfloat16)], maps)
+        assert all(cost.isfinite().all() for cost in costs)
+    costs = mask_costs([torch.full((1, 1, 4, 4), torch.nan, dtype=torch.bfloat16)], maps)
+    assert all(cost.isnan().all() for cost in costs)

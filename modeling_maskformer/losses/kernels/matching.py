@@ -127,6 +127,8 @@ def _costs_kernel(
         inside = tl.where(owner == (segment + 1)[None, :], 1.0, 0.0)  # (PIXELS, SEGMENTS)
         if IS_HALF:
             halves = inside.to(tl.float16)
+            # bfloat16 logits may be larger than float16 can be, and infinity times 0 would be a cost that is none
+            difference = tl.minimum(tl.maximum(difference, -65504.0), 65504.0)
             difference_sums = tl.dot(difference.to(tl.float16), halves, difference_sums)
             overlaps = tl.dot(wrong.to(tl.float16), halves, overlaps)
         else:
