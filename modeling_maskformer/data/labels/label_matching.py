@@ -66,7 +66,9 @@ def match_labels(
         named.setdefault(name, []).append(class_id)
     missing = [name for name in labels.names if name not in named]
     if not missing:
-        return _match_names(named, labels.names)
+        found = _match_names(named, labels.names)
+        _tell_of_shifted_ids(id2label, labels, found, category_ids)
+        return found
     dataset_is_nameless, checkpoint_is_nameless = (
         all(_MADE_UP.fullmatch(name) for name in names) for names in (labels.names, named)
     )
@@ -104,6 +106,26 @@ def _match_names(named: Mapping[str, list[int]], names: Sequence[str]) -> list[i
             )
     in_turn = {name: cycle(named[name]) for name in counts}
     return [next(in_turn[name]) for name in names]
+
+
+def _tell_of_shifted_ids(
+    id2label: Mapping[int, str], labels: LabelSet, found: Sequence[int], category_ids: Sequence[int] | None
+) -> None:
+    """Warns where each class was learnt as the id after the one it has here, as with `reduce_labels` only in training.
+
+    Args:
+        id2label, labels, category_ids: as in `match_labels`.
+        found: the checkpoint's id of each of the dataset's classes, by their names.
+    """
+    if category_ids is None or len(category_ids) != len(id2label) or labels.has_categories:
+        return
+    learnt = dict(zip(sorted(id2label), category_ids, strict=True))
+    if all(learnt[own] == raw + 1 for own, raw in zip(found, labels.dataset_ids, strict=True)):
+        logger.warning(
+            f"'{labels.names[0]}' is id {labels.dataset_ids[0]} here, and was {learnt[found[0]]} in the training's "
+            "annotations, and so on for each class. Where 0 means unlabelled here too, all classes are measured as "
+            "their neighbours: pass --reduce_labels."
+        )
 
 
 def _some(texts: Sequence[str], count: int = 10) -> str:

@@ -40,6 +40,18 @@ def test_classes_without_names_are_matched_by_their_ids_of_which_some_may_not_oc
     assert match_labels(nameless, dataset, category_ids=[3, 17, 44]) == [1, 2]
 
 
+def test_ids_that_are_one_less_than_in_the_training_are_told_as_reduce_labels_may_be_left_out(caplog):
+    names = {0: "wall", 1: "sky", 2: "car"}
+    assert match_labels(names, labels("wall", "sky"), category_ids=[1, 2, 3]) == [0, 1]
+    assert "'wall' is id 0 here, and was 1 in the training's annotations" in caplog.text
+    assert "pass --reduce_labels." in caplog.text
+    caplog.clear()
+    match_labels(names, labels("wall", "sky"), category_ids=[1, 7, 8])  # of other annotations
+    match_labels(names, LabelSet(("wall", "sky"), (1, 2)), category_ids=[1, 2, 3])
+    match_labels(names, LabelSet(("wall", "sky"), (0, 1), has_categories=True), category_ids=[1, 2, 3])
+    assert not caplog.text
+
+
 @pytest.mark.parametrize(
     ("id2label", "dataset", "category_ids", "lacked"),
     [
