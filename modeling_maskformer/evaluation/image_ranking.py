@@ -15,14 +15,12 @@ class RankedImage:
     Attributes:
         index: in its dataset.
         score: in [0, 1].
-        rank: 1 for the best, up to `count`.
         count: of images that have a score.
         name: "best", "median", "worst", or "" for one between them.
     """
 
     index: int
     score: float
-    rank: int
     count: int
     name: str = ""
 
@@ -53,4 +51,4 @@ def spread_by_score(scores: Sequence[tuple[float, int]], count: int) -> list[Ran
         nearest = min(range(1, count - 1), key=lambda number: abs(places[number] - middle))
         places[nearest] = middle
     names = {0: BEST, last: WORST} | ({middle: MEDIAN} if count != 2 else {})
-    return [RankedImage(*ranked[place][::-1], place + 1, len(ranked), names.get(place, "")) for place in places]
+    return [RankedImage(*ranked[place][::-1], len(ranked), names.get(place, "")) for place in places]
