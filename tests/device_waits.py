@@ -31,16 +31,18 @@ class DeviceWaits:
         waits: how often the host would wait, by cause.
         kernels: how often each operation would start a kernel, about: some start several. What is computed for the
             host alone counts too, as on a CPU nothing tells it apart.
+        float64: how often each operation would put out such numbers, which Apple's GPUs do not have.
     """
 
     def __init__(self):
         self.waits: Counter[str] = Counter()
         self.kernels: Counter[str] = Counter()
+        self.float64: Counter[str] = Counter()
 
     def __enter__(self):
         self._modes = ExitStack()
         self._modes.enter_context(_Calls(self.waits))
-        self._modes.enter_context(_Operations(self.waits, self.kernels))
+        self._modes.enter_context(_Operations(self))
         return self
 
     def __exit__(self, *error):
@@ -69,9 +71,9 @@ class _Calls(TorchFunctionMode):
 
 
 class _Operations(TorchDispatchMode):
-    def __init__(self, waits: Counter, kernels: Counter):
+    def __init__(self, counts: DeviceWaits):
         super().__init__()
-        self.waits, self.kernels = waits, kernels
+        self.waits, self.kernels, self.float64 = counts.waits, counts.kernels, counts.float64
 
     def __torch_dispatch__(self, function, types, arguments=(), named=None):
         named = named or {}
@@ -84,7 +86,11 @@ class _Operations(TorchDispatchMode):
             self.waits["repeat_interleave"] += 1
         if name not in NO_KERNELS and not _is_view(function):
             self.kernels[name] += 1
-        return function(*arguments, **named)
+        result = function(*arguments, **named)
+        parts = torch.utils._pytree.tree_leaves(result)
+        if any(isinstance(part, torch.Tensor) and part.dtype == torch.float64 for part in parts):
+            self.float64[name] += 1
+        return result
 
 
 def _has_list(index) -> bool:

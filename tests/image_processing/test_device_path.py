@@ -4,9 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from device_waits import DeviceWaits
 from inference_cases import confident_case
-from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from image_processing import (
     MaskFormerImageProcessor,
@@ -16,56 +15,7 @@ from image_processing import (
     tiling,
 )
 
-aten = torch.ops.aten
-WAITING_OPERATIONS = {
-    aten._local_scalar_dense,
-    aten.nonzero,
-    aten.masked_select,
-    aten.bincount,
-    aten._unique2,
-    aten.unique_dim,
-    aten.repeat_interleave,
-    aten.equal,
-    aten.index,  # by booleans, or by lists that have to be brought to the device
-    aten.index_put_,
-    aten._to_cpu,
-}
-WAITING_METHODS = {"tolist", "item", "cpu", "numpy", "__bool__", "__int__", "__float__", "__index__", "__contains__"}
 METHODS = tuple(f"post_process_{task}_segmentation" for task in ("semantic", "instance", "panoptic"))
-
-
-class Waits(TorchDispatchMode):
-    """Counts what would make the host wait for a device, and what has numbers of 64 bits with a point."""
-
-    def __init__(self):
-        super().__init__()
-        self.seen, self.doubles = [], []
-        waits = self
-
-        class Functions(TorchFunctionMode):
-            def __torch_function__(self, function, types, arguments=(), keywords=None):
-                if getattr(function, "__name__", "") in WAITING_METHODS or function is torch.tensor:
-                    waits.seen.append(function.__name__)
-                return function(*arguments, **(keywords or {}))
-
-        self.functions = Functions()
-
-    def __enter__(self):
-        self.functions.__enter__()
-        return super().__enter__()
-
-    def __exit__(self, *error):
-        super().__exit__(*error)
-        self.functions.__exit__(*error)
-
-    def __torch_dispatch__(self, operation, types, arguments=(), keywords=None):
-        result = operation(*arguments, **(keywords or {}))
-        if operation.overloadpacket in WAITING_OPERATIONS:
-            self.seen.append(str(operation))
-        for tensor in torch.utils._pytree.tree_leaves(result):
-            if isinstance(tensor, torch.Tensor) and tensor.dtype == torch.float64:
-                self.doubles.append(str(operation))
-        return result
 
 
 def batch_of(images, sizes=((96, 120),)):
@@ -79,10 +29,11 @@ def batch_of(images, sizes=((96, 120),)):
 
 def waits_of(method, images, **options):
     outputs = batch_of(images)
-    with Waits() as waits:
+    with DeviceWaits() as device:
         results = getattr(MaskFormerImageProcessor(), method)(outputs, target_sizes=[(190, 238)] * images, **options)
     assert len(results) == images
-    return waits
+    assert not device.float64
+    return device.waits
 
 
 @pytest.mark.usefixtures("plain")
@@ -90,26 +41,25 @@ def waits_of(method, images, **options):
 def test_a_device_is_waited_for_a_few_times_whatever_the_batch(monkeypatch, method, most):
     waits_of(method, 1)  # makes the tables of these sizes
     one, many = (waits_of(method, images) for images in (1, 7))
-    assert len(one.seen) == len(many.seen) <= most, (one.seen, many.seen)
+    assert one.total() == many.total() <= most, (one, many)
     monkeypatch.setattr(resampling, "CPU_STRIP_ELEMENTS", 5000)
     waits_of(method, 1)
-    assert len(waits_of(method, 7).seen) == len(one.seen)
-    assert not one.doubles and not many.doubles
+    assert waits_of(method, 7) == one
 
 
 @pytest.mark.usefixtures("plain")
 def test_binary_maps_need_no_more_waits():
     for method in METHODS[1:]:
         waits_of(method, 1, return_binary_maps=True)
-        assert len(waits_of(method, 7, return_binary_maps=True).seen) <= 4
+        assert waits_of(method, 7, return_binary_maps=True).total() <= 4
 
 
 def test_waits_are_seen():
     values = torch.rand(4)
-    with Waits() as waits:
+    with DeviceWaits() as device:
         values.tolist(), values[0].item(), values[values > 0.5], values.nonzero(), bool(values.sum() > 1)
-        torch.tensor([1.0]), values.double()
-    assert len(waits.seen) >= 6 and waits.doubles
+        values.cpu(), torch.tensor([1.0], device="cpu"), values[[0, 2]], values.double()
+    assert device.waits.total() >= 8 and device.float64
 
 
 @pytest.mark.usefixtures("plain")
