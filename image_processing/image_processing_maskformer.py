@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from types import NoneType
 from typing import Any
@@ -13,7 +12,6 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as tvF
 from transformers.image_processing_backends import TorchvisionBackend
 from transformers.image_processing_utils import BatchFeature, get_size_dict
-from transformers.image_transforms import get_size_with_aspect_ratio
 from transformers.image_utils import (
     IMAGENET_DEFAULT_MEAN,
     IMAGENET_DEFAULT_STD,
@@ -21,22 +19,19 @@ from transformers.image_utils import (
     ImageInput,
     PILImageResampling,
     SizeDict,
-    get_image_size_for_max_height_width,
 )
 from transformers.processing_utils import ImagesKwargs
 from transformers.utils import TensorType, logging
 
-from .annotations import as_annotations, as_compact_targets, masks_and_classes, pad_segment_ids, resize_nearest
-from .images import as_list, check_kinds, has_gray_arrays, with_eight_bits, with_usual_channels
+from .inputs.annotations import as_annotations, as_compact_targets, masks_and_classes, pad_segment_ids, resize_nearest
+from .inputs.images import as_list, check_kinds, has_gray_arrays, with_eight_bits, with_usual_channels
+from .inputs.saved_arguments import present_names
+from .inputs.sizes import padding_to, resized_size, size_of_batch
 from .post_processing import PostProcessingMixin, SemanticPostProcessingMixin
 
 logger = logging.get_logger(__name__)
 
-# Keys of saved processors that are no arguments of this one: written by every processor, or by old ones.
-SAVED_KEYS = ("image_processor_type", "feature_extractor_type", "processor_class", "_processor_class", "auto_map")
 FILTERS = tuple(PILImageResampling(number) for number in (0, 1, 2, 3))  # that torch has
-MAX_PIXELS = 200_000_000  # of a resized image: a model's input of 2.4 GB
-RENAMED_KEYS = {"_max_size": "max_size", "reduce_labels": "do_reduce_labels", "size_divisibility": "size_divisor"}
 
 
 class MaskFormerImageProcessorKwargs(ImagesKwargs, total=False):
@@ -96,7 +91,7 @@ class SegmentationImageProcessor(TorchvisionBackend):
         max_size: int | None = None,
         **kwargs: Any,
     ) -> None:
-        kwargs = _present_names(kwargs)
+        kwargs = present_names(kwargs)
         saved_max_size = kwargs.pop("max_size", None)
         if max_size is None and not isinstance(size, Mapping):  # else the size says the same
             max_size = saved_max_size
@@ -119,12 +114,12 @@ class SegmentationImageProcessor(TorchvisionBackend):
     def from_dict(cls, image_processor_dict: dict[str, Any], **kwargs: Any) -> Any:
         """A processor from the dictionary of a saved one; keys of older versions are translated."""
         known = {}
-        for name, value in _present_names(image_processor_dict).items():
+        for name, value in present_names(image_processor_dict).items():
             if name in cls.valid_kwargs.__annotations__ or name == "max_size":
                 known[name] = value
             else:
                 logger.warning_once(f"The saved image processor has `{name}`, which is not known here: ignored.")
-        arguments = _present_names(kwargs)
+        arguments = present_names(kwargs)
         if isinstance(arguments.get("size", known.get("size")), Mapping):
             known.pop("max_size", None)  # what an old processor kept beside its size says the same
         max_size = arguments.pop("max_size", None)
@@ -225,7 +220,7 @@ class SegmentationImageProcessor(TorchvisionBackend):
         if do_resize:
             pictures = [self.resize(picture, size, size_divisor, resample) for picture in pictures]
             sizes = [tuple(picture.shape[-2:]) for picture in pictures]
-        padded = _padded_size(sizes, pad_size)
+        padded = size_of_batch(sizes, pad_size)
 
         normalize = (do_rescale, rescale_factor, do_normalize, image_mean, image_std)
         pictures = [self.rescale_and_normalize(picture, *normalize) for picture in pictures]
@@ -236,7 +231,7 @@ class SegmentationImageProcessor(TorchvisionBackend):
         if maps is not None:
             maps = [resize_nearest(label_map, shape) for label_map, shape in zip(maps, sizes, strict=True)]
             targets = masks_and_classes(maps, instance_id_to_semantic_id, ignore_index, do_reduce_labels)
-            masks = [tvF.pad(mask, _padding(mask, padded)) for mask, _ in targets]
+            masks = [tvF.pad(mask, padding_to(mask, padded)) for mask, _ in targets]
             features.update(mask_labels=masks, class_labels=[classes for _, classes in targets])
         if compact is not None:
             maps = [resize_nearest(ids, shape) for ids, shape in zip(compact, sizes, strict=True)]
@@ -278,33 +273,12 @@ class SegmentationImageProcessor(TorchvisionBackend):
         **kwargs: Any,
     ) -> Tensor:
         """The image `(..., H, W)` resized to what `size` says for it, raised to multiples of `size_divisor`."""
-        height, width = image.shape[-2:]
-        if size.shortest_edge:
-            height, width = get_size_with_aspect_ratio((height, width), size.shortest_edge, size.longest_edge)
-        elif size.max_height and size.max_width:
-            height, width = get_image_size_for_max_height_width((height, width), size.max_height, size.max_width)
-        elif size.height and size.width:
-            height, width = size.height, size.width
-        else:
-            raise ValueError(
-                'Expected a `size` of {"shortest_edge"}, {"shortest_edge", "longest_edge"}, {"height", "width"} or '
-                f'{{"max_height", "max_width"}}, got {dict(size)}.'
-            )
-        height, width = max(1, height), max(1, width)  # of an extreme strip nothing may be left but for rounding
-        if height * width > MAX_PIXELS:  # as of a strip whose longest side is not bounded
-            raise ValueError(
-                f"An image of {image.shape[-2]}x{image.shape[-1]} (height x width) would be resized to "
-                f"{height}x{width}, more than {MAX_PIXELS} pixels: bound its longest edge in `size`."
-            )
         if not isinstance(resample, (InterpolationMode, NoneType)) and resample not in FILTERS:
             raise ValueError(
                 f"`resample` must be one of {', '.join(f'{each.value} ({each.name})' for each in FILTERS)}, got "
                 f"{resample!r}."
             )
-        if not isinstance(size_divisor, int) or size_divisor < 0:
-            raise ValueError(f"`size_divisor` must be a whole number, at least 0, got {size_divisor!r}.")
-        if size_divisor > 0:
-            height, width = (math.ceil(length / size_divisor) * size_divisor for length in (height, width))
+        height, width = resized_size(tuple(image.shape[-2:]), size, size_divisor)
         return super().resize(image, SizeDict(height=height, width=width), resample=resample, **kwargs)
 
     def pad(
@@ -319,12 +293,12 @@ class SegmentationImageProcessor(TorchvisionBackend):
 
         The pixel mask (B, H, W) int64 is 1 at pixels of the image. Maps `(..., H, W)` are filled with `ignore_index`.
         """
-        padding = _padding(images, padded_size)
+        padding = padding_to(images, padded_size)
         pixel_mask = images.new_ones((len(images), *images.shape[-2:]), dtype=torch.int64)
         pixel_mask = tvF.pad(pixel_mask, padding) if any(padding) else pixel_mask
         if segmentation_maps is not None:
             segmentation_maps = [
-                tvF.pad(label_map, _padding(label_map, padded_size), fill=ignore_index)
+                tvF.pad(label_map, padding_to(label_map, padded_size), fill=ignore_index)
                 for label_map in segmentation_maps
             ]
         images = tvF.pad(images, padding, fill=fill) if any(padding) else images  # torchvision copies for nothing
@@ -343,43 +317,6 @@ class PerPixelImageProcessor(SemanticPostProcessingMixin, SegmentationImageProce
 
     So pipelines know that they can ask for nothing else. The arguments are those of `SegmentationImageProcessor`.
     """
-
-
-def _present_names(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """A processor's dictionary with the names that arguments have today, and without what is no argument."""
-    present = {}
-    for key, value in arguments.items():
-        name = RENAMED_KEYS.get(key, key)
-        # A file may have both names of an argument: the present one holds.
-        if key not in SAVED_KEYS and (key == name or name not in arguments):
-            present[name] = value
-    return present
-
-
-def _padding(image: Tensor, padded_size: tuple[int, int]) -> list[int]:
-    """Left, top, right and bottom padding."""
-    bottom, right = padded_size[0] - image.shape[-2], padded_size[1] - image.shape[-1]
-    if bottom < 0 or right < 0:
-        raise ValueError(
-            f"An image of {image.shape[-2]}x{image.shape[-1]} pixels does not fit into the padded size of "
-            f"{padded_size[0]}x{padded_size[1]}."
-        )
-    return [0, 0, right, bottom]
-
-
-def _padded_size(sizes: Sequence[tuple[int, int]], pad_size: SizeDict | None) -> tuple[int, int]:
-    if pad_size is None:
-        return max(height for height, _ in sizes), max(width for _, width in sizes)
-    if not (pad_size.height and pad_size.width):
-        given = {name: value for name, value in dict(pad_size).items() if value is not None}
-        raise ValueError(f'`pad_size` must be {{"height", "width"}} of the batch, got {given}.')
-    for index, (height, width) in enumerate(sizes):
-        if height > pad_size.height or width > pad_size.width:
-            raise ValueError(
-                f"Image {index} of the batch is {height}x{width} after resizing and does not fit into the `pad_size` "
-                f"of {pad_size.height}x{pad_size.width}."
-            )
-    return pad_size.height, pad_size.width
 
 
 def _join(parts: Sequence[Tensor]) -> Tensor:

@@ -10,7 +10,7 @@ from PIL import Image
 from transformers.models.maskformer.image_processing_maskformer import MaskFormerImageProcessor as TheirProcessor
 
 from image_processing import MaskFormerImageProcessor, PerPixelImageProcessor
-from image_processing.images import logger
+from image_processing.inputs.images import logger
 
 SMALL = {"shortest_edge": 48, "longest_edge": 80}
 

@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as F
 
-from image_processing.annotations import pad_segment_ids
+from image_processing.inputs.annotations import pad_segment_ids
 
 from ...targets import Segments
 from ..samples import Sample, SampleSource
