@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers.utils import ModelOutput
 
-from ..losses.targets import to_device
+from ..to_device import to_device
 
 SIZE_DIVISOR = 32  # of the original, for every backbone
 

@@ -11,8 +11,8 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from ..to_device import to_device
 from .kernels.triton_modules import triton_module
-from .targets import to_device
 
 LARGEST_SIDE = 512  # queries or segments, of which the kernel keeps vectors in registers
 

@@ -10,19 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..to_device import to_device
 from .dense import dense_losses
 from .mask_losses import PairLosses, mask_losses
 from .matching import HungarianMatcher, Matches, check_finite
 from .points import point_losses
-from .targets import (
-    Targets,
-    check_batch_size,
-    from_bits,
-    mean_over_processes,
-    num_processes,
-    read_targets,
-    to_device,
-)
+from .targets import Targets, check_batch_size, read_targets
+from .totals import from_bits, mean_over_processes, num_processes
 
 LEAST = 1e-6  # divides a sum over nothing; a number of masks averaged over processes is more
 

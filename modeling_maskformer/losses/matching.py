@@ -17,7 +17,8 @@ from .assignment import Matches, assign, stays_on_device
 from .focal_dice import FOCAL_ALPHA, sigmoid_and_softplus
 from .kernels.triton_modules import triton_module
 from .scratch import Scratch, block_size
-from .targets import TargetMaps, Targets, num_processes
+from .targets import TargetMaps, Targets
+from .totals import num_processes
 
 logger = logging.get_logger(__name__)
 

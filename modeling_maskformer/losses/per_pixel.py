@@ -18,7 +18,7 @@ from torch.autograd.function import once_differentiable
 from ..fast_on_cpu import use_cpu_path
 from .enlargement import enlarge, enlargement_matrix, size_before_crop
 from .scratch import block_size
-from .targets import from_bits, mean_over_processes
+from .totals import from_bits, mean_over_processes
 
 UNLABELLED = -1
 LEAST = 1e-6  # divides a sum over no pixel; a number of pixels averaged over processes is more

@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..targets import VOID
+from ..to_device import to_device
 from .enlargement import size_before_crop
 from .scratch import Scratch
-from .targets import to_device
 
 PLASTIC_NUMBER = 1.32471795724474602596  # its powers make the sequence: M. Roberts, "The R2 sequence", 2018
 

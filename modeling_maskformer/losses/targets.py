@@ -7,12 +7,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from accelerate import PartialState
-from accelerate.utils import reduce
 from torch import Tensor
 
 from ..fast_on_cpu import use_cpu_path
 from ..targets import NO_SEGMENT, inside_of, segments_from_masks, smallest_id_dtype, void_value
+from ..to_device import copies_first, to_device
 from .enlargement import size_before_crop
 
 
@@ -287,40 +286,3 @@ def pad_class_ids(class_labels: list[Tensor], num_labels: int, device: torch.dev
 def _present(num_segments: list[int], like: Tensor) -> Tensor:
     counts = to_device(np.array(num_segments), like.device)
     return torch.arange(like.shape[1], device=like.device) < counts[:, None]
-
-
-def to_device(values: Tensor | np.ndarray, device: torch.device) -> Tensor:
-    """The values on `device`. On the way to a GPU of CUDA nothing waits; elsewhere they are there on return."""
-    values = torch.from_numpy(values) if isinstance(values, np.ndarray) else values
-    return values.to(device, non_blocking=copies_first(device))
-
-
-def copies_first(device: torch.device) -> bool:
-    """Whether a copy to the device that nobody waits for has read its source, which may be gone soon, on return.
-
-    CUDA copies memory that is not pinned before it goes on. MPS does not (pytorch issue 189690).
-    """
-    return device.type == "cuda"
-
-
-def num_processes() -> int:
-    """Of this training; 1 where Accelerate was not set up, as asking it would do."""
-    return PartialState().num_processes if PartialState._shared_state else 1
-
-
-def as_bits(totals: Tensor) -> Tensor:
-    """Float32 totals as int32 of the same bits. What goes into a model as floats, FSDP rounds to 16 bits.
-
-    Then bfloat16 makes 256 of 257, and more than 65,504 pixels are infinitely many in float16: a loss of 0.
-    """
-    return totals.float().view(torch.int32)
-
-
-def from_bits(totals: Tensor) -> Tensor:
-    """Totals that may have come `as_bits`."""
-    return totals.view(torch.float32) if totals.dtype == torch.int32 else totals
-
-
-def mean_over_processes(totals: Tensor) -> Tensor:
-    """The mean over all processes of what each of them counts in its batch, on its device."""
-    return totals if num_processes() == 1 else reduce(totals, reduction="mean")

@@ -16,7 +16,7 @@ from transformers.trainer_utils import EvalLoopOutput
 from ..data.views.stream_batches import StreamBatches
 from ..evaluation.evaluator import Evaluator
 from ..evaluation.in_turn import InTurn
-from ..losses.targets import as_bits
+from ..losses.totals import as_bits
 from .batches import INPUTS, NUM_IMAGES, TARGETS, cut, targets_of
 from .first_process import take_from_first_process
 from .streaming import StreamingTrainer

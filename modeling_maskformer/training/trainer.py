@@ -17,7 +17,7 @@ from transformers.trainer_utils import SchedulerType
 from ..data.views.collate import PixelNormalization, SegmentationDataset
 from ..data.views.view_sampler import ViewSampler
 from ..evaluation.evaluator import Evaluator
-from ..losses.targets import as_bits
+from ..losses.totals import as_bits
 from .arguments.arguments import MaskFormerTrainingArguments
 from .batches import NUM_IMAGES, cut, targets_of
 from .cards.model_card import RunDescription, trained_model_card, write_card

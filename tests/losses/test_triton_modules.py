@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from modeling_maskformer.losses.kernels import triton_modules
-from modeling_maskformer.losses.targets import to_device
+from modeling_maskformer.to_device import to_device
 
 NAMES = ["matching", "assignment", "dense", "points"]
 

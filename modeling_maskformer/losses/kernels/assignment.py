@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ..targets import to_device
+from ...to_device import to_device
 
 
 def assign_on_device(costs: Tensor, num_segments: Sequence[int]) -> tuple[Tensor, Tensor]:
