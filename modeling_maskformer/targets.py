@@ -146,7 +146,6 @@ def segments_from_masks(
     class_ids: Sequence[int] | Tensor,
     is_crowd: Sequence[bool] | Tensor | None = None,
     size: tuple[int, int] | None = None,
-    void: np.ndarray | Tensor | None = None,
 ) -> Segments:
     """Segments of S masks, each `(H, W)` and read one at a time; overlapping ones go to different layers.
 
@@ -155,7 +154,6 @@ def segments_from_masks(
         class_ids: S class ids.
         is_crowd: S flags, default none.
         size: (H, W); needed where there is no mask.
-        void: `(H, W)` bool; void wherever no mask covers the pixel.
     """
     class_ids = torch.as_tensor(class_ids, dtype=torch.int64)
     if len(masks) != len(class_ids):
@@ -174,11 +172,7 @@ def segments_from_masks(
             layer = torch.zeros(height, width, dtype=dtype)
             layers.append(layer)
         layer[mask] = number
-    ids = torch.stack(layers)
-    if void is not None:
-        uncovered = torch.as_tensor(void).to(torch.bool) & (ids == NO_SEGMENT).all(0)
-        ids[0][uncovered] = void_value(dtype)
-    return Segments(ids, class_ids, is_crowd)
+    return Segments(torch.stack(layers), class_ids, is_crowd)
 
 
 def inside_of(masks: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from id_maps import with_void
 from pycocotools import mask as mask_utils
 
 from modeling_maskformer.evaluation.metrics import base
@@ -27,7 +28,7 @@ def reference_of(strip, crowd=""):
     masks, letters = masks_of(strip)
     void = np.array([[char == "?" for char in strip]])
     is_crowd = [letter in crowd for letter in letters]
-    return segments_from_masks(masks, classes_of(letters), is_crowd, size=(1, len(strip)), void=void)
+    return with_void(segments_from_masks(masks, classes_of(letters), is_crowd, size=(1, len(strip))), void)
 
 
 def panoptic(strip):
@@ -142,12 +143,9 @@ def scene(seed, overlapping):
             for (y, x), (height, width) in zip(centers, radii, strict=True)
         ]
 
-    reference = segments_from_masks(
-        [*ellipses(7), np.zeros((40, 60), dtype=bool)],
-        rng.integers(0, 2, 8),
-        [True, *[False] * 7],
-        void=ellipses(1)[0],
-    )
+    masks = [*ellipses(7), np.zeros((40, 60), dtype=bool)]
+    segments = segments_from_masks(masks, rng.integers(0, 2, 8), [True, *[False] * 7])
+    reference = with_void(segments, ellipses(1)[0])
     masks, scores = ellipses(8), rng.permutation(8) / 8
     infos = [{"id": 3 * number, "label_id": number % 2, "score": scores[number]} for number in range(8)]
     if overlapping:

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from id_maps import with_void
 from pycocotools import mask as mask_utils
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
@@ -229,7 +230,7 @@ def test_a_detection_inside_crowd_or_void_is_no_false_alarm():
     detected = result([person, rectangle(60, 60, 20, 20)], [0, 0], [0.8, 0.9])
     references = {
         "crowd": segments_from_masks([person, group], [0, 0], [False, True]),
-        "void": segments_from_masks([person], [0], void=group),
+        "void": with_void(segments_from_masks([person], [0]), group),
         "crowd of another class": segments_from_masks([person, group], [0, 1], [False, True]),
         "background": segments_from_masks([person], [0]),
     }
@@ -253,7 +254,7 @@ def test_references_are_encoded_as_their_masks_are():
     boxes = [(*rng.integers(0, 90, 2), *rng.integers(1, 60, 2)) for _ in range(7)]
     masks = [rectangle(*box) & (rng.random((130, 130)) < 0.9) for box in boxes]
     masks += [np.zeros_like(masks[0]), rectangle(20, 0, 5, 130), rectangle(129, 129, 1, 1)]
-    reference = segments_from_masks(masks, [0] * 10, void=rectangle(0, 0, 130, 60))
+    reference = with_void(segments_from_masks(masks, [0] * 10), rectangle(0, 0, 130, 60))
     assert len(reference.ids) > 1 and reference.void.any()
     expected = [mask_utils.encode(np.asfortranarray(mask, dtype=np.uint8)) for mask in masks]
     assert reference_rles(reference) == expected

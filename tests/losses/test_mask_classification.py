@@ -5,6 +5,7 @@ import plain_loss
 import pytest
 import torch
 import transformers
+from id_maps import with_void
 from tiny import tiny_model, untrained
 
 from modeling_maskformer.losses.mask_classification import MaskFormerLoss
@@ -40,7 +41,7 @@ def _images(counts=(3, 1), overlap=False, void=True, seed=0):
 
 
 def _compact(images):
-    segments = [segments_from_masks(m, labels, size=(H, W), void=void) for m, void, labels in images]
+    segments = [with_void(segments_from_masks(m, labels, size=(H, W)), void) for m, void, labels in images]
     layers = max(len(s.ids) for s in segments)
     ids = torch.zeros(len(images), layers, H, W, dtype=torch.uint8)
     for target, s in zip(ids, segments, strict=True):

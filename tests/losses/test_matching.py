@@ -3,7 +3,7 @@
 import pytest
 import torch
 import transformers
-from id_maps import target_maps
+from id_maps import target_maps, with_void
 
 from modeling_maskformer import MaskFormerConfig
 from modeling_maskformer.losses import matching, scratch
@@ -25,7 +25,7 @@ def _maps(num_segments=4, overlap=False, void=True, size=(H, W), seed=0):
     if overlap:
         masks = torch.rand(num_segments, *size) > 0.5
     empty = (torch.rand(size) > 0.6) & ~masks.any(0) if void else torch.zeros(size, dtype=torch.bool)
-    segments = segments_from_masks(masks, [0] * num_segments, size=size, void=empty)
+    segments = with_void(segments_from_masks(masks, [0] * num_segments, size=size), empty)
     return masks, empty, target_maps(segments.ids[None], [num_segments])
 
 

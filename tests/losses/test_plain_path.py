@@ -3,6 +3,7 @@
 import pytest
 import torch
 from device_waits import DeviceWaits
+from id_maps import with_void
 from tiny import tiny_model
 
 from modeling_maskformer import fast_on_cpu
@@ -38,7 +39,7 @@ def _targets(counts, overlap=False, void=0.0, masks=False, seed=0):
     if masks:
         return {"class_labels": labels, "mask_labels": [stack.float() for stack in stacks]}
     segments = [
-        segments_from_masks(stack & ~hole, label, size=SIZE, void=hole).ids
+        with_void(segments_from_masks(stack & ~hole, label, size=SIZE), hole).ids
         for stack, hole, label in zip(stacks, holes, labels, strict=True)
     ]
     ids = torch.zeros(len(counts), max(map(len, segments)), *SIZE, dtype=torch.uint8)

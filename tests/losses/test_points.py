@@ -5,7 +5,7 @@ from functools import partial
 import plain_mask_losses
 import pytest
 import torch
-from id_maps import target_maps
+from id_maps import target_maps, with_void
 
 from modeling_maskformer.losses import scratch
 from modeling_maskformer.losses.assignment import Matches
@@ -203,7 +203,7 @@ def test_void_takes_no_part():
     logits, masks, void, _ = _case()
     void[20:] = True
     masks &= ~void
-    ids = segments_from_masks(masks, [0] * 3, size=LARGE, void=void).ids[None]
+    ids = with_void(segments_from_masks(masks, [0] * 3, size=LARGE), void).ids[None]
     maps = target_maps(ids, [3])
     moved = logits.detach().clone()
     moved[..., 6:, :] += 40  # row 5 of the cells is void, too, but row 4 is interpolated with it

@@ -21,16 +21,6 @@ def test_disjoint_masks_need_one_layer():
     assert segments.ids.shape == (1, 16, 16)
 
 
-def test_void_is_where_no_mask_is():
-    masks = torch.zeros(1, 4, 4, dtype=torch.bool)
-    masks[0, :2] = True
-    void = torch.zeros(4, 4, dtype=torch.bool)
-    void[1:3] = True
-    segments = segments_from_masks(masks, [0], void=void)
-    assert torch.equal(segments.void, torch.tensor([[False] * 4, [False] * 4, [True] * 4, [False] * 4]))
-    assert segments.areas().tolist() == [8]
-
-
 def test_class_map_gives_a_segment_per_class_and_void_at_the_ignore_index():
     class_map = torch.tensor([[3, 3, 255], [1, 0, 7]])
     segments = segments_from_class_map(class_map)
@@ -38,6 +28,7 @@ def test_class_map_gives_a_segment_per_class_and_void_at_the_ignore_index():
     for mask, class_id in zip(segments.masks(), segments.class_ids, strict=True):
         assert torch.equal(mask, class_map == class_id)
     assert torch.equal(segments.void, class_map == 255)
+    assert segments.areas().tolist() == [1, 1, 2, 1]
 
 
 @pytest.mark.parametrize("ignore_index", [5, None])

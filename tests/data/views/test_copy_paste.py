@@ -5,6 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from id_maps import with_void
 from torchvision.transforms.v2 import functional as tvF
 
 from modeling_maskformer.data.datasets import SegmentationData, open_dataset
@@ -45,8 +46,8 @@ def test_every_pixel_is_of_the_image_or_of_the_things_and_masks_lose_what_these_
     masks, other_masks = discs(rng, 3, size), discs(rng, 4, other_size)
     void = np.zeros(size, bool)
     void[:9] = True
-    segments = segments_from_masks(masks, [0, 1, 2], void=void)
-    other_segments = segments_from_masks(other_masks, [3, 0, 1, 3], void=~other_masks.any(0))
+    segments = with_void(segments_from_masks(masks, [0, 1, 2]), void)
+    other_segments = with_void(segments_from_masks(other_masks, [3, 0, 1, 3]), ~other_masks.any(0))
     rows, columns = np.mgrid[: other_size[0], : other_size[1]]
     other = torch.from_numpy(np.stack((rows, columns, 0 * rows + 7)).astype(np.uint8))
     image = torch.full((3, *size), 200, dtype=torch.uint8)
