@@ -127,13 +127,6 @@ def test_a_needless_input_projection_is_kept(pixels):
     assert_same(output.class_queries_logits, original(pixels)[0])
 
 
-def load_part(module, converted, prefix=""):
-    """Loads the weights under `prefix` into a part of the model, whole."""
-    part = {name.removeprefix(prefix): value for name, value in converted.items() if name.startswith(prefix)}
-    module.load_state_dict(part)
-    return module.eval()
-
-
 def test_r101cs_deep_stem_and_dilated_last_stage(tmp_path, pixels):
     """With the blocks of R50, which is the same and smaller."""
     original = randomize(OriginalModel(ResNet(deep_stem=True), **SMALL))

@@ -26,7 +26,7 @@ def finished(request, checkpoint, tmp_path_factory):
     return export(checkpoint, tmp_path_factory.mktemp("finished") / form, form, "--with", result), form, result
 
 
-def run_card(folder, form, monkeypatch, image, workplace):
+def run_card(folder, monkeypatch, image, workplace):
     """Runs the Python lines of a folder's card on a picture, and returns their names."""
     card = (folder / "README.md").read_text(encoding="utf-8")
     code = re.search(r"```python\n(.*?)```", card, re.DOTALL).group(1)
@@ -39,9 +39,9 @@ def run_card(folder, form, monkeypatch, image, workplace):
 
 
 def test_it_is_that_of_post_processing(checkpoint, finished, monkeypatch, tmp_path):
-    folder, form, result = finished
+    folder, _, result = finished
     image = picture(70, 90)
-    found = run_card(folder, form, monkeypatch, image, tmp_path)
+    found = run_card(folder, monkeypatch, image, tmp_path)
     processor = load_image_processor(checkpoint)
     with torch.no_grad():
         outputs = load_model(checkpoint)(found["pixels"])
@@ -67,9 +67,9 @@ def test_it_is_that_of_post_processing(checkpoint, finished, monkeypatch, tmp_pa
 
 
 def test_the_card_s_picture_is_the_checkpoint_s_prediction(checkpoint, finished, monkeypatch, tmp_path):
-    folder, form, result = finished
+    folder, _, result = finished
     image = picture(64, 90)  # which the image processor does not resize
-    run_card(folder, form, monkeypatch, image, tmp_path)
+    run_card(folder, monkeypatch, image, tmp_path)
     (expected,) = Predictor.from_pretrained(checkpoint, result, device="cpu")([image])
     expected = expected if result == "semantic" else expected["segmentation"]
     found = np.asarray(Image.open(tmp_path / "photo.png"))
@@ -88,7 +88,7 @@ def test_stuff_that_is_no_class_of_the_model_is_passed_over(checkpoint):
 def test_a_graph_of_one_size_takes_what_its_image_processor_makes(checkpoint, tmp_path, monkeypatch):
     flags = ["--with", "semantic", "--height", 70, "--width", 90]  # no multiples of 32
     folder = export(checkpoint, tmp_path / "torch", "torch", *flags)
-    found = run_card(folder, "torch", monkeypatch, picture(100, 64), tmp_path)
+    found = run_card(folder, monkeypatch, picture(100, 64), tmp_path)
     assert found["pixels"].shape[-2:] == (70, 90)
     with torch.no_grad():
         outputs = load_model(checkpoint)(found["pixels"])

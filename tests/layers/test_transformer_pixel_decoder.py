@@ -13,7 +13,7 @@ from modeling_maskformer.layers.position_embedding import sine_position_embeddin
 from modeling_maskformer.layers.transformer_pixel_decoder import TransformerEncoder, TransformerPixelDecoder
 
 
-def _torch_layer(layer, channels, heads, ffn):
+def _torch_layer(layer, channels, heads):
     """PyTorch's own encoder layer with the same weights; positions are added outside."""
     attention = nn.MultiheadAttention(channels, heads, batch_first=True)
     ours = layer.self_attn
@@ -34,7 +34,7 @@ def test_the_encoder_is_detr_s():
         hidden = feature.flatten(2).transpose(1, 2)
         positions = sine_position_embedding(3, 5, 32)
         for layer in encoder.layers:
-            attention = _torch_layer(layer, 32, 4, 48)
+            attention = _torch_layer(layer, 32, 4)
             attended, _ = attention(hidden + positions, hidden + positions, hidden)
             hidden = layer.self_attn_layer_norm(hidden + attended)
             hidden = layer.final_layer_norm(hidden + layer.fc2(torch.relu(layer.fc1(hidden))))
