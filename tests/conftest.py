@@ -96,3 +96,11 @@ def interpreted_triton(monkeypatch):
     if torch.cuda.is_available():
         pytest.skip("beside a GPU, Triton's kernels are compiled: see tests/gpu")
     monkeypatch.setattr(fast_on_cpu, "FAST_DEVICES", ())
+
+
+@pytest.fixture
+def no_pause_after_threads(monkeypatch):
+    """`datasets` waits for some seconds after each epoch of several files; here it does not."""
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0, raising=False)

@@ -1,6 +1,5 @@
 """Streams: every row once over processes, the same order again, and a position to go on from."""
 
-import io
 import json
 import logging
 import subprocess
@@ -13,6 +12,7 @@ import pytest
 import torch
 from datasets import ClassLabel, Dataset, Features, Image, List, load_dataset
 from PIL import Image as Picture
+from png_files import png
 
 from modeling_maskformer.data.check_samples import check_dataset
 from modeling_maskformer.data.datasets import open_dataset
@@ -21,19 +21,8 @@ from modeling_maskformer.data.streams import some_of
 from modeling_maskformer.data.views.collate import SegmentationDataset
 from modeling_maskformer.data.views.stream_batches import StreamBatches, StreamPosition
 
+pytestmark = pytest.mark.usefixtures("no_pause_after_threads")
 NAMES = ["sky", "road", "car"]
-
-
-@pytest.fixture(autouse=True)
-def _no_pause_after_threads(monkeypatch):
-    """`datasets` waits for some seconds after each epoch of several files."""
-    monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0, raising=False)
-
-
-def png(array):
-    file = io.BytesIO()
-    Picture.fromarray(array).save(file, "png")
-    return {"bytes": file.getvalue(), "path": None}
 
 
 def write_parquet(folder, files, rows_each, split="train", names=NAMES, first=0):

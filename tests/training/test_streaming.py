@@ -1,29 +1,28 @@
 """The trainer on a stream: where a resumed run goes on reading."""
 
-import io
-
 import numpy as np
 import pytest
 import torch
 from datasets import Dataset, Features, Image
-from PIL import Image as Picture
+from png_files import png
 from stub_trainer import make_trainer
 
 from modeling_maskformer.data.datasets import open_dataset
 from modeling_maskformer.data.views.collate import SegmentationDataset
 
 
-def png(value):
-    file = io.BytesIO()
-    Picture.fromarray(np.full((4, 4), value, np.uint8)).save(file, "png")
-    return {"bytes": file.getvalue(), "path": None}
+def square(value):
+    return png(np.full((4, 4), value, np.uint8))
 
 
 @pytest.fixture
 def pictures():
     """32 pictures whose pixels are their number, streamed."""
     features = Features({"image": Image(), "annotation": Image()})
-    rows = {"image": [png(number) for number in range(32)], "annotation": [png(number % 2) for number in range(32)]}
+    rows = {
+        "image": [square(number) for number in range(32)],
+        "annotation": [square(number % 2) for number in range(32)],
+    }
     stream = Dataset.from_dict(rows, features=features).to_iterable_dataset()
     data = open_dataset({"train": stream}, "semantic", streaming=True, id2label=["dark", "bright"])
     return SegmentationDataset(data.splits["train"])

@@ -1,12 +1,11 @@
 """Masks that pycocotools would crash on are refused, and every mask that it writes is taken."""
 
-import io
 import json
 
 import numpy as np
 import pytest
 from datasets import Dataset
-from PIL import Image
+from png_files import png
 from pycocotools import mask as coco_mask
 
 from image_processing.run_lengths import check_counts, decompressed
@@ -21,10 +20,9 @@ NAN, INF = float("nan"), float("inf")
 
 def samples_with(segmentation):
     """One image 8 x 6 (width x height), called odd.png, with one object."""
-    stream = io.BytesIO()
-    Image.new("RGB", (8, 6)).save(stream, "PNG")
+    picture = png(np.zeros((6, 8, 3), np.uint8))
     objects = json.dumps([{"category_id": 1, "segmentation": segmentation}])
-    rows = Dataset.from_list([{"image": {"bytes": stream.getvalue(), "path": "odd.png"}, "objects": objects}])
+    rows = Dataset.from_list([{"image": {"bytes": picture, "path": "odd.png"}, "objects": objects}])
     return RowSamples(rows, "image", CocoInstanceFormat("objects"), LABELS, "instance")
 
 

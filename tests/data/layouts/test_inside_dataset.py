@@ -1,6 +1,5 @@
 """A dataset names its own files and no others: what a Parquet file or a metadata file says is not believed."""
 
-import io
 import json
 
 import numpy as np
@@ -9,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, Features, Image, List
 from PIL import Image as PILImage
+from png_files import png
 
 from modeling_maskformer.data.dataset_pictures import dataset_pictures
 from modeling_maskformer.data.datasets import open_dataset
@@ -18,17 +18,11 @@ from modeling_maskformer.data.layouts import inside_dataset
 PIXELS = np.arange(6 * 8, dtype=np.uint8).reshape(6, 8) % 2
 
 
-def encoded(array):
-    stream = io.BytesIO()
-    PILImage.fromarray(array).save(stream, "PNG")
-    return stream.getvalue()
-
-
 def parquet(folder, pictures, more=None):
     """A folder of one Parquet file whose pictures are (bytes, path)."""
     folder.mkdir(exist_ok=True)
     cells = [{"bytes": data, "path": path} for data, path in pictures]
-    maps = [{"bytes": encoded(PIXELS), "path": None} for _ in pictures]
+    maps = [{"bytes": png(PIXELS), "path": None} for _ in pictures]
     table = {"image": cells, "annotation": maps} | (more or {})
     features = Features({"image": Image(), "annotation": Image()} | dict.fromkeys(more or (), List(Image())))
     Dataset.from_dict(table, features=features).to_parquet(folder / "train.parquet")
@@ -46,7 +40,7 @@ def secret(tmp_path, save_picture):
 def test_a_parquet_file_cannot_name_files_and_urls_as_its_pictures(tmp_path, secret, monkeypatch, path):
     monkeypatch.chdir(tmp_path)
     path = path.format(secret=secret, data=tmp_path / "data")
-    good = encoded(np.zeros((6, 8, 3), np.uint8))
+    good = png(np.zeros((6, 8, 3), np.uint8))
     folder = parquet_with_path(tmp_path / "data", [(good, "0.png"), (None, path)])
     for opened in (lambda: open_dataset(str(folder), "semantic"), lambda: dataset_pictures(str(folder))):
         with pytest.raises(
@@ -57,7 +51,7 @@ def test_a_parquet_file_cannot_name_files_and_urls_as_its_pictures(tmp_path, sec
 
 def parquet_with_path(folder, pictures):
     """As `parquet`, also where `datasets` would read the named file into the table."""
-    placeholder = encoded(np.zeros((6, 8, 3), np.uint8))
+    placeholder = png(np.zeros((6, 8, 3), np.uint8))
     table = pq.read_table(parquet(folder, [(placeholder, None)] * len(pictures)) / "train.parquet")
     cells = pa.array([{"bytes": data, "path": path} for data, path in pictures], table.schema.field("image").type)
     table = table.set_column(0, table.schema.field("image"), cells)
@@ -67,7 +61,7 @@ def parquet_with_path(folder, pictures):
 
 def test_pictures_in_the_table_may_have_any_name(tmp_path, secret):
     picture = np.full((6, 8, 3), 9, np.uint8)
-    folder = parquet_with_path(tmp_path / "data", [(encoded(picture), str(secret)), (encoded(picture), "../b.png")])
+    folder = parquet_with_path(tmp_path / "data", [(png(picture), str(secret)), (png(picture), "../b.png")])
     samples = open_dataset(str(folder), "semantic").splits["train"]
     assert np.array_equal(samples[0].image, picture) and samples[1].name == "b"
 
@@ -91,8 +85,8 @@ def test_files_in_the_folder_of_the_dataset_are_its_own(tmp_path, save_picture, 
 
 
 def test_pictures_within_lists_are_the_datasets_own(tmp_path, secret):
-    good = encoded(PIXELS)
-    picture = encoded(np.zeros((6, 8, 3), np.uint8))
+    good = png(PIXELS)
+    picture = png(np.zeros((6, 8, 3), np.uint8))
     masks = {"masks": [[{"bytes": good, "path": "0.png"}], [{"bytes": good, "path": None}] * 2]}
     folder = parquet(tmp_path / "data", [(picture, None)] * 2, masks)
     assert len(open_dataset(str(folder), "instance").splits["train"][1].segments) == 2

@@ -1,21 +1,20 @@
 """scripts/train.py and evaluate.py on a streamed dataset."""
 
-import io
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-import datasets
 import pytest
 from datasets import ClassLabel, Dataset, Features, Image, List
-from PIL import Image as Picture
+from png_files import png
 from same_run import assert_same_run
 from script_runs import SMALL, draw_street, run
 
 from modeling_maskformer.commands import evaluate, train
 
+pytestmark = pytest.mark.usefixtures("no_pause_after_threads")
 REPOSITORY = Path(__file__).resolve().parents[3]
 FLAGS = [
     *("--task", "semantic", *SMALL, "--max_steps", 9, "--per_device_train_batch_size", 2, "--crop_size", 32),
@@ -23,18 +22,6 @@ FLAGS = [
     *("--save_total_limit", 5, "--warmup_steps", 0, "--logging_steps", 1, "--num_pictures", 1, "--use_cpu"),
     *("--streaming", "--shuffle_buffer", 4),
 ]
-
-
-@pytest.fixture(autouse=True)
-def _no_pause_after_threads(monkeypatch):
-    """`datasets` waits for some seconds after each epoch of several files."""
-    monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0, raising=False)
-
-
-def encoded(array):
-    file = io.BytesIO()
-    Picture.fromarray(array).save(file, "png")
-    return {"bytes": file.getvalue(), "path": None}
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +34,7 @@ def streamed(tmp_path_factory):
     features = Features({"image": Image(), "annotation": Image(), "classes": names})
     for file, count in (("train-0", 4), ("train-1", 3), ("validation-0", 3)):
         pictures = [draw_street(rng)[:2] for _ in range(count)]
-        rows = [{"image": encoded(image), "annotation": encoded(ids), "classes": [0]} for image, ids in pictures]
+        rows = [{"image": png(image), "annotation": png(ids), "classes": [0]} for image, ids in pictures]
         Dataset.from_list(rows, features=features).to_parquet(folder / f"{file}.parquet")
     return folder
 
