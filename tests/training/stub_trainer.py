@@ -14,6 +14,17 @@ from modeling_maskformer.training.trainer import MaskFormerTrainer
 ID2LABEL = {0: "dark", 1: "bright"}
 
 
+class ScriptedEvaluator(Evaluator):
+    """Measures these scores, one after the other, whatever the predictions are."""
+
+    def __init__(self, scores, processor):
+        super().__init__("semantic", processor, ID2LABEL)
+        self.scores = iter(scores)
+
+    def compute(self):
+        return super().compute() | {"mean_iou": next(self.scores)}
+
+
 class StubConfig(PreTrainedConfig):
     model_type = "stub_segmenter"
 

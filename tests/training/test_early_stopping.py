@@ -1,9 +1,8 @@
 """Early stopping: after so many evaluations that are not better, also across a resumed run."""
 
 import pytest
-from stub_trainer import make_trainer
+from stub_trainer import ScriptedEvaluator, make_trainer
 
-from modeling_maskformer.evaluation.evaluator import Evaluator
 from modeling_maskformer.training.arguments.run_arguments import RunArguments
 from modeling_maskformer.training.early_stopping import EarlyStopping, was_ended_early
 
@@ -12,15 +11,9 @@ STEPS = {"eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "s
 
 def trainer_with_scores(folder, scores, patience=2, max_steps=8):
     """A trainer that measures these scores, one after each step."""
-    scores = iter(scores)
-
-    class Scripted(Evaluator):
-        def compute(self):
-            return super().compute() | {"mean_iou": next(scores)}
-
     callbacks = [EarlyStopping(patience)]
     trainer = make_trainer(folder, max_steps=max_steps, load_best_model_at_end=True, callbacks=callbacks, **STEPS)
-    trainer.evaluator = Scripted("semantic", trainer.processing_class, {0: "dark", 1: "bright"})
+    trainer.evaluator = ScriptedEvaluator(scores, trainer.processing_class)
     return trainer
 
 

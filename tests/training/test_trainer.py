@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from huggingface_hub import ModelCard
-from stub_trainer import ID2LABEL, Squares, StubSegmenter, collate, make_trainer
+from stub_trainer import ID2LABEL, ScriptedEvaluator, Squares, StubSegmenter, collate, make_trainer
 from torch import nn
 from torch._dynamo import OptimizedModule
 from transformers.trainer_callback import TrainerCallback
@@ -296,12 +296,6 @@ def test_resuming_gives_the_weights_of_an_uninterrupted_run(tmp_path, stop, nois
 
 
 def test_the_checkpoint_with_the_best_task_metric_is_kept_and_loaded(tmp_path):
-    scores = iter([0.2, 0.9, 0.4])
-
-    class Scripted(Evaluator):
-        def compute(self):
-            return super().compute() | {"mean_iou": next(scores)}
-
     trainer = make_trainer(
         tmp_path,
         max_steps=3,
@@ -312,7 +306,7 @@ def test_the_checkpoint_with_the_best_task_metric_is_kept_and_loaded(tmp_path):
         save_total_limit=1,
         load_best_model_at_end=True,
     )
-    trainer.evaluator = Scripted("semantic", trainer.processing_class, ID2LABEL)
+    trainer.evaluator = ScriptedEvaluator([0.2, 0.9, 0.4], trainer.processing_class)
     trainer.train()
     assert trainer.args.metric_for_best_model == "mean_iou" and trainer.args.greater_is_better
     assert trainer.state.best_metric == 0.9
