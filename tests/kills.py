@@ -15,7 +15,6 @@ import multiprocessing
 import os
 import random
 import shutil
-import socket
 import sys
 import tempfile
 import time
@@ -29,6 +28,7 @@ import killed_run  # noqa: E402
 from killed_run_flags import FLAGS  # noqa: E402
 
 from modeling_maskformer.commands import train  # noqa: E402, F401  imported before it is forked
+from tests.launched import environments  # noqa: E402
 
 FORK = multiprocessing.get_context("fork")
 
@@ -75,16 +75,10 @@ def write_street(folder: Path) -> Path:
 
 def start(dataset: Path, output: Path, processes: int, die_at: int = 0, *flags: str) -> list[BaseProcess]:
     """The processes of a run; with `die_at`, the first one kills itself at that step of writing."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
     argv = [str(word) for word in ("--dataset", dataset, "--output_dir", output, *FLAGS, *flags)]
     started = []
-    for rank in range(processes):
-        environment = {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-        if processes > 1:
-            environment |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)}
-            environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    for rank, own in enumerate(environments(processes) if processes > 1 else [{}]):
+        environment = {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"} | own
         arguments = (argv, die_at if rank == 0 else 0, log_of(output, rank), environment)
         started.append(FORK.Process(target=run_logged, args=arguments))
         started[-1].start()

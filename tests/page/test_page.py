@@ -1,7 +1,6 @@
 """The page in a real browser, and with several users at once."""
 
 import json
-import socket
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from urllib.request import Request, urlopen
@@ -9,6 +8,7 @@ from urllib.request import Request, urlopen
 import numpy as np
 import pytest
 from browser import Browser
+from launched import free_port
 from PIL import Image
 from served import small_checkpoint
 
@@ -40,9 +40,7 @@ def url(photos):
     """A page of two checkpoints."""
     checkpoints = [small_checkpoint(), page.Checkpoint("baseline", *vars_of(small_checkpoint("per_pixel")))]
     settings = page.PageSettings(upload=UploadLimits(0.1, 100_000), concurrency=2, examples=[photos / "example.png"])
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     made = page.make_page(checkpoints, settings)
     page.launch(made, "127.0.0.1", port, settings, prevent_thread_lock=True)
     yield f"http://127.0.0.1:{port}"

@@ -14,6 +14,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from launched import free_port
 from PIL import Image
 from pycocotools import mask as coco_mask
 from served import small_checkpoint
@@ -348,9 +349,7 @@ def test_the_description_is_complete_and_needs_no_network(client):
 
 
 def test_the_command_serves_and_at_its_end_answers_what_it_has_taken(checkpoint_folder):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     flags = [checkpoint_folder, "--port", port, "--use_cpu", "--max_wait_ms", 2000, "--max_batch_size", 9]
     code = "from modeling_maskformer.commands.serve import main; main()"
     process = subprocess.Popen([sys.executable, "-c", code, *map(str, flags)])

@@ -1,14 +1,12 @@
 """scripts/predict.py in two processes, of which one is killed: what is done is kept, and the run goes on."""
 
 import json
-import os
 import shutil
-import socket
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from launched import run_together
 from script_runs import run
 
 from modeling_maskformer.commands import predict
@@ -28,19 +26,7 @@ def photos(street, tmp_path):
 
 def run_in_two_processes(flags, die_at=(0, 0)):
     """The codes and what was said, of two processes as torchrun starts them."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    started = []
-    for rank in range(2):
-        environment = os.environ | {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "MASTER_PORT": port}
-        environment |= {"MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1"}
-        command = [str(word) for word in (sys.executable, KILLED_PREDICTION, die_at[rank], *flags)]
-        started.append(
-            subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        )
-    said = [process.communicate(timeout=300) for process in started]
-    return [process.returncode for process in started], said
+    return run_together([(sys.executable, KILLED_PREDICTION, each, *flags) for each in die_at])
 
 
 def results(folder):

@@ -1,9 +1,6 @@
 """Two processes on the CPU measure and log what one does with all images."""
 
 import json
-import os
-import socket
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,31 +9,16 @@ import ddp_run
 import pytest
 import torch
 import two_process_run
+from launched import run_together
 from models import tiny
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
 
 def run_in_two_processes(program, *arguments):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    processes = []
-    for rank in range(2):
-        environment = os.environ | {
-            "RANK": str(rank),
-            "LOCAL_RANK": str(rank),
-            "WORLD_SIZE": "2",
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(port),
-            "ACCELERATE_USE_CPU": "true",
-            "OMP_NUM_THREADS": "1",
-            "PYTHONPATH": str(REPOSITORY),
-        }
-        command = [sys.executable, program.__file__, *arguments]
-        processes.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
-    errors = [process.communicate(timeout=300)[1] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(errors)
+    command = [sys.executable, program.__file__, *arguments]
+    codes, said = run_together([command] * 2, ACCELERATE_USE_CPU="true", PYTHONPATH=str(REPOSITORY))
+    assert codes == [0, 0], said
 
 
 def test_two_processes_measure_and_log_what_one_does(tmp_path):
