@@ -159,7 +159,9 @@ class PerPixelPreTrainedModel(MaskFormerPreTrainedModel):
     ) -> Tensor:
         """`()`, what the loss of a batch is divided by: its labelled pixels, also of padding, as in training."""
         targets, _ = read_targets(class_labels, segment_ids, mask_labels, self.config.num_labels, self.device)
-        return num_labelled(class_maps(targets.maps.ids, targets.class_ids))
+        # an id out of range must not reach beyond the table: the loss names it
+        ids = targets.maps.ids.clamp(0, targets.class_ids.shape[1])  # (B, L, H, W)
+        return num_labelled(class_maps(ids, targets.class_ids))
 
 
 class PerPixelBaselineForSemanticSegmentation(PerPixelPreTrainedModel):

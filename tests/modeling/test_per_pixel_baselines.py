@@ -321,3 +321,16 @@ def test_wrong_inputs_are_named(kind):
         model(pixels, segment_ids=ids, class_labels=[torch.tensor([5])])
     with pytest.raises(ValueError, match=r"segment_ids\[0\] holds id 1, expected 0"):
         model(pixels, segment_ids=ids, class_labels=[torch.zeros(0)])
+
+
+@both
+@pytest.mark.parametrize("wrong", [9, -7])
+def test_an_id_beyond_the_class_labels_is_left_to_the_loss_which_names_it_where_pixels_are_counted_first(kind, wrong):
+    model = tiny_baseline(kind)
+    targets = random_targets()
+    ids = targets["segment_ids"].to(torch.int16).masked_fill(targets["segment_ids"] == 255, 0)
+    targets["segment_ids"] = ids.masked_fill(ids == 2, wrong)
+    normalizers = model.loss_normalizers(**targets)
+    assert normalizers.isfinite()
+    with pytest.raises(ValueError, match=f"{wrong}"):
+        model(torch.randn(2, 3, 64, 64), **targets, loss_normalizers=normalizers)
