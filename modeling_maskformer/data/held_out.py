@@ -47,20 +47,28 @@ def draw(samples: KnownSamples, fraction: float, seed: int) -> list[int]:
     count = max(1, round(fraction * len(samples)))
     if count >= len(samples):
         raise DataError(f"{len(samples)} samples are too few to set {count} aside for validation.")
+    lengths = samples.lengths()
     by_length: dict[int, list[int]] = defaultdict(list)
-    for index, length in enumerate(samples.lengths()):
+    for index, length in enumerate(lengths):
         by_length[length].append(index)
-    alike = {index: group for group in by_length.values() for index in group}
 
     @cache
-    def digest(index: int) -> str:
-        return samples.identity(index)[1]
+    def samples_of_images(length: int) -> dict[int, list[int]]:
+        """Each sample of this length -> all samples of its image. A file whose length no other has is not read."""
+        alike = by_length[length]
+        if len(alike) == 1:
+            return {alike[0]: alike}
+        by_image: dict[str, list[int]] = defaultdict(list)
+        # files that are not compressed all have one length, and all are read
+        for index in tqdm(alike, desc="Looking for equal images", leave=False, disable=len(alike) < 1000):
+            by_image[samples.identity(index)[1]].append(index)
+        return {index: group for group in by_image.values() for index in group}
 
     chosen: set[int] = set()
     for index in torch.randperm(len(samples), generator=torch.Generator().manual_seed(seed)).tolist():
         if len(chosen) >= count:
             break
-        chosen.update(other for other in alike[index] if other == index or digest(other) == digest(index))
+        chosen.update(samples_of_images(lengths[index])[index])
     if len(chosen) == len(samples):
         raise DataError(
             f"The {len(samples)} samples have too few different images to set some aside for validation: name a split "

@@ -12,7 +12,7 @@ from torch.utils.data import Subset
 
 from modeling_maskformer.data.datasets import open_dataset
 from modeling_maskformer.data.errors import DataError
-from modeling_maskformer.data.held_out import HELD_OUT_NAME, HeldOut, held_out_of, part, parts_of_run
+from modeling_maskformer.data.held_out import HELD_OUT_NAME, HeldOut, draw, held_out_of, part, parts_of_run
 from modeling_maskformer.data.samples import read_encoded
 
 
@@ -125,6 +125,31 @@ def test_a_run_does_not_go_on_without_the_images_it_was_measured_on(begun, write
     drawn = opened(write("now", range(20, 30))).train_and_validation()
     with pytest.raises(DataError, match=r"not all in the dataset any more, among them '\d\d': go on with the dataset"):
         parts_of_run(drawn, str(begun[1] / "checkpoint-3"))
+
+
+def test_files_of_one_length_are_not_compared_each_with_each():
+    """As of pictures that are not compressed, of which there may be a hundred thousand."""
+
+    class Digest(str):
+        compared = 0
+        __hash__ = str.__hash__
+
+        def __eq__(self, other):
+            Digest.compared += 1
+            return str.__eq__(self, other)
+
+    class Samples:
+        def __len__(self):
+            return 400
+
+        def lengths(self):
+            return [7] * 400
+
+        def identity(self, index):
+            return str(index), Digest(index)
+
+    assert len(draw(Samples(), 0.1, seed=0)) == 40
+    assert Digest.compared <= 400
 
 
 def test_an_image_that_was_mended_stays_set_aside(begun, write, caplog):
