@@ -83,7 +83,8 @@ def _files_in(
     """The path below the folder of each file that is not hidden, nor in a hidden folder, and whether it is a link.
 
     .DS_Store is hidden, and .ipynb_checkpoints/. Folders that are links are entered where the `dataset` is known, in
-    which they have to lie, unless they lead back to one of those `entered`.
+    which they have to lie, unless they lead back to one of those `entered`, or to one in the folder, as `latest` may:
+    its files are there already.
 
     Raises:
         DataError: a folder is a link that leads out of the dataset.
@@ -100,6 +101,8 @@ def _files_in(
             if entry.is_symlink():
                 real = os.path.realpath(place)
                 if dataset is None or any(is_inside(each, real) for each in entered):
+                    continue
+                if is_inside(real, entered[0]) and not any(map(is_hidden, Path(real).relative_to(entered[0]).parts)):
                     continue
                 check_link(place, dataset)
                 chain = (*entered, real)
