@@ -106,7 +106,9 @@ def check_folder(folder: Path) -> None:
     """
     for path in (folder / SHEET_NAME, folder / CHART_NAME, folder / SUMMARY_NAME):
         if path.exists() and not (is_drawn_here(path) if path.suffix == ".png" else _is_summary(path)):
-            raise ValueError(f"{path} is already there, and not of this command: pass another --output_dir.")
+            raise ValueError(
+                f"{path} is already there, without the mark of this command: remove it, or pass another --output_dir."
+            )
 
 
 def _is_summary(path: Path) -> bool:

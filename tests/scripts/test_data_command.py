@@ -110,7 +110,7 @@ def test_files_of_somebody_else_stay_and_its_own_are_replaced(street, tmp_path, 
     else:
         own.write_text("my summary")
     content = own.read_bytes()
-    assert f"{own} is already there" in refused(*show)
+    assert f"{own} is already there, without the mark of this command" in refused(*show)
     assert own.read_bytes() == content
 
 
