@@ -8,6 +8,8 @@ from pathlib import Path
 from ..errors import DataError
 from ..labels.label_files import read_named_ids
 from ..labels.label_set import NamedIds
+from .folders.folder_layouts import split_of_name
+from .folders.picture_files import is_hidden
 
 # With colours: CamVid on Kaggle, and as downloaded; CVAT. With values: Roboflow.
 TABLE_FILES = ("class_dict.csv", "label_colors.txt", "labelmap.txt", "_classes.csv")
@@ -30,20 +32,21 @@ class LabelTable:
 
 
 def find_label_table(root: Path) -> LabelTable | None:
-    """The table in a folder, or else in the folders in it; None where there is none.
+    """The table in a folder, or else in those of splits in it, or else in any in it; None where there is none.
 
     Raises:
-        DataError: tables of several splits differ.
+        DataError: tables of several folders differ.
     """
     for name in TABLE_FILES:
-        places = [root / name] if (root / name).is_file() else sorted(root.glob(f"*/{name}"))
-        files = [file for file in places if file.is_file()]
+        below = sorted(file for file in root.glob(f"*/{name}") if file.is_file() and not is_hidden(file.parent.name))
+        of_splits = [file for file in below if split_of_name(file.parent.name) is not None]
+        files = [root / name] if (root / name).is_file() else of_splits or below
         tables = [label_table(read_named_ids(file), f"'{file}'") for file in files]
         for file, table in zip(files, tables, strict=True):
             if table != tables[0]:
                 raise DataError(
                     f"'{files[0]}' and '{file}' name different classes, or give them other values: the same value or "
-                    "colour would be another class there, so one table for all splits is expected."
+                    f"colour would be another class there, so one table for all splits is expected, in '{root}'."
                 )
         if tables:
             return tables[0]

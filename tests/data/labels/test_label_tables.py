@@ -95,3 +95,12 @@ def test_colours_without_a_table_are_answered_with_what_is_needed(make):
 def test_a_bad_table_is_named(make, file, words):
     with pytest.raises(DataError, match=words):
         open_dataset(make(list(COLOURS.values()), **file), "semantic")
+
+
+def test_tables_beside_the_splits_are_not_those_of_the_splits(make, tmp_path):
+    """As older ones, and what a notebook has left."""
+    root, table = make(), "Pixel Value, Class\n0, sky\n1, road\n2, car\n3, bike\n"
+    for folder in ("train", "val", "old", ".trash"):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / "_classes.csv").write_text(table if folder in ("train", "val") else table.lower()[:-6])
+    assert open_dataset(root, "semantic").labels.names == ("sky", "road", "car", "bike")
