@@ -163,16 +163,19 @@ def check_space(folder: Path, model: PreTrainedModel, settings: ExportSettings) 
 
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[None]:
-    """Where an empty folder, or one that does not exist, is filled; if that fails, it is left as it was.
+    """Where a folder, which may not exist, is filled; if that fails, it is left as it was.
+
+    It was empty when the export began, but that may be long ago: what somebody has put there since is not removed.
 
     Raises:
         OSError: a writer's error, whatever its kind, with the folder's name.
     """
     was_there = folder.exists()
+    kept = set(folder.iterdir()) if was_there else set()
     try:
         yield
     except BaseException as error:
-        for path in folder.iterdir() if folder.exists() else ():
+        for path in set(folder.iterdir()) - kept if folder.exists() else ():
             if path.is_dir():
                 shutil.rmtree(path)
             else:

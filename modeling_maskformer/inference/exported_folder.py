@@ -108,9 +108,8 @@ def load_exported_model(
         exported = ExportedModel.from_pretrained(checkpoint, trust_remote_code=trusted, **places, **runtime)
     except OSError:  # says which file is missing
         raise
-    except (
-        Exception
-    ) as error:  # of broken files each runtime raises another kind, and OpenVINO says why in its last line
+    except Exception as error:
+        # of broken files each runtime raises another kind, and OpenVINO says why in its last line
         reason = (str(error).strip().splitlines() or [type(error).__name__])[-1].rstrip(".!")
         raise ValueError(
             f"the graph in {folder} cannot be opened, since its files are not whole or of another version: {reason}"

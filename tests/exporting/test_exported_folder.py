@@ -15,7 +15,7 @@ from modeling_maskformer.commands import export
 from modeling_maskformer.commands.export import main
 from modeling_maskformer.exporting import FORMATS, ExportSettings, export_model
 from modeling_maskformer.exporting.card import record_quality, write_export_card
-from modeling_maskformer.exporting.export import fix_size
+from modeling_maskformer.exporting.export import fix_size, whole_folder
 from modeling_maskformer.exporting.quantization import calibration_batches
 from modeling_maskformer.inference.inputs import find_pictures
 from modeling_maskformer.inference.loading import load_image_processor, load_model
@@ -173,6 +173,15 @@ def test_a_folder_that_cannot_be_written_is_left_as_it_was(checkpoint, tmp_path,
     with pytest.raises(SystemExit, match=f"{folder} cannot be written: basic_ios::clear: iostream error."):
         main([str(checkpoint), str(folder), "--format", "torch"])
     assert folder.exists() == is_there and not list(tmp_path.rglob("out/*"))
+
+
+def test_what_somebody_puts_into_the_folder_while_it_is_exported_stays(tmp_path):
+    note = tmp_path / "note.txt"
+    note.write_text("of today")
+    with pytest.raises(OSError, match="cannot be written: no room"), whole_folder(tmp_path):
+        (tmp_path / "export.json").write_text("{")
+        raise RuntimeError("no room")
+    assert list(tmp_path.iterdir()) == [note]
 
 
 def test_a_disk_without_room_is_said_before_the_export(checkpoint, tmp_path, monkeypatch):
