@@ -245,8 +245,12 @@ class _Places:
         # a file of another ending may be a mask, or be resized: the embedded image is surer
         if item.image_data is not None:
             return None
-        folders = [*beside, *(folder for folder in self.folders[split] if kind_of_words(folder.name) != "masks")]
-        return _first_file(folders, [f"{item.file.stem}{suffix}" for suffix in IMAGE_SUFFIXES])
+        likely = [
+            folder
+            for folder in self.folders[split]
+            if folder == self.image_folder or kind_of_words(folder.name) != "masks"
+        ]
+        return _first_file([*beside, *likely], [f"{item.file.stem}{suffix}" for suffix in IMAGE_SUFFIXES])
 
 
 def _first_file(folders: list[Path], names: list[str]) -> Path | None:

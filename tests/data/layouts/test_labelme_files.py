@@ -213,6 +213,14 @@ def test_folders_called_so_are_splits(make):
     assert data.labels.names == ("cat", "dog", "leaf")
 
 
+def test_a_folder_that_the_caller_names_is_of_images_whatever_it_is_called(make, save_picture, tmp_path):
+    root = make(SHAPES, image="{}.png")
+    (root / "0.png").unlink()
+    save_picture(tmp_path / "annotation_images" / "0.jpg", np.full((HEIGHT, WIDTH, 3), 0, np.uint8))
+    data = DataArguments(str(root), image_folder=str(tmp_path / "annotation_images")).open("instance")
+    assert len(data.splits["train"][0].segments) == 4
+
+
 def test_labels_are_numbered_as_labelmes_labels_file_does(make):
     ignored = [shape("__ignore__", [[0, 0], [60, 0], [60, 20], [0, 20]]), shape("leaf", TRIANGLE)]
     root = make(ignored)
