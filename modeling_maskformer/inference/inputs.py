@@ -101,7 +101,7 @@ def find_pictures(
     A picture's name is its path below the folder, without its ending; with it where two differ in nothing else, as
     `a.jpg` and `a.png`. Where a folder holds results of a prediction, these are no pictures to predict: its folders
     `overlays`, `class_ids`, `panoptic` and `records` are passed over. It is said which, and how many files have
-    endings that are no picture's.
+    endings that are no picture's. A file that several of the paths lead to is one picture, called as the first has it.
 
     Args:
         paths: files and folders.
@@ -133,6 +133,12 @@ def find_pictures(
             raise ValueError(f"There is no file or folder {path}.")
     if passed_over:
         logger.warning(f"Passed over in the folders of pictures: {passed_over}.")
+    if len(paths) > 1:  # else no file is come by twice
+        absolute = cache(os.path.abspath)
+        once: dict[str, tuple[str, str]] = {}
+        for folder, path in files:
+            once.setdefault(os.path.join(absolute(folder), path), (folder, path))
+        files = list(once.values())
     return PictureFiles(files, max_pixels)
 
 

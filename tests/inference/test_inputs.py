@@ -38,6 +38,16 @@ def test_a_picture_is_called_as_its_file_without_ending(tmp_path):
     assert names_of(tmp_path / "b.bmp", tmp_path / "b") == ["b", "10", "2"]
 
 
+def test_a_file_that_several_paths_lead_to_is_one_picture(tmp_path, monkeypatch):
+    for name in ("photos/a.jpg", "photos/b.jpg", "photos/c/a.jpg"):
+        save(tmp_path / name)
+    photos = tmp_path / "photos"
+    assert names_of(photos, photos / "a.jpg") == ["a", "b", "c/a"]
+    assert names_of(photos / "b.jpg", photos, photos) == ["b", "a", "c/a"]
+    monkeypatch.chdir(tmp_path)
+    assert names_of(photos, "photos/c") == ["a", "b", "c/a"]
+
+
 def test_pictures_of_one_stem_keep_their_endings(tmp_path):
     for name in ("a.jpg", "a.png", "b.png", "sub/a.png"):
         save(tmp_path / name)
