@@ -26,6 +26,8 @@ from ..inference.loading import load_image_processor, load_model
 from ..training.arguments.command_parser import CommandParser
 from ..training.arguments.program_name import program_name
 
+NUM_CALIBRATION_IMAGES = 64
+
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Exports the checkpoint that the command line names, or says in a sentence why not."""
@@ -42,8 +44,11 @@ def export(args: argparse.Namespace) -> None:
         raise ValueError("--height and --width go together: pass both, or none for images of any size.")
     if args.int8 and not args.dataset and not args.calibration:
         raise ValueError("--int8 is calibrated on training images: pass --dataset and --split, or --calibration.")
-    if not args.int8 and (args.dataset or args.split or args.calibration):
-        raise ValueError("--dataset, --split and --calibration are what --int8 is calibrated on: pass it, too.")
+    if not args.int8 and (args.dataset or args.split or args.calibration or args.calibration_images is not None):
+        raise ValueError(
+            "--dataset, --split, --calibration and --calibration_images are what --int8 is calibrated on: pass it, "
+            "too."
+        )
     if args.calibration and (args.dataset or args.split):
         raise ValueError("--calibration stands for --dataset and --split: pass one or the other.")
     size = None if args.height is None else (args.height, args.width)
@@ -59,7 +64,8 @@ def export(args: argparse.Namespace) -> None:
             pictures = dataset_pictures(args.dataset, args.split, usual=TRAIN_SPLITS)
         else:
             pictures = find_pictures(args.calibration)
-        batches = calibration_batches(pictures, image_processor, args.calibration_images)
+        count = NUM_CALIBRATION_IMAGES if args.calibration_images is None else args.calibration_images
+        batches = calibration_batches(pictures, image_processor, count)
     export_model(model, image_processor, args.output, settings, batches, Path(args.checkpoint).name)
     print(f"{args.output}: {settings.format}, {settings.precision}, {settings.result}.")
 
@@ -74,7 +80,9 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--dataset", help="with --int8: the dataset whose training images it is calibrated on")
     parser.add_argument("--split", help="the split of --dataset (default: the one that it is trained on, train*)")
     parser.add_argument("--calibration", nargs="+", help="instead of --dataset: files, and folders of pictures")
-    parser.add_argument("--calibration_images", type=int, default=64, help="how many are used (default: 64)")
+    parser.add_argument(
+        "--calibration_images", type=int, help=f"how many are used (default: {NUM_CALIBRATION_IMAGES})"
+    )
     parser.add_argument("--height", type=int, help="of all images, with --width; default: any size")
     parser.add_argument("--width", type=int)
     parser.add_argument(

@@ -76,6 +76,7 @@ def test_a_pickled_folder_is_not_opened_unasked(checkpoint, tmp_path):
         (["--format", "openvino", "--int8"], "calibrated on training images"),
         (["--format", "openvino", "--dataset", "data"], "what --int8 is calibrated on: pass it, too"),
         (["--format", "torch", "--calibration", "pictures"], "what --int8 is calibrated on: pass it, too"),
+        (["--format", "openvino", "--calibration_images", "9"], "what --int8 is calibrated on: pass it, too"),
         (["--format", "openvino", "--int8", "--calibration", "a", "--dataset", "b"], "pass one or the other"),
     ],
 )
