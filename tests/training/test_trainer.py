@@ -336,6 +336,10 @@ def test_images_that_fill_up_the_last_round_of_batches_do_not_count(tmp_path):
     [
         ({"lr_milestones": [0.5]}, "lr_scheduler_type=constant_with_warmup, got polynomial"),
         ({"lr_scheduler_kwargs": {"power": 2.0}}, r"no effect with lr_scheduler_type=polynomial.*poly_power.*'power'"),
+        ({"lr_scheduler_type": "constant", "lr_scheduler_kwargs": {"gamma": 0.5}}, "no effect with .*=constant: got"),
+        ({"lr_scheduler_type": "cosine_with_min_lr"}, "=cosine_with_min_lr needs other .* than none: One of min_lr"),
+        ({"lr_scheduler_type": "warmup_stable_decay"}, "needs other .* than none: .*'num_decay_steps'"),
+        ({"lr_scheduler_type": "cosine", "lr_scheduler_kwargs": {"cycles": 2}}, "than {'cycles': 2}: .*'cycles'"),
         (
             {"lr_scheduler_type": "constant_with_warmup", "lr_scheduler_kwargs": '{"gamma": 0.5}'},
             "no effect with lr_scheduler_type=constant_with_warmup.*lr_milestones and lr_gamma",

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, field
 
 import torch
-from transformers import TrainingArguments
+from transformers import TrainingArguments, get_scheduler
 from transformers.trainer_utils import SchedulerType
 from transformers.utils import is_torch_xla_available, logging
 
@@ -162,10 +162,33 @@ class MaskFormerTrainingArguments(TrainingArguments):
                 f"lr_scheduler_kwargs has no effect with lr_scheduler_type={self.lr_scheduler_type.value}, which has "
                 f"arguments of its own (poly_power; lr_milestones and lr_gamma): got {self.lr_scheduler_kwargs}."
             )
+        if self.lr_scheduler_kwargs and self.lr_scheduler_type == SchedulerType.CONSTANT:
+            raise ValueError(
+                f"lr_scheduler_kwargs has no effect with lr_scheduler_type=constant: got {self.lr_scheduler_kwargs}."
+            )
+        if self.lr_scheduler_type not in own_schedules:
+            self._check_schedule()
         if self.lr_milestones and self.lr_scheduler_type != SchedulerType.CONSTANT_WITH_WARMUP:
             raise ValueError(
                 f"lr_milestones need lr_scheduler_type=constant_with_warmup, got {self.lr_scheduler_type.value}."
             )
+
+    def _check_schedule(self) -> None:
+        """Makes the schedule, one of transformers', for a weight of its own: what it lacks is said before training."""
+        optimizer = torch.optim.SGD([torch.zeros(1)], lr=self.learning_rate)
+        try:
+            get_scheduler(
+                self.lr_scheduler_type,
+                optimizer,
+                num_warmup_steps=0,
+                num_training_steps=max(self.max_steps, 1),
+                scheduler_specific_kwargs=self.lr_scheduler_kwargs,
+            )
+        except (TypeError, ValueError) as error:
+            name, given = self.lr_scheduler_type.value, self.lr_scheduler_kwargs or "none"
+            raise ValueError(
+                f"lr_scheduler_type={name} needs other lr_scheduler_kwargs than {given}: {error}"
+            ) from error
 
     def _compute_as_accelerate_is_told(self) -> None:
         """Half precision that `accelerate launch` is told of, by a flag or its file, where no flag here is given."""
