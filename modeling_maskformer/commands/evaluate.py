@@ -30,6 +30,7 @@ from ..data.labels.label_matching import RelabelledSamples, match_labels
 from ..data.samples import SampleSource
 from ..data.streams import stream_of
 from ..data.views.collate import EvaluationCollator, SegmentationDataset, collate_images
+from ..data.views.worker_memory import problem_of_worker
 from ..evaluation.error_analysis import ErrorAnalysis
 from ..evaluation.error_report import write_error_report
 from ..evaluation.evaluator import Evaluator
@@ -73,6 +74,12 @@ def main(argv: Sequence[str] | None = None) -> None:
             analyses.append(None if analysis is None else analysis.state())
     except DataError as error:  # numbers of the other images would be those of another dataset
         parser.exit(1, f"\n{parser.prog}: {error.sentence} {CHECK_ALL}\n")  # below the progress bar
+    except (RuntimeError, MemoryError) as error:
+        problem = problem_of_worker(error)
+        if problem is None:
+            raise
+        lower = "Lower --num_workers (with 0 there are no such processes) or --batch_size"
+        parser.exit(1, f"\n{parser.prog}: {problem} Nothing is measured. {lower}.\n")
     best = max(range(len(sizes)), key=lambda place: nan_last(reports[place][trainer.evaluator.main_metric]))
     report = reports[best]
     if trainer.is_world_process_zero():

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..data.errors import DataError
+from ..data.errors import DataError, WorkerError
 from ..training.arguments.argument_parser import ScriptArgumentParser
 from ..training.arguments.augmentation_arguments import AugmentationArguments
 from ..training.arguments.data_arguments import DataArguments
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error(str(error))
     try:
         run_training(trainer)
-    except (DataError, FloatingPointError, NotSavedError) as error:
+    except (DataError, WorkerError, FloatingPointError, NotSavedError) as error:
         parser.exit(1, f"{parser.prog}: {error}\n")
     leave_processes()
 

@@ -16,7 +16,7 @@ from transformers.trainer_utils import has_length
 
 from ..architectures import ARCHITECTURES
 from ..data.check_samples import check_classes, check_dataset
-from ..data.errors import DataError
+from ..data.errors import DataError, WorkerError
 from ..data.held_out import HeldOut, parts_of_run
 from ..data.labels.label_set import LabelSet
 from ..data.statistics import DataStatistics, found_text
@@ -24,6 +24,7 @@ from ..data.streams import some_of, stream_of
 from ..data.views.augmentation import Augmentation
 from ..data.views.collate import EvaluationCollator, SegmentationDataset, TrainingCollator
 from ..data.views.copy_paste import choose_copy_paste
+from ..data.views.worker_memory import problem_of_worker
 from ..evaluation.error_analysis import SCORE_THRESHOLD, ErrorAnalysis
 from ..evaluation.evaluator import Evaluator
 from ..evaluation.image_ranking import spread_by_score
@@ -52,6 +53,8 @@ from .saving.output_folder import PICTURES_NAME, TakeFolder, goes_on, prepare_ou
 from .saving.same_model import check_same_model
 from .saving.same_optimizer import check_same_optimizer
 from .trainer import MaskFormerTrainer
+
+GO_ON = "go on with --resume_from_checkpoint last"
 
 # of a checkpoint's image processor, what its weights expect of pixels
 PIXEL_VALUES = ("do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std")
@@ -185,6 +188,7 @@ def run_training(trainer: MaskFormerTrainer) -> None:
 
     Raises:
         DataError: a sample that was not looked at before cannot be used; how to go on is said.
+        WorkerError: a process that reads images was lost or has no memory; how to go on is said.
         FloatingPointError: the loss is not finite.
         NotSavedError: a checkpoint, or what the run leaves in the end, could not be written.
     """
@@ -192,6 +196,13 @@ def run_training(trainer: MaskFormerTrainer) -> None:
         _train_and_evaluate(trainer, Path(trainer.args.output_dir))
     except DataError as error:
         raise DataError(_met_in_training(error, trainer)) from error
+    except (RuntimeError, MemoryError) as error:
+        problem = problem_of_worker(error)
+        if problem is None:
+            raise
+        again = "start anew" if last_checkpoint(Path(trainer.args.output_dir)) is None else GO_ON
+        lower = "Lower --dataloader_num_workers (with 0 there are no such processes) or the batch sizes"
+        raise WorkerError(f"{problem} {lower}, and {again}.") from error
 
 
 def _met_in_training(error: DataError, trainer: MaskFormerTrainer) -> str:
@@ -200,7 +211,7 @@ def _met_in_training(error: DataError, trainer: MaskFormerTrainer) -> str:
     if step == 0:
         return error.sentence
     checkpoint = last_checkpoint(Path(trainer.args.output_dir))
-    mend = "Mend it, and start anew" if checkpoint is None else "Mend it, and go on with --resume_from_checkpoint last"
+    mend = f"Mend it, and {'start anew' if checkpoint is None else GO_ON}"
     return (
         f"{error.sentence} That was met after step {step}. {mend}; more --check_samples find others before training."
     )
@@ -240,7 +251,7 @@ def _saying_what_is_not_written(
     try:
         yield
     except errors as error:
-        mend = "go on with --resume_from_checkpoint last" if last_checkpoint(output_dir) else "start anew"
+        mend = GO_ON if last_checkpoint(output_dir) else "start anew"
         raise NotSavedError(
             f"All steps are made, but not all that a run leaves could be written to {output_dir}: "
             f"{first_line(error)}. Mend that, and {mend}."

@@ -19,6 +19,7 @@ from ..streams import StreamedRow
 from .augmentation import Augmentation
 from .copy_paste import CopyPaste
 from .view_sampler import View
+from .worker_memory import where_others_read
 
 
 class SegmentationDataset(Dataset):
@@ -94,13 +95,14 @@ class TrainingCollator:
             height, width = image.shape[1:]
             pixel_values[number, :, :height, :width] = image
             pixel_mask[number, :height, :width] = True
-        return {
+        batch = {
             "pixel_values": pixel_values,
             "pixel_mask": pixel_mask,
             "segment_ids": pad_segment_ids([target.ids for target in segments], size),
             "class_labels": [target.class_ids for target in segments],
             "names": [example["name"] for example in examples],
         }
+        return where_others_read(batch)
 
 
 class PixelNormalization:
@@ -149,13 +151,14 @@ class EvaluationCollator:
             class_labels=[target.class_ids for target in targets],
             return_tensors="pt",
         )
-        return dict(batch) | {
+        batch = dict(batch) | {
             "references": references,
             "target_sizes": [reference.size for reference in references],
             "names": [example["name"] for example in examples],
             "image_ids": [example["image_id"] for example in examples],
             "indices": [example.get("index") for example in examples],
         }
+        return where_others_read(batch)
 
 
 def collate_images(examples: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -163,8 +166,9 @@ def collate_images(examples: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
     With them come `references` and `indices`, as of `EvaluationCollator`.
     """
-    return {
+    batch = {
         "images": [example["image"] for example in examples],
         "references": [example["segments"] for example in examples],
         "indices": [example.get("index") for example in examples],
     }
+    return where_others_read(batch)
