@@ -51,6 +51,7 @@ from ..training.arguments.data_arguments import DatasetArguments
 from ..training.arguments.device_defaults import default_num_workers, this_machine
 from ..training.first_process import leave_processes, on_first_process
 from ..training.trainer import MaskFormerTrainer
+from .broken_off import saying_when_broken_off
 from .evaluation_arguments import EvaluationArguments
 
 logger = logging.get_logger(__name__)
@@ -62,16 +63,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     groups = (EvaluationArguments, DatasetArguments, TtaArguments, TileArguments)
     parser = ScriptArgumentParser(groups, (), __doc__, "evaluate")
     arguments, data_arguments, tta, tiles = parser.parse(argv)
+    broken_off = f"{parser.prog}: The evaluation was broken off. Nothing is measured."
     try:
-        trainer = prepare_evaluation(arguments, data_arguments, tta, tiles)
+        with saying_when_broken_off(lambda: broken_off):
+            trainer = prepare_evaluation(arguments, data_arguments, tta, tiles)
     except (ValueError, OSError) as error:
         parser.error(str(error))
     sizes, analysis = arguments.shortest_edge or [None], trainer.evaluator.analysis
     reports, analyses = [], []
     try:
-        for size in sizes:
-            reports.append({**described(arguments, data_arguments, tta, tiles), **measure(trainer, size)})
-            analyses.append(None if analysis is None else analysis.state())
+        with saying_when_broken_off(lambda: broken_off):
+            for size in sizes:
+                reports.append({**described(arguments, data_arguments, tta, tiles), **measure(trainer, size)})
+                analyses.append(None if analysis is None else analysis.state())
     except DataError as error:  # numbers of the other images would be those of another dataset
         parser.exit(1, f"\n{parser.prog}: {error.sentence} {CHECK_ALL}\n")  # below the progress bar
     except (RuntimeError, MemoryError) as error:

@@ -21,6 +21,7 @@ Several devices: accelerate launch -m modeling_maskformer.commands.train ...
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from ..data.errors import DataError, WorkerError
 from ..training.arguments.argument_parser import ScriptArgumentParser
@@ -29,22 +30,34 @@ from ..training.arguments.data_arguments import DataArguments
 from ..training.arguments.model_arguments import ModelArguments
 from ..training.arguments.run_arguments import EVERYDAY_FIELDS, RunArguments
 from ..training.first_process import leave_processes
-from ..training.run import prepare_training, run_training
+from ..training.run import GO_ON, prepare_training, run_training
+from ..training.saving.checkpoint_folders import last_checkpoint
 from ..training.saving.checkpointing import NotSavedError
+from ..training.trainer import MaskFormerTrainer
+from .broken_off import saying_when_broken_off
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = make_parser()
     data, model, augmentation, run = parser.parse(argv)
     try:
-        trainer = prepare_training(data, model, augmentation, run, (parser.prog, *parser.flags))
+        with saying_when_broken_off(lambda: f"{parser.prog}: The run was broken off before its training began."):
+            trainer = prepare_training(data, model, augmentation, run, (parser.prog, *parser.flags))
     except (ValueError, OSError, ImportError) as error:
         parser.error(str(error))
     try:
-        run_training(trainer)
+        with saying_when_broken_off(lambda: f"{parser.prog}: {broken_off(trainer)}"):
+            run_training(trainer)
     except (DataError, WorkerError, FloatingPointError, NotSavedError) as error:
         parser.exit(1, f"{parser.prog}: {error}\n")
     leave_processes()
+
+
+def broken_off(trainer: MaskFormerTrainer) -> str:
+    """After which step a run was ended by hand, and how to go on."""
+    checkpoint = last_checkpoint(Path(trainer.args.output_dir))
+    kept = "there is no checkpoint yet" if checkpoint is None else f"{GO_ON}, from {checkpoint.name}"
+    return f"The run was broken off after step {trainer.state.global_step}: {kept}."
 
 
 def make_parser() -> ScriptArgumentParser:

@@ -44,6 +44,18 @@ class CheckpointingTrainer(Trainer):
     _unfinished: Path | None = None  # where a checkpoint is being written
     _problem: str | None = None  # why that did not work
 
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """As transformers'. After it, also where it ends by an error, SIGTERM does what it did before."""
+        before = signal.getsignal(signal.SIGTERM)
+        try:
+            return super().train(*args, **kwargs)
+        except SystemExit:
+            before = None  # a launcher asks a second time while the program ends: that does not change its code
+            raise
+        finally:
+            if before is not None and signal.getsignal(signal.SIGTERM) is not before:
+                signal.signal(signal.SIGTERM, before)
+
     def _get_output_dir(self, trial: Any) -> str:
         return super()._get_output_dir(trial) if self._unfinished is None else str(self._unfinished)
 
@@ -163,18 +175,13 @@ class EndOnSigterm(TrainerCallback):
     def __init__(self) -> None:
         self._asked = False
         self._ending = False
-        self._before: Any = None
         self._group: Any = None
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGTERM, self._ask)
+            signal.signal(signal.SIGTERM, self._ask)  # until `CheckpointingTrainer.train` ends
         if args.world_size > 1:  # gloo: to agree on it, no process waits for its device
             self._group = torch.distributed.new_group(backend="gloo")
-
-    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGTERM, self._before)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any

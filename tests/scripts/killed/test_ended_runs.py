@@ -166,6 +166,30 @@ def test_a_run_that_is_asked_to_end_saves_and_says_so_by_its_code(street, uninte
     assert_same_run(folder, uninterrupted)
 
 
+def test_a_run_that_is_broken_off_says_how_it_goes_on_and_leaves_the_signals_as_they_were(
+    street, uninterrupted, tmp_path, capsys, monkeypatch
+):
+    def break_off(trainer, *arguments):
+        if trainer.state.global_step == 5:
+            raise KeyboardInterrupt
+        return training_step(trainer, *arguments)
+
+    folder, at_sigterm = tmp_path / "broken off", signal.getsignal(signal.SIGTERM)
+    with monkeypatch.context() as patched:
+        training_step = run_module.MaskFormerTrainer.training_step
+        patched.setattr(run_module.MaskFormerTrainer, "training_step", break_off)
+        patched.setattr(sys, "excepthook", sys.excepthook)
+        with pytest.raises(KeyboardInterrupt) as end:
+            run(train.main, *flags(street, folder))
+        capsys.readouterr()
+        sys.excepthook(end.type, end.value, end.tb)
+    said = capsys.readouterr().err
+    assert said.endswith("broken off after step 5: go on with --resume_from_checkpoint last, from checkpoint-4.\n")
+    assert signal.getsignal(signal.SIGTERM) is at_sigterm
+    run(train.main, *flags(street, folder), "--resume_from_checkpoint", "last")
+    assert_same_run(folder, uninterrupted)
+
+
 def test_a_signal_in_the_last_step_of_an_epoch_waits_for_its_evaluation():
     class State:
         epoch, global_step = 2.0, 6
