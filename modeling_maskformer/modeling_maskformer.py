@@ -360,7 +360,9 @@ class MaskFormerForInstanceSegmentation(MaskFormerPreTrainedModel):
             arguments = (len(pixel_values), class_labels, segment_ids, mask_labels, pixel_values.device)
             targets = run_uncompiled(self.criterion.prepare, *arguments)
 
-        outputs = self.model(pixel_values, pixel_mask, output_hidden_states, output_attentions, return_dict=True)
+        # by name: transformers' search for overflows takes for numbers what comes by position
+        masked = {"pixel_mask": pixel_mask, "output_attentions": output_attentions}
+        outputs = self.model(pixel_values, output_hidden_states=output_hidden_states, return_dict=True, **masked)
         *auxiliary, last = self.predict(outputs, all_layers=output_auxiliary_logits or deep_supervision)
         loss = loss_dict = None
         if class_labels is not None:

@@ -207,7 +207,9 @@ class PerPixelBaselineForSemanticSegmentation(PerPixelPreTrainedModel):
         Where segments overlap, the later one has the pixel.
         """
         check_inputs(pixel_values, pixel_mask, mask_labels, class_labels, segment_ids)
-        outputs = self.model(pixel_values, pixel_mask, output_hidden_states, return_dict=True)
+        outputs = self.model(
+            pixel_values, pixel_mask=pixel_mask, output_hidden_states=output_hidden_states, return_dict=True
+        )
         logits = self.classifier(outputs.pixel_decoder_last_hidden_state)
         loss = {}
         if class_labels is not None:
@@ -259,7 +261,8 @@ class PerPixelBaselinePlusForSemanticSegmentation(PerPixelPreTrainedModel):
             output_auxiliary_logits = config.output_auxiliary_logits
         deep_supervision = class_labels is not None and config.use_auxiliary_loss
 
-        outputs = self.model(pixel_values, pixel_mask, output_hidden_states, output_attentions, return_dict=True)
+        masked = {"pixel_mask": pixel_mask, "output_attentions": output_attentions}
+        outputs = self.model(pixel_values, output_hidden_states=output_hidden_states, return_dict=True, **masked)
         layers = self.predict(outputs, all_layers=output_auxiliary_logits or deep_supervision)
         loss = {}
         if class_labels is not None:

@@ -9,6 +9,7 @@ from models import ARCHITECTURES, KINDS, batch_of, tiny
 from tiny import tiny_model
 from torch import nn
 from transformers import Trainer, TrainingArguments
+from transformers.debug_utils import DebugUnderflowOverflow
 
 from modeling_maskformer import MaskFormerForInstanceSegmentation
 
@@ -42,6 +43,16 @@ def test_checkpointing_computes_layers_twice_and_changes_no_gradient(kind, backb
         model.gradient_checkpointing_enable()
     for name, gradient in gradients[0].items():
         torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(("kind", "backbone"), KINDS)
+def test_the_search_for_overflows_of_transformers_runs(kind, backbone):
+    """It looks at the absolute values of what modules get by position, which masks do not have."""
+    model = tiny(kind, backbone)
+    DebugUnderflowOverflow(model)
+    batch = batch_of()
+    mask = torch.ones(len(batch["pixel_values"]), *batch["pixel_values"].shape[-2:], dtype=torch.bool)
+    assert model(**batch | {"pixel_mask": mask}).loss.isfinite()
 
 
 def two_steps(folder, **more):
