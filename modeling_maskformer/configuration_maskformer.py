@@ -67,7 +67,8 @@ class MaskFormerConfig(AttentionsOnRequest, TransformersMaskFormerConfig):
             error that names the decoder layer and the image, or `"ignore"` it: such a pair is matched only if no other
             is left, as in transformers.
         freeze_backbone_batch_norm: whether the backbone's BatchNorm layers keep the weights and statistics they were
-            loaded with, as the paper does. Set to False to train a backbone from scratch.
+            loaded with, as the paper does. Set to False to train a backbone from scratch: then those do whose weights
+            require no gradient, as under adapters.
         segmentation_task: the task it was trained for, "semantic", "instance" or "panoptic"; None if it is not said.
         category_ids: for each class its id in the annotations it was trained on, such as COCO's categories, which
             files of results have too. None: those of the classes, 0 to K - 1.

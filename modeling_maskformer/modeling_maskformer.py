@@ -14,7 +14,7 @@ from transformers import initialization as init
 from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 
-from .backbone import freeze_batch_norm, freeze_unused
+from .backbone import freeze_batch_norm, freeze_unused, keep_untrained_statistics
 from .common.batching import run_at_any_size
 from .common.input_checks import check_inputs, check_pixels
 from .common.pixel_level import build_pixel_level_module
@@ -162,9 +162,11 @@ class MaskFormerPreTrainedModel(PreTrainedModel):
 
     def freeze(self) -> None:
         """Takes from training what the config says, and what is in no loss."""
-        freeze_unused(self.get_backbone())
+        backbone = self.get_backbone()
+        freeze_unused(backbone)
         if self.config.freeze_backbone_batch_norm:
-            freeze_batch_norm(self.get_backbone())
+            freeze_batch_norm(backbone)
+        keep_untrained_statistics(backbone)
 
     def get_backbone(self) -> nn.Module:
         """The backbone module."""

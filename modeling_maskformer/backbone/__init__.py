@@ -1,6 +1,6 @@
 """Any timm or transformers backbone -> features at strides 4, 8, 16 and 32."""
 
-from .build import build_backbone, dilate_last_stage, freeze_batch_norm, freeze_unused
+from .build import build_backbone, dilate_last_stage, freeze_batch_norm, freeze_unused, keep_untrained_statistics
 from .pyramid import STRIDES, FeaturePyramid, needs_pyramid
 from .timm_backbone import AnySizeTimmBackbone
 from .timm_models import complete_timm_config, pretrained_timm_model, runs_in_transformers, timm_out_indices
@@ -15,6 +15,7 @@ __all__ = [
     "dilate_last_stage",
     "freeze_batch_norm",
     "freeze_unused",
+    "keep_untrained_statistics",
     "load_backbone_weights",
     "needs_pyramid",
     "pretrained_timm_model",

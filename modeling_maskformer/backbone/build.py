@@ -80,3 +80,10 @@ def freeze_batch_norm(backbone: nn.Module) -> None:
         if isinstance(module, _BatchNorm):
             module.eval()
             module.requires_grad_(False)
+
+
+def keep_untrained_statistics(backbone: nn.Module) -> None:
+    """Keeps the statistics of every BatchNorm whose weights are not trained: no file of an adapter would have them."""
+    for module in backbone.modules():
+        if isinstance(module, _BatchNorm) and module.weight is not None and not module.weight.requires_grad:
+            module.eval()

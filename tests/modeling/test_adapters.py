@@ -157,6 +157,22 @@ def test_lora_trains_and_comes_back_from_its_file(kind, backbone, tmp_path):
         assert not torch.allclose(logits_of(tiny(kind, backbone).eval()(PIXELS)), expected, atol=1e-3)
 
 
+@pytest.mark.parametrize("backbone", ["resnet", "timm"])
+def test_batch_norm_that_is_not_trained_keeps_its_statistics(backbone):
+    """A file of adapters holds no buffers: a model that is put together again would be another one."""
+    model = tiny("maskformer", backbone, freeze_backbone_batch_norm=False)
+
+    def moved():
+        before = {name: buffer.clone() for name, buffer in model.named_buffers() if "running" in name}
+        model.train()(**batch_of())
+        return {name for name, buffer in model.named_buffers() if name in before and not buffer.equal(before[name])}
+
+    assert moved()
+    model.requires_grad_(False)
+    model.class_predictor.requires_grad_(True)
+    assert not moved()
+
+
 @pytest.mark.parametrize(("kind", "backbone"), KINDS)
 def test_the_input_embedding_is_the_first_convolution(kind, backbone):
     model = tiny(kind, backbone)
