@@ -209,7 +209,11 @@ def test_it_is_neither_trained_nor_exported_again(torch_folder, tmp_path, refuse
     assert "holds an exported graph, which cannot be trained: name its checkpoint instead" in error
 
 
-def test_a_run_of_one_graph_is_not_gone_on_with_by_another(checkpoint, torch_folder, folder):
+def test_a_run_of_one_graph_is_not_gone_on_with_by_another(checkpoint, torch_folder, folder, tmp_path):
+    rounded = shutil.copytree(torch_folder, tmp_path / "rounded")  # as OpenVINO's graphs of two precisions differ
+    manifest = (rounded / "export.json").read_text(encoding="utf-8")
+    assert '"precision": "f32"' in manifest
+    (rounded / "export.json").write_text(manifest.replace('"precision": "f32"', '"precision": "bf16"'), "utf-8")
     processor = load_image_processor(checkpoint)
-    models = [load_model(each, trust_remote_code=True) for each in (torch_folder, folder)]
-    assert len({digest_of(model, processor) for model in models}) == 2
+    models = [load_model(each, trust_remote_code=True) for each in (torch_folder, folder, rounded)]
+    assert len({digest_of(model, processor) for model in models}) == 3

@@ -148,6 +148,7 @@ def digest_of(model: PreTrainedModel, image_processor: BaseImageProcessor) -> st
     described = json.dumps([config, image_processor.to_dict()], sort_keys=True, default=str)
     digest = hashlib.sha256(described.encode())
     if isinstance(model, ExportedSegmentationModel):
+        digest.update(model.precision.encode())  # OpenVINO's files are the same for f32 and bf16
         for file in model.graph_files():
             digest.update(file.read_bytes())
     for name, value in model.state_dict().items():
