@@ -49,6 +49,7 @@ from ..training.arguments.argument_parser import ScriptArgumentParser
 from ..training.arguments.arguments import MaskFormerTrainingArguments
 from ..training.arguments.data_arguments import DatasetArguments
 from ..training.arguments.device_defaults import default_num_workers, this_machine
+from ..training.cards.card_text import shown_name
 from ..training.first_process import leave_processes, on_first_process
 from ..training.trainer import MaskFormerTrainer
 from .broken_off import saying_when_broken_off
@@ -111,9 +112,16 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def quality_text(report: dict[str, Any], metric: str) -> str:
-    """The main metric of a report in words, for the card of an exported folder."""
-    dataset = Path(report["dataset"]).name
-    return f"{metric} {number_text(report[metric])} on {report['num_images']} images of {dataset}"
+    """The main metric of a report in words, and how it was measured where the folder by itself does otherwise."""
+    measured = f"{report['num_images']} images of {shown_name(report['dataset'])}"
+    told = [f"{metric} {number_text(report[metric])} on {measured}"]
+    if "shortest_edge" in report:
+        told.append(f"at a short edge of {report['shortest_edge']}")
+    if "tta_scales" in report:
+        told.append(f"at scales {', '.join(map(str, report['tta_scales']))}")
+    if "tile" in report:
+        told.append(f"in tiles of {report['tile']}")
+    return ", ".join(told)
 
 
 def described(

@@ -25,6 +25,7 @@ from ..inference.inputs import find_pictures
 from ..inference.loading import load_image_processor, load_model
 from ..training.arguments.command_parser import CommandParser
 from ..training.arguments.program_name import program_name
+from ..training.cards.card_text import shown_name
 
 NUM_CALIBRATION_IMAGES = 64
 
@@ -66,7 +67,7 @@ def export(args: argparse.Namespace) -> None:
             pictures = find_pictures(args.calibration)
         count = NUM_CALIBRATION_IMAGES if args.calibration_images is None else args.calibration_images
         batches = calibration_batches(pictures, image_processor, count)
-    export_model(model, image_processor, args.output, settings, batches, Path(args.checkpoint).name)
+    export_model(model, image_processor, args.output, settings, batches, shown_name(args.checkpoint))
     print(f"{args.output}: {settings.format}, {settings.precision}, {settings.result}.")
 
 

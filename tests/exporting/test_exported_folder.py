@@ -12,6 +12,7 @@ from PIL import Image
 
 from image_processing import MaskFormerImageProcessor
 from modeling_maskformer.commands import export
+from modeling_maskformer.commands.evaluate import quality_text
 from modeling_maskformer.commands.export import main
 from modeling_maskformer.exporting import FORMATS, ExportSettings, export_model
 from modeling_maskformer.exporting.card import record_quality, write_export_card
@@ -102,6 +103,23 @@ def test_a_measured_quality_stands_on_the_card_once_it_is_known(checkpoint, tmp_
     card.write_text("mine", encoding="utf-8")
     record_quality(tmp_path, "mean_iou 0.7000 on 5 images of street")
     assert card.read_text(encoding="utf-8") == "mine"
+
+
+def test_a_quality_says_how_it_was_measured():
+    report = {"dataset": "someone/street", "num_images": 3, "mean_iou": 0.5}  # of the Hub
+    assert quality_text(report, "mean_iou") == "mean_iou 0.5000 on 3 images of someone/street"
+    report |= {"shortest_edge": 432, "tta_scales": [1.0, 1.5], "tile": 512}
+    assert quality_text(report, "mean_iou").endswith(
+        "/street, at a short edge of 432, at scales 1.0, 1.5, in tiles of 512"
+    )
+
+
+def test_a_card_says_which_checkpoint_it_is_of_wherever_that_lies(checkpoint, tmp_path, monkeypatch):
+    origins = []
+    monkeypatch.setattr(export, "export_model", lambda *parts: origins.append(parts[-1]))
+    monkeypatch.chdir(checkpoint)
+    main([".", str(tmp_path / "out"), "--format", "torch"])
+    assert origins == [checkpoint.name]
 
 
 def test_a_card_that_cannot_be_written_is_left_and_that_is_said(checkpoint, tmp_path, monkeypatch, caplog):

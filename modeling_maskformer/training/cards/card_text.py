@@ -67,7 +67,13 @@ def unsigned(text: str) -> str:
     return text.rpartition(_SIGNATURE)[0]
 
 
-# Command lines
+# Names and command lines
+
+
+def shown_name(name: str) -> str:
+    """A name on the Hub as it is, a local path without its folders."""
+    path = Path(name).expanduser()
+    return path.resolve().name if path.exists() else without_folders(name)
 
 
 def without_folders(text: str) -> str:

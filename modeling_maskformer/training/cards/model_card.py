@@ -29,7 +29,7 @@ from ..arguments.model_arguments import ModelArguments
 from ..arguments.program_name import launched
 from ..hardware import duration, hardware, versions
 from .card_data import CardData
-from .card_text import CARD_NAME, is_signed, render_card, shown_command, sign, without_folders
+from .card_text import CARD_NAME, is_signed, render_card, shown_command, shown_name, sign
 
 TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
 
@@ -58,7 +58,7 @@ class RunDescription:
     @property
     def dataset(self) -> str:
         """The dataset's name on the Hub, "shapes", the last part of a local path, or what `datasets` calls it."""
-        return GENERATED if self.data.dataset == GENERATED else _shown_name(name_of(self.data.dataset))
+        return GENERATED if self.data.dataset == GENERATED else shown_name(name_of(self.data.dataset))
 
     @property
     def hub_dataset(self) -> str | None:
@@ -86,7 +86,7 @@ class RunDescription:
 def origin_of(model: ModelArguments) -> str:
     """What the training starts from, in words."""
     if model.model is not None:
-        return f"fine-tuned from {_shown_name(model.model)}"
+        return f"fine-tuned from {shown_name(model.model)}"
     weights = {"pretrained": "timm's pretrained weights", "random": "random weights"}
     weights = weights.get(model.backbone_weights, f"the weights in {Path(model.backbone_weights).name}")
     return f"a new model on the backbone {model.backbone} with {weights}"
@@ -112,12 +112,6 @@ class FinishedTraining(Protocol):
     run_description: RunDescription | None
     examples: Mapping[str, Path]
     plot: Path | None
-
-
-def _shown_name(name: str) -> str:
-    """A name on the Hub as it is, a local path without its folders."""
-    path = Path(name).expanduser()
-    return path.resolve().name if path.exists() else without_folders(name)
 
 
 def write_card(folder: Path, text: str) -> None:
