@@ -44,7 +44,7 @@ class SemanticGraph(LogitsGraph):
         if "logits" in logits:
             return {"segmentation": enlarge(logits["logits"], size).argmax(1)}
         classes = logits["class_queries_logits"].softmax(-1)[..., :-1]  # (B, Q, K)
-        masks = enlarge(logits["masks_queries_logits"], size).sigmoid()  # (B, Q, H, W)
+        masks = probabilities(enlarge(logits["masks_queries_logits"], size))  # (B, Q, H, W)
         return {"segmentation": torch.einsum("bqk,bqhw->bkhw", classes, masks).argmax(1)}
 
 
@@ -70,7 +70,7 @@ class PanopticGraph(LogitsGraph):
         logits = super().forward(pixel_values)
         scores, labels = logits["class_queries_logits"].softmax(-1).max(-1)  # (B, Q)
         is_object = (labels != self.config.num_labels) & (scores > THRESHOLD)
-        masks = enlarge(logits["masks_queries_logits"], pixel_values.shape[-2:]).sigmoid()  # (B, Q, H, W)
+        masks = probabilities(enlarge(logits["masks_queries_logits"], pixel_values.shape[-2:]))  # (B, Q, H, W)
         winners = (masks * torch.where(is_object, scores, -1.0)[:, :, None, None]).argmax(1)  # (B, H, W)
         queries = torch.arange(masks.shape[1], device=masks.device)
         areas = (winners[:, None] == queries[:, None, None]).sum((2, 3))  # (B, Q)
@@ -85,6 +85,14 @@ class PanopticGraph(LogitsGraph):
         scores = torch.where(together, scores[:, None], 0.0).amax(2)  # of a segment, the best
         segmentation = ids.gather(1, winners.flatten(1)).reshape(winners.shape)
         return {"segmentation": segmentation, "segment_ids": ids, "label_ids": labels * is_kept, "scores": scores}
+
+
+def probabilities(logits: Tensor) -> Tensor:
+    """The logistic function of mask logits, which tells apart masks that are all far from a pixel.
+
+    ONNX Runtime's own is 0 for all logits below -17: the order of the queries would decide such pixels.
+    """
+    return 1 / (1 + torch.exp(-logits))
 
 
 def enlarge(maps: Tensor, size: tuple[int, int]) -> Tensor:

@@ -5,11 +5,11 @@ import re
 import numpy as np
 import pytest
 import torch
-from exports import PACKAGES, export, picture
+from exports import PACKAGES, export, need, picture
 from PIL import Image
 from transformers.utils import ModelOutput
 
-from modeling_maskformer.exporting.graphs import PanopticGraph
+from modeling_maskformer.exporting.graphs import PanopticGraph, probabilities
 from modeling_maskformer.inference.loading import load_image_processor, load_model
 from modeling_maskformer.inference.predictor import Predictor
 
@@ -74,6 +74,21 @@ def test_the_card_s_picture_is_the_checkpoint_s_prediction(checkpoint, finished,
     expected = expected if result == "semantic" else expected["segmentation"]
     found = np.asarray(Image.open(tmp_path / "photo.png"))
     assert (found != expected.numpy()).mean() < SHARE
+
+
+def test_onnx_runtime_tells_apart_masks_that_are_all_far_from_a_pixel(tmp_path):
+    need(*PACKAGES["onnx"])
+    import onnxruntime
+
+    class Masks(torch.nn.Module):
+        def forward(self, logits):
+            return probabilities(logits)
+
+    logits = torch.linspace(-80, 80, 41)
+    torch.onnx.export(Masks().eval(), (logits,), tmp_path / "masks.onnx", dynamo=True, verbose=False)
+    session = onnxruntime.InferenceSession(tmp_path / "masks.onnx", providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {session.get_inputs()[0].name: logits.numpy()})
+    torch.testing.assert_close(torch.from_numpy(found), logits.sigmoid(), rtol=1e-4, atol=0)
 
 
 def test_stuff_that_is_no_class_of_the_model_is_passed_over(checkpoint):
