@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from exports import PACKAGES, export, need, picture
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 from transformers.utils import ModelOutput
 
 from modeling_maskformer.exporting.graphs import PanopticGraph, probabilities
@@ -32,9 +32,9 @@ def run_card(folder, monkeypatch, image, workplace):
     code = re.search(r"```python\n(.*?)```", card, re.DOTALL).group(1)
     assert 'folder = "."' in code and '"photo.jpg"' in code
     monkeypatch.chdir(workplace)
-    image.save("photo.bmp")
+    image.save("taken.png", exif=image.getexif())
     names = {}
-    exec(code.replace('folder = "."', f"folder = {str(folder)!r}").replace("photo.jpg", "photo.bmp"), names)
+    exec(code.replace('folder = "."', f"folder = {str(folder)!r}").replace("photo.jpg", "taken.png"), names)
     return names
 
 
@@ -68,9 +68,10 @@ def test_it_is_that_of_post_processing(checkpoint, finished, monkeypatch, tmp_pa
 
 def test_the_card_s_picture_is_the_checkpoint_s_prediction(checkpoint, finished, monkeypatch, tmp_path):
     folder, _, result = finished
-    image = picture(64, 90)  # which the image processor does not resize
+    image = picture(90, 64)
+    image.getexif()[ExifTags.Base.Orientation] = 6  # seen as 64x90, which the image processor does not resize
     run_card(folder, monkeypatch, image, tmp_path)
-    (expected,) = Predictor.from_pretrained(checkpoint, result, device="cpu")([image])
+    (expected,) = Predictor.from_pretrained(checkpoint, result, device="cpu")([ImageOps.exif_transpose(image)])
     expected = expected if result == "semantic" else expected["segmentation"]
     found = np.asarray(Image.open(tmp_path / "photo.png"))
     assert (found != expected.numpy()).mean() < SHARE
