@@ -99,7 +99,8 @@ def export_model(
 
     Args:
         model: changed in place: in eval mode, and in float32, or for torch in the settings' dtype.
-        image_processor: saved beside the graph, with a fixed size where the graph has one.
+        image_processor: saved beside the graph, with a fixed size where the graph has one, and without `pad_size`
+            where it gives a finished result.
         folder: empty, or does not exist yet.
         settings: what the graph is like.
         calibration: for int8, batches of training images, `{"pixel_values": (B, 3, H, W)}`.
@@ -137,6 +138,8 @@ def export_model(
         }
     if settings.size is not None:
         fix_size(image_processor, settings.size)
+    elif settings.result != "logits":
+        image_processor.pad_size = None  # a finished result does not say where the image ends and its padding begins
     with whole_folder(folder):
         exported.save_pretrained(folder)
         image_processor.save_pretrained(folder)

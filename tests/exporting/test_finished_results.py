@@ -1,6 +1,7 @@
 """A graph of `--with` gives what post-processing gives, and the card beside it says how to run it."""
 
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -75,6 +76,17 @@ def test_the_card_s_picture_is_the_checkpoint_s_prediction(checkpoint, finished,
     expected = expected if result == "semantic" else expected["segmentation"]
     found = np.asarray(Image.open(tmp_path / "photo.png"))
     assert (found != expected.numpy()).mean() < SHARE
+
+
+def test_it_is_of_the_image_alone_where_the_checkpoint_s_processor_pads(checkpoint, monkeypatch, tmp_path):
+    padding = shutil.copytree(checkpoint, tmp_path / "checkpoint")
+    processor = load_image_processor(checkpoint)
+    processor.pad_size = {"height": 128, "width": 128}
+    processor.save_pretrained(padding)
+    image = picture(64, 90)
+    run_card(export(padding, tmp_path / "torch", "torch", "--with", "semantic"), monkeypatch, image, tmp_path)
+    (expected,) = Predictor.from_pretrained(padding, "semantic", device="cpu")([image])
+    assert (np.asarray(Image.open(tmp_path / "photo.png")) != expected.numpy()).mean() < SHARE
 
 
 def test_onnx_runtime_tells_apart_masks_that_are_all_far_from_a_pixel(tmp_path):
