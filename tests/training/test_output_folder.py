@@ -227,6 +227,15 @@ def test_the_newest_and_the_best_checkpoint_are_never_removed(tmp_path):
     assert steps() == [10, 40] and not list(tmp_path.glob("unfinished-*"))
 
 
+@pytest.mark.parametrize("limit", [1, 2, 4, 5, 9])
+def test_none_is_removed_before_there_are_more_than_the_limit(tmp_path, limit):
+    for count in range(1, 8):
+        (tmp_path / f"checkpoint-{count}").mkdir()
+        remove_old_checkpoints(tmp_path, limit, None)
+        expected = range(max(1, count - limit + 1), count + 1)
+        assert [path.name for path in checkpoints_in(tmp_path)] == [f"checkpoint-{step}" for step in expected]
+
+
 @pytest.mark.parametrize("lost", [["optimizer.pt", "scheduler.pt"], ["optimizer.pt"], ["scheduler.pt"]])
 @pytest.mark.parametrize("ema_decay", [None, 0.9])
 def test_a_checkpoint_of_the_model_alone_is_refused_with_the_reason(tmp_path, lost, ema_decay):

@@ -67,7 +67,7 @@ def remove_old_checkpoints(folder: Path, limit: int | None, best: str | None) ->
         return
     kept = {checkpoints[-1].name} | ({Path(best).name} if best else set())
     removable = [path for path in checkpoints if path.name not in kept]
-    excess = len(checkpoints) - max(limit, len(checkpoints) - len(removable))
+    excess = max(0, len(checkpoints) - limit)
     for checkpoint in removable[:excess]:
         remove_checkpoint(checkpoint)
 
