@@ -48,7 +48,8 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_names_step_batch_and_samples
     with pytest.raises(FloatingPointError, match=r"Step 2: the loss is .*Batch 2 of the step, samples: square_10, s"):
         trainer.train()
     assert trainer.state.global_step == 2
-    assert all(0 < entry["loss"] < 10 for entry in trainer.state.log_history)
+    logged = [(entry["step"], 0 < entry["loss"] < 10) for entry in trainer.state.log_history]
+    assert logged == [(1, True), (2, True)]
     tensors, names = saved(tmp_path / "diverged_batch_step_2.safetensors")
     assert names == ["square_10", "square_11"]
     expected = collate([trainer.train_dataset[10], trainer.train_dataset[11]])
@@ -98,6 +99,31 @@ def test_under_float16_a_few_steps_may_be_left_out(tmp_path):
         watch.add("loss", nan if step % MAX_IN_A_ROW_OF_FLOAT16 else torch.tensor(1.0), step, 1, {}, ())
     with pytest.raises(FloatingPointError, match="Step 50: the loss is nan"):
         watch.add("loss", nan, 50, 1, {}, ())
+
+
+def test_several_processes_under_float16_leave_out_the_same_steps(tmp_path):
+    told = []
+    watch = DivergenceWatch(tmp_path, scaled=True, add_up=lambda is_bad: told.append(bool(is_bad)) or is_bad)
+    for step in range(51):
+        watch.add("loss", torch.tensor(float("nan") if step % MAX_IN_A_ROW_OF_FLOAT16 else 1.0), step, 1, {}, ())
+        if step < 50:
+            watch.end_step(torch.device("cpu"))
+    watch.add("loss", torch.tensor(float("nan")), 50, 2, {}, ())
+    with pytest.raises(FloatingPointError, match="Step 50: the loss is nan"):
+        watch.end_step(torch.device("cpu"))
+    assert told == [step % MAX_IN_A_ROW_OF_FLOAT16 > 0 for step in range(50)] + [True]
+
+
+@pytest.mark.parametrize("elsewhere", [0, 1])
+def test_a_gradient_of_several_processes_is_blamed_on_the_loss_that_has_spoilt_it(tmp_path, elsewhere):
+    watch = DivergenceWatch(tmp_path, process=1, add_up=lambda is_bad: is_bad + elsewhere)
+    batch = {"pixel_values": torch.ones(1)}
+    watch.add("loss", torch.tensor(1.0), 6, 1, batch, ["here"])
+    watch.add("gradient", torch.tensor(float("nan")), 6, 1, batch, ["here"])
+    told = "Step 6: the loss is not finite in 1 of the other" if elsewhere else "the gradient is nan.*samples: here"
+    with pytest.raises(FloatingPointError, match=told):
+        watch.end_step(torch.device("cpu"))
+    assert len(list(tmp_path.iterdir())) == 1 - elsewhere
 
 
 class Late:

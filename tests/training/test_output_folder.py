@@ -1,5 +1,6 @@
 """What a run does with its output folder: what it refuses, what it removes and when, and where it goes on."""
 
+import json
 import os
 
 import pytest
@@ -16,6 +17,7 @@ from modeling_maskformer.training.cards.card_text import sign
 from modeling_maskformer.training.saving.checkpoint_folders import (
     checkpoints_in,
     finish_checkpoint,
+    problem_of,
     remove_old_checkpoints,
     unfinished_folder,
 )
@@ -210,6 +212,17 @@ def test_last_skips_what_is_not_whole_and_says_so(used_folder, lost, is_cut_off,
     assert not (used_folder / "unfinished-270").exists()
     with pytest.raises(ValueError, match=rf"checkpoint-180 is no checkpoint to resume from \(.*{lost}"):
         prepare_output_dir(run_arguments(used_folder, resume_from_checkpoint=str(used_folder / "checkpoint-180")))
+
+
+def test_a_checkpoint_in_shards_has_all_that_its_index_names(tmp_path):
+    write_checkpoint(tmp_path / "checkpoint-90")
+    shards = [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+    index = {"weight_map": dict(zip(("backbone.weight", "head.weight"), shards, strict=True))}
+    (tmp_path / "checkpoint-90" / "model.safetensors.index.json").write_text(json.dumps(index))
+    (tmp_path / "checkpoint-90" / "model.safetensors").rename(tmp_path / "checkpoint-90" / shards[0])
+    assert problem_of(tmp_path / "checkpoint-90") == f"no {shards[1]}"
+    save_file({"head.weight": torch.arange(5.0)}, tmp_path / "checkpoint-90" / shards[1])
+    assert problem_of(tmp_path / "checkpoint-90") is None
 
 
 def test_the_newest_and_the_best_checkpoint_are_never_removed(tmp_path):

@@ -25,5 +25,16 @@ def test_a_rate_that_follows_the_metric_may_have_fallen_and_others_must_be_as_th
         check_same_optimizer(adamw(0.1, "head_no_decay"), tmp_path)
 
 
+def test_other_settings_and_another_kind_of_optimizer_are_named(tmp_path):
+    torch.save(adamw(0.1).state_dict(), tmp_path / "optimizer.pt")
+    decayed = adamw(0.1)
+    decayed.param_groups[0]["weight_decay"] = 0.5
+    with pytest.raises(ValueError, match=r"weight_decay of the weights 'head' is 0\.01 there and 0\.5 here"):
+        check_same_optimizer(decayed, tmp_path)
+    weights = [{"params": nn.Linear(2, 2).parameters(), "name": "head"}]
+    with pytest.raises(ValueError, match=r"it is of another kind \(optim\)"):
+        check_same_optimizer(torch.optim.SGD(weights, lr=0.1), tmp_path)
+
+
 def test_an_optimizer_in_several_files_is_not_looked_at(tmp_path):
     check_same_optimizer(adamw(0.1), tmp_path)

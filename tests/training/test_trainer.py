@@ -11,6 +11,8 @@ from torch import nn
 from torch._dynamo import OptimizedModule
 from transformers.trainer_callback import TrainerCallback
 
+from modeling_maskformer.data.views.collate import SegmentationDataset
+from modeling_maskformer.data.views.view_sampler import ViewSampler
 from modeling_maskformer.evaluation.evaluator import Evaluator
 from modeling_maskformer.evaluation.in_turn import InTurn
 from modeling_maskformer.targets import Segments
@@ -222,6 +224,25 @@ def test_learning_rate_warms_up_and_falls_to_zero(tmp_path):
     expected = [0.1 * min(1, 0.5 + step / 4) * (1 - step / 5) ** 0.9 for step in range(5)]
     assert rates == pytest.approx(expected)
     assert trainer.lr_scheduler.get_last_lr()[0] == 0
+
+
+def test_the_rate_that_is_logged_is_that_of_the_head(tmp_path):
+    trainer = make_trainer(tmp_path)
+    weights = list(trainer.model.parameters())
+    rates = {"backbone": 0.01, "head": 0.1}
+    groups = [{"params": [each], "lr": rates[name], "name": name} for each, name in zip(weights, rates, strict=True)]
+    trainer.optimizer = torch.optim.SGD(groups)
+    assert trainer._get_learning_rate() == 0.1
+
+
+@pytest.mark.parametrize(("settings", "seed"), [({"seed": 3}, 3), ({"seed": 3, "data_seed": 0}, 0)])
+def test_views_follow_epoch_and_seed_of_the_data(tmp_path, settings, seed):
+    trainer = make_trainer(tmp_path, **settings)
+    trainer.state.epoch = 2.0
+    dataset = SegmentationDataset([None] * 5)  # none is read
+    assert list(trainer._get_train_sampler(dataset)) == list(ViewSampler(5, seed, lambda: 2))
+    trainer.args.train_sampling_strategy = "sequential"
+    assert list(trainer._get_train_sampler(dataset)) == list(ViewSampler(5, seed, lambda: 2, shuffle=False))
 
 
 def test_step_schedule_takes_milestones_as_parts_of_the_training(tmp_path):
