@@ -135,6 +135,26 @@ def test_views_of_one_row_differ_between_epochs_and_rows(streamed):
     assert len({view.seed for view in first + second}) == 40
 
 
+def test_training_batches_come_in_an_order_of_each_epoch_and_seed(streamed):
+    samples = samples_of(streamed)
+
+    def orders(seed):
+        batches = iter(StreamBatches(samples, 20, StreamPosition(), seed=seed))
+        return [[number_of(samples[view.index]) for view in next(batches)] for _ in range(2)]
+
+    (first, second), (other, _) = orders(5), orders(6)
+    assert sorted(first) == sorted(second) == sorted(other) == list(range(20))
+    assert first != list(range(20)) and first != second and first != other
+    assert orders(5) == [first, second]
+
+
+def test_a_process_without_a_row_has_nothing_to_measure_and_cannot_train(streamed):
+    samples, last = samples_of(streamed, "validation"), StreamPosition(process=4, num_processes=5)
+    assert list(StreamBatches(samples, 2, last)) == []
+    with pytest.raises(DataError, match="'validation' has no row for process 4: train with fewer processes"):
+        next(iter(StreamBatches(samples, 2, last, seed=5)))
+
+
 def test_an_evaluation_reads_one_epoch_in_order_and_the_last_batch_as_it_is(streamed):
     samples = samples_of(streamed, "validation")
     batches = list(StreamBatches(samples, 2, StreamPosition()))

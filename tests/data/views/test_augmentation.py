@@ -12,8 +12,14 @@ from plain_augmentation import plain_view
 from torchvision.transforms.v2 import functional as tvF
 
 from modeling_maskformer.data.samples import Sample
-from modeling_maskformer.data.views.augmentation import Augmentation, AugmentationConfig
-from modeling_maskformer.data.views.color_jitter import ColorJitter, apply_color_matrix, change_of_chroma
+from modeling_maskformer.data.views.augmentation import Augmentation, AugmentationConfig, Box, largest_class_share
+from modeling_maskformer.data.views.color_jitter import (
+    RGB_TO_YIQ,
+    YIQ_TO_RGB,
+    ColorJitter,
+    apply_color_matrix,
+    change_of_chroma,
+)
 from modeling_maskformer.targets import Segments
 
 COLOURS = torch.tensor([[10, 20, 30], [250, 0, 0], [0, 250, 0], [0, 0, 250], [200, 200, 0]], dtype=torch.uint8)
@@ -76,6 +82,13 @@ def test_the_short_edge_is_scaled_in_steps_of_the_crop_and_what_is_larger_is_cro
         assert height <= 40  # the width of 400 is never reached, so it tells the scale
         short_edges.add(round(width * 90 / 120))
     assert short_edges == {round(40 * step / 10) for step in range(5, 21)}
+
+
+def test_without_steps_every_scale_of_the_range_is_drawn(sample):
+    augment = Augmentation(config(crop_size=(400, 100), scale_range=(0.5, 1.5), scale_step=0))
+    heights = [augment(sample)[0].shape[1] for _ in range(200)]
+    assert 50 <= min(heights) < 56 and 144 < max(heights) <= 150 and len(set(heights)) > 60
+    assert np.mean(heights) == pytest.approx(100, abs=8)
 
 
 def test_the_long_edge_is_bounded(sample):
@@ -159,6 +172,14 @@ def test_a_crop_in_which_one_class_dominates_is_drawn_again():
     assert (shares(0.8) > 0.85).mean() < 0.15  # ten attempts do not always find one
 
 
+def test_the_share_of_a_class_is_that_of_all_its_segments_among_the_labelled_pixels_of_a_region():
+    ids = torch.zeros(10, 10, dtype=torch.uint8)
+    ids[0, :4], ids[1, :3], ids[2, :3], ids[3], ids[9] = 1, 2, 3, 255, 2
+    segments = Segments(ids, [7, 2, 7])
+    assert largest_class_share(segments, Box(0, 0, 9, 10)) == pytest.approx(0.7)
+    assert largest_class_share(segments, Box(3, 0, 6, 10)) == 0.0  # void and no segment
+
+
 def test_the_same_seed_gives_the_same_view(sample):
     augment = Augmentation(AugmentationConfig(crop_size=(48, 64)))
     views = []
@@ -186,6 +207,13 @@ def test_the_same_seed_gives_the_same_view(sample):
 def test_a_recipe_out_of_range_is_refused(arguments, words):
     with pytest.raises(ValueError, match=words):
         AugmentationConfig(**arguments)
+
+
+@pytest.mark.parametrize("offset", [-300, -10, 0, 10, 300])
+def test_colours_stop_at_black_and_white(offset):
+    image = torch.arange(256, dtype=torch.uint8).expand(3, 1, 256)
+    found = apply_color_matrix(image, torch.eye(3), torch.full((3, 1), float(offset)))
+    assert torch.equal(found, (image.int() + offset).clamp(0, 255).to(torch.uint8))
 
 
 def test_saturation_agrees_with_torchvision():
@@ -217,3 +245,18 @@ def test_each_colour_change_is_made_within_its_bounds():
     assert -32 <= min(offsets) < -25 and 25 < max(offsets) <= 32
     assert 0.5 <= min(factors) < 0.6 and 1.4 < max(factors) <= 1.5
     assert 0.3 < np.mean(np.array(offsets) == 0) < 0.7  # made for half of the images
+
+
+def test_chroma_is_scaled_and_turned_within_its_bounds():
+    factors, degrees = [], []
+    for seed in range(400):
+        matrix, offset = ColorJitter(0, 0, 0.5, 36).draw(torch.Generator().manual_seed(seed))
+        chroma = (RGB_TO_YIQ @ matrix @ YIQ_TO_RGB)[1:, 1:]  # a rotation, scaled
+        assert not offset.any()
+        factors.append(math.sqrt(chroma.det()))
+        degrees.append(math.degrees(math.atan2(chroma[1, 0], chroma[0, 0])))
+    assert 0.499 < min(factors) < 0.53 and 1.47 < max(factors) < 1.501
+    assert -36.1 < min(degrees) < -34 and 34 < max(degrees) < 36.1
+    kept = np.isclose(factors, 1, atol=1e-4), np.isclose(degrees, 0, atol=1e-2)
+    assert np.mean(kept, 1) == pytest.approx([0.5, 0.5], abs=0.1)
+    assert np.mean(kept[0] & kept[1]) == pytest.approx(0.25, abs=0.1)  # each by itself

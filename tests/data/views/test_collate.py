@@ -78,6 +78,18 @@ def test_a_view_depends_on_its_seed_alone(samples):
         assert torch.equal(image, item["image"])
 
 
+def test_an_epoch_has_each_sample_once_in_an_order_of_its_own():
+    def views(seed, epoch, shuffle=True):
+        return list(ViewSampler(20, seed, lambda: epoch, shuffle))
+
+    orders = {tuple(view.index for view in views(seed, epoch)) for seed in (0, 1) for epoch in (0, 1)}
+    assert len(orders) == 4 and all(sorted(order) == list(range(20)) for order in orders)
+    assert views(1, 1) == views(1, 1)
+    in_turn = views(1, 1, shuffle=False)
+    assert [view.index for view in in_turn] == list(range(20))
+    assert sorted(views(1, 1)) == in_turn  # the order decides nothing about a view
+
+
 def test_a_crowd_is_void_in_training_and_flagged_in_evaluation(samples, processor):
     view = SegmentationDataset(samples, Augmentation(AugmentationConfig((50, 32), (1, 1), horizontal_flip=0)))[1]
     assert view["segments"].class_ids.tolist() == [3]

@@ -100,6 +100,19 @@ def test_each_number_of_things_is_pasted_and_each_thing():
     assert same[0] is image and same[1] is empty  # stuff is not pasted
 
 
+def test_of_two_sizes_the_smaller_lies_anywhere_within_the_larger():
+    small, large = (segments_from_masks(np.ones((1, *size), bool), [0]) for size in ((2, 3), (5, 5)))
+    marked = torch.arange(1, 26, dtype=torch.uint8).view(1, 5, 5).expand(3, 5, 5)  # tells each pixel's place
+    plain = torch.zeros(3, 2, 3, dtype=torch.uint8)
+    paste, corners = CopyPaste(1.0, (True,)), (set(), set())
+    for seed in range(300):
+        image, _ = paste(marked, large, plain, small, seeded(seed))
+        corners[0].add(int((image[0] == 0).flatten().int().argmax()))
+        image, _ = paste(plain, small, marked, large, seeded(seed))
+        corners[1].add(int(image[0, 0, 0]) - 1)
+    assert corners[0] == corners[1] == {5 * row + column for row in range(4) for column in range(3)}
+
+
 @pytest.mark.parametrize(("most", "expected"), [(2, 3), (3, 3), (5, 5), (None, 7)])
 def test_no_more_is_pasted_than_there_are_queries_for(most, expected):
     square = np.zeros((7, 40, 40), bool)
@@ -149,6 +162,7 @@ def test_any_other_image_is_the_one_whose_things_are_pasted_and_never_the_same()
             assert len(others) == 1 and len(item["segments"]) == 2 and item["name"] == str(index)
             partners |= others
         assert partners == set(range(4)) - {index}
+    assert {CopyPaste(1.0, [True]).draw_partner(0, 2, seeded(seed)) for seed in range(9)} == {1}  # of two the other
 
 
 def test_the_probability_is_the_part_of_the_views_and_one_seed_gives_one_view():
