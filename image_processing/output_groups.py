@@ -81,7 +81,7 @@ def _checked_logits(outputs: Any) -> tuple[Tensor, ...]:
                 f"`outputs.{name}` are {values.dtype} of shape {shape}, expected {kind} of a floating dtype, at least "
                 "one of each but of images, and as many images and queries as there are of the others."
             )
-        if tiling.use_tiles(values) and len(values):
+        if tiling.use_tiles(values):
             values = _finite(name, values)
         checked.append(values)
     return tuple(checked)
@@ -95,7 +95,7 @@ def check_on_device(outputs: Any) -> None:
     """
     for name in ("logits", "class_queries_logits", "masks_queries_logits"):
         values = getattr(outputs, name, None)
-        if values is not None and not tiling.use_tiles(values) and len(values):
+        if values is not None and not tiling.use_tiles(values):
             _finite(name, values)
 
 

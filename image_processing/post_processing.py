@@ -202,7 +202,7 @@ def _check_thresholds(**thresholds: float) -> None:
 
 
 def _as_labels(label_ids: Collection[int]) -> set[int]:
-    labels = list(label_ids) if isinstance(label_ids, Iterable) and not isinstance(label_ids, str) else [label_ids]
+    labels = list(label_ids) if isinstance(label_ids, Iterable) else [label_ids]
     labels = [label.item() if isinstance(label, (Tensor, np.generic)) else label for label in labels]
     if not isinstance(label_ids, Iterable) or not all(isinstance(label, int) for label in labels):
         raise ValueError(f"`label_ids_to_fuse` must be ids of classes, got {label_ids!r}.")

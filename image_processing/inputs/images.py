@@ -73,7 +73,7 @@ def with_eight_bits(image: Any) -> Any:
     if image.dtype in (np.uint16, torch.uint16):
         return _from_sixteen_bits(image.to(torch.float32) if isinstance(image, Tensor) else image.astype(np.float32))
     integers = not image.dtype.is_floating_point if isinstance(image, Tensor) else image.dtype.kind in "iu"
-    if integers and image.dtype not in (np.bool_, torch.bool) and 0 not in image.shape:
+    if integers and 0 not in image.shape:
         low, high = int(image.min()), int(image.max())
         if low < 0 or high > 255:
             raise ValueError(

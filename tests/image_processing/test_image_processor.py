@@ -7,10 +7,12 @@ import pytest
 import torch
 from models import ARCHITECTURES, logits_of, tiny
 from PIL import Image
+from transformers.image_utils import SizeDict
 from transformers.models.maskformer.image_processing_maskformer import MaskFormerImageProcessor as TheirProcessor
 
 from image_processing import MaskFormerImageProcessor, PerPixelImageProcessor
 from image_processing.inputs.images import logger
+from image_processing.inputs.sizes import resized_size
 
 SMALL = {"shortest_edge": 48, "longest_edge": 80}
 
@@ -205,7 +207,9 @@ def test_void_of_uint8_ids_is_255():
         (lambda p: p(Image.new("RGB", (0, 0))), "Image 0 of the batch is 0x0 .* has no pixels"),
         (lambda p: p(torch.zeros(3, 50, 0, dtype=torch.uint8)), "Image 0 of the batch is 50x0 .* has no pixels"),
         (lambda p: p([PICTURES[0], np.zeros((0, 70, 3), np.uint8)]), "Image 1 of the batch is 0x70 .* has no pixels"),
+        (lambda p: p([PICTURES[0], np.zeros((0, 70, 3), int)]), "Image 1 of the batch is 0x70 .* has no pixels"),
         (lambda p: p(np.full((50, 70, 3), 256)), "image of int64 has values from 256 to 256; expected 0 to 255"),
+        (lambda p: p(torch.full((3, 50, 70), 256)), "image of torch.int64 has values from 256 to 256"),
         (lambda p: p(PICTURES[0].convert("I")), "mode 'I' does not say which value is white"),
         (lambda p: p(PICTURES[:1], [np.zeros((50, 70, 3), int)]), r"map 0 of the batch .*\(50, 70, 3\)"),
         (lambda p: p(PICTURES, MAPS, {0: 1, 2: 1, 3: 0, 4: 0}), "map 0 of the batch has the ids 1, 5, which"),
@@ -241,11 +245,19 @@ def test_void_of_uint8_ids_is_255():
             r"`pad_size` must be \{\"height\", \"width\"\} of the batch, got \{'shortest_edge': 128\}",
         ),
         (lambda p: p(PICTURES, size={"longest_edge": 50}), "Expected a `size` of"),
+        (lambda p: p(PICTURES, size_divisor=-1), "`size_divisor` must be a whole number, at least 0, got -1"),
     ],
 )
 def test_what_does_not_fit_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call(MaskFormerImageProcessor(size=SMALL))
+
+
+def test_a_strip_whose_longest_edge_is_not_bounded_is_refused_where_it_grows_too_large():
+    size = SizeDict(shortest_edge=480)
+    assert resized_size((700, 1), size, 0) == (336_000, 480)
+    with pytest.raises(ValueError, match=r"of 1000x1 .* would be resized to 480000x480, more than 200000000 pixels"):
+        resized_size((1000, 1), size, 0)
 
 
 def test_gray_arrays_are_gray_images():
@@ -288,6 +300,8 @@ def test_rows_of_a_low_rgb_array_are_no_channels(height):
     assert expected.shape == (1, 3, height, 70)
     for image in (array, [array], array[None]):
         assert torch.equal(processor(image, return_tensors="pt")["pixel_values"], expected)
+    last = processor(array, input_data_format="channels_last", return_tensors="pt")["pixel_values"]
+    assert torch.equal(last, expected)
     first = processor(array, input_data_format="channels_first", return_tensors="pt")["pixel_values"]
     assert first.shape == (1, 3, 70, 3)
     square = np.array(picture(70, 3)).transpose(2, 0, 1)  # (3, 70, 3): channels first, as in transformers
@@ -372,6 +386,7 @@ def test_a_processor_is_made_of_its_own_dictionary_and_of_an_old_file():
     assert MaskFormerImageProcessor(**as_json).to_dict() == processor.to_dict()
     old = MaskFormerImageProcessor(size=48, _max_size=80, reduce_labels=True, ignore_index=255, processor_class="x")
     assert dict(old.size) == SMALL and old.do_reduce_labels is True
+    assert MaskFormerImageProcessor(size_divisor=8, size_divisibility=16).size_divisor == 8  # the present name holds
 
 
 def test_arguments_for_loading_may_have_their_old_names(tmp_path):

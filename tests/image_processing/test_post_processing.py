@@ -213,6 +213,19 @@ def test_the_saved_stuff_classes_are_used_unless_others_are_given(tmp_path):
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_images_of_one_size_need_not_be_neighbours(processor, method):
+    cases = [confident_case(seed=seed) for seed in range(4)]
+    sizes = [(40, 50), (30, 20), (30, 20), (40, 50)]
+
+    def maps(cases, sizes):
+        results = getattr(processor, method)(outputs_of(cases), target_sizes=sizes)
+        return [result["segmentation"] if isinstance(result, dict) else result for result in results]
+
+    for found, case, size in zip(maps(cases, sizes), cases, sizes, strict=True):
+        assert torch.equal(found, *maps([case], [size]))
+
+
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(
     "sizes, message",
     [
@@ -222,6 +235,8 @@ def test_the_saved_stuff_classes_are_used_unless_others_are_given(tmp_path):
         ([(8, 8), (8, 8.5), (8, 8)], r"`target_sizes\[1\]` must be .* whole numbers.* got \(8, 8.5\)"),
         ([(8, 8), (8, float("nan")), (8, 8)], r"`target_sizes\[1\]` must be .* whole numbers.* got \(8, nan\)"),
         ([(8, 8), (float("inf"), 8), (8, 8)], r"`target_sizes\[1\]` must be .* whole numbers.* got \(inf, 8\)"),
+        (8, r"`target_sizes` must be a \(height, width\) for each image, got 8"),
+        ("8x8", r"`target_sizes` must be a \(height, width\) for each image, got '8x8'"),
         ([8, 8, 8], r"`target_sizes\[0\]` must be .* got 8"),
         ([(8, 8), (8, 8), (8, 8, 3)], r"`target_sizes\[2\]` must be .* got \(8, 8, 3\)"),
     ],
@@ -235,6 +250,12 @@ def test_wrong_target_sizes_are_named(processor, method, sizes, message):
 def test_two_forms_at_once_are_refused(processor, method):
     with pytest.raises(ValueError, match="exclude each other"):
         getattr(processor, method)(outputs_of([nothing()]), return_binary_maps=True, return_coco_annotation=True)
+
+
+@pytest.mark.parametrize("labels", ["sky", ["sky"], [1.5], 3], ids=str)
+def test_what_are_no_classes_to_fuse_is_named(processor, labels):
+    with pytest.raises(ValueError, match="`label_ids_to_fuse` must be ids of classes, got"):
+        processor.post_process_panoptic_segmentation(outputs_of([nothing()]), label_ids_to_fuse=labels)
 
 
 @pytest.mark.parametrize("value", [float("nan"), -0.1, 1.1, float("inf")])
@@ -363,6 +384,13 @@ def test_logits_that_are_very_low_are_resized_as_they_are(beside):
     pixels = SimpleNamespace(logits=torch.cat((masks, torch.zeros_like(masks)), 1))
     (classes, _) = PerPixelImageProcessor().post_process_semantic_segmentation(pixels, sizes)
     assert torch.equal(classes == 0, expected)
+
+
+@pytest.mark.parametrize("size", [(1, 4), (4, 1)], ids=str)
+def test_maps_may_have_one_row_or_column(processor, size):
+    case, sizes = random_case(height=size[0], width=size[1]), [(9, 7)]
+    (found,) = processor.post_process_semantic_segmentation(outputs_of([case]), sizes)
+    assert torch.equal(found, semantic_segmentation(*case, None, sizes[0]))
 
 
 @pytest.mark.parametrize(
