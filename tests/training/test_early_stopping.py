@@ -2,6 +2,7 @@
 
 import pytest
 from stub_trainer import ScriptedEvaluator, make_trainer
+from transformers import TrainerState
 
 from modeling_maskformer.training.arguments.run_arguments import RunArguments
 from modeling_maskformer.training.early_stopping import EarlyStopping, was_ended_early
@@ -52,6 +53,13 @@ def test_a_run_saved_at_its_last_step_makes_no_other_when_it_is_resumed(tmp_path
     again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
     assert again.state.global_step == 3
     assert (again.model.classifier.weight == trainer.model.classifier.weight).all()
+
+
+def test_a_best_checkpoint_that_is_the_last_is_known_by_its_final_name(tmp_path):
+    trainer = trainer_with_scores(tmp_path, [0.2, 0.9], max_steps=2)
+    trainer.train()
+    for state in (trainer.state, TrainerState.load_from_json(str(tmp_path / "checkpoint-2" / "trainer_state.json"))):
+        assert state.best_model_checkpoint == str(tmp_path / "checkpoint-2")
 
 
 def test_a_run_whose_folder_was_moved_ends_with_its_best_checkpoint(tmp_path, monkeypatch):

@@ -11,7 +11,11 @@ from transformers import TrainerCallback
 
 from modeling_maskformer.evaluation.evaluator import Evaluator
 from modeling_maskformer.training.saving.checkpoint_folders import problem_of
-from modeling_maskformer.training.saving.weight_average import IN_TRAINING_NAME, WeightAverage
+from modeling_maskformer.training.saving.weight_average import (
+    IN_TRAINING_NAME,
+    WeightAverage,
+    save_weights_in_training,
+)
 
 
 class Weights(TrainerCallback):
@@ -98,6 +102,33 @@ def test_a_resumed_run_equals_an_uninterrupted_one_to_the_last_bit(tmp_path, sto
     for name in ("model.safetensors", IN_TRAINING_NAME):
         saved = [load_file(tmp_path / run / "checkpoint-7" / name) for run in ("parts", "whole")]
         torch.testing.assert_close(*saved, rtol=0, atol=0)
+
+
+def test_a_checkpoint_of_the_model_alone_holds_the_average_alone(tmp_path):
+    settings = {"max_steps": 1, "save_strategy": "steps", "save_steps": 1, "save_only_model": True}
+    make_trainer(tmp_path, ema_decay=0.9, **settings).train()
+    assert [path.name for path in (tmp_path / "checkpoint-1").glob("*.safetensors")] == ["model.safetensors"]
+
+
+def test_a_model_that_is_saved_in_between_is_the_average_alone(tmp_path):
+    class Save(Weights):
+        def on_step_end(self, *args, **kwargs):
+            trainer.save_model(tmp_path / "own")
+            return super().on_step_end(*args, **kwargs)
+
+    weights = Save()
+    trainer = make_trainer(tmp_path, max_steps=3, ema_decay=0.9, callbacks=[weights])
+    first = {name: weight.clone() for name, weight in trainer.model.state_dict().items()}
+    trainer.train()
+    saved = StubSegmenter.from_pretrained(tmp_path / "own").state_dict()
+    torch.testing.assert_close(saved, average_of(first, weights.seen[:2], 0.9))  # before the third is taken in
+    assert not (tmp_path / "own" / IN_TRAINING_NAME).exists()
+
+
+def test_weights_of_another_model_are_refused(tmp_path):
+    save_weights_in_training({"weight": torch.zeros(1, 1)}, tmp_path)
+    with pytest.raises(ValueError, match="is of another model: bias is in one of the two only"):
+        WeightAverage(nn.Linear(1, 1), 0.9).go_on_from(tmp_path)
 
 
 def test_a_run_is_not_resumed_with_an_average_that_is_not_there_nor_without_one_that_is(tmp_path):
