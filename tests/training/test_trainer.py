@@ -137,7 +137,10 @@ def test_a_predictor_of_its_own_gets_the_images_and_its_predictions_are_measured
 
 def test_evaluation_gives_the_mean_loss_on_request(tmp_path):
     trainer = make_trainer(tmp_path, evaluation=3, eval_loss=True)
-    losses = [trainer.model(**collate([trainer.eval_dataset[i]])).loss.item() for i in range(3)]
+    rows = [trainer.eval_dataset[i] for i in range(3)]
+    rows[2] = 5 * rows[2][0], rows[2][1]  # alone in its batch, with a loss unlike the others'
+    trainer.eval_dataset = rows
+    losses = [trainer.model(**collate([row])).loss.item() for row in rows]
     assert trainer.evaluate()["eval_loss"] == pytest.approx(sum(losses) / 3, rel=1e-5)
 
 
