@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -370,7 +370,8 @@ class MaskFormerForInstanceSegmentation(MaskFormerPreTrainedModel):
         if class_labels is not None:
             own_sizes = self.own_sizes(outputs, pixel_values, pixel_mask)
             if own_sizes is not None:
-                targets = replace(targets, maps=targets.maps.void_beyond(*own_sizes))
+                # compiled with the model, it would have both compiled anew for other numbers of segments
+                targets = run_uncompiled(targets.void_beyond, *own_sizes)
             layers = [*auxiliary, last] if deep_supervision else [last]
             loss_dict = run_uncompiled(
                 self.criterion,

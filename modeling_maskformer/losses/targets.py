@@ -78,6 +78,10 @@ class Targets:
         """`(B, S)` bool, False beyond an image's last segment."""
         return _present(self.num_segments, self.class_ids)
 
+    def void_beyond(self, image_sizes: Tensor, size: tuple[int, int]) -> Targets:
+        """The same with void beyond each image's own size: see `TargetMaps.void_beyond`."""
+        return replace(self, maps=self.maps.void_beyond(image_sizes, size))
+
 
 @dataclass
 class Findings:
