@@ -17,7 +17,7 @@ from ..data.views.stream_batches import StreamBatches
 from ..evaluation.evaluator import Evaluator
 from ..evaluation.in_turn import InTurn
 from ..losses.totals import as_bits
-from .batches import INPUTS, NUM_IMAGES, TARGETS, cut, targets_of
+from .batches import INPUTS, NUM_IMAGES, TARGETS, cut, out_of_graph, targets_of
 from .first_process import take_from_first_process
 from .streaming import StreamingTrainer
 
@@ -120,7 +120,7 @@ class EvaluatingTrainer(StreamingTrainer):
         inputs = self._prepare_inputs({name: batch[name] for name in names if name in batch})
         if self.args.eval_loss and hasattr(self.model, "loss_normalizers"):  # the mean of this process's batch
             inputs["loss_normalizers"] = as_bits(self.model.loss_normalizers(**targets_of(inputs)))
-        return inputs
+        return out_of_graph(inputs) if self.args.torch_compile else inputs
 
     def _model_for_evaluation(self) -> nn.Module:
         """The model in eval mode, on its device and in its precision also where no training has prepared it.

@@ -19,7 +19,7 @@ from ..data.views.view_sampler import ViewSampler
 from ..evaluation.evaluator import Evaluator
 from ..losses.totals import as_bits
 from .arguments.arguments import MaskFormerTrainingArguments
-from .batches import NUM_IMAGES, cut, targets_of
+from .batches import NUM_IMAGES, cut, out_of_graph, targets_of
 from .cards.model_card import RunDescription, trained_model_card, write_card
 from .divergence import DivergenceWatch
 from .evaluating import EvaluatingTrainer
@@ -258,6 +258,8 @@ class MaskFormerTrainer(EvaluatingTrainer):
         """The model's own loss; its parts are kept, summed, for the next log."""
         counts = min(inputs.pop(NUM_IMAGES, 1), 1)  # 0: the images only fill up, as others wait for a loss
         normalizers = {} if num_items_in_batch is None else {"loss_normalizers": as_bits(num_items_in_batch)}
+        if self.args.torch_compile:
+            inputs = out_of_graph(inputs)
         outputs = model(**inputs, **normalizers)
         loss = outputs["loss"]
         if loss is None:
