@@ -33,6 +33,7 @@ from ..training.first_process import leave_processes
 from ..training.run import GO_ON, prepare_training, run_training
 from ..training.saving.checkpoint_folders import last_checkpoint
 from ..training.saving.checkpointing import NotSavedError
+from ..training.saving.only_run import FolderInUseError
 from ..training.trainer import MaskFormerTrainer
 from .broken_off import saying_when_broken_off
 
@@ -48,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         with saying_when_broken_off(lambda: f"{parser.prog}: {broken_off(trainer)}"):
             run_training(trainer)
-    except (DataError, WorkerError, FloatingPointError, NotSavedError) as error:
+    except (DataError, WorkerError, FolderInUseError, FloatingPointError, NotSavedError) as error:
         parser.exit(1, f"{parser.prog}: {error}\n")
     leave_processes()
 

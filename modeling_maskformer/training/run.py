@@ -49,6 +49,7 @@ from .model_building import build_model, normalization_of
 from .opening import TimeEstimate, chosen_text
 from .saving.checkpoint_folders import last_checkpoint
 from .saving.checkpointing import WRITE_ERRORS, EndOnSigterm, NotSavedError
+from .saving.only_run import only_run_in
 from .saving.output_folder import PICTURES_NAME, TakeFolder, goes_on, prepare_output_dir
 from .saving.same_model import check_same_model
 from .saving.same_optimizer import check_same_optimizer
@@ -188,19 +189,22 @@ def run_training(trainer: MaskFormerTrainer) -> None:
 
     Raises:
         DataError: a sample that was not looked at before cannot be used; how to go on is said.
+        FolderInUseError: another training writes into the output folder now, or has done so meanwhile.
         WorkerError: a process that reads images was lost or has no memory; how to go on is said.
         FloatingPointError: the loss is not finite.
         NotSavedError: a checkpoint, or what the run leaves in the end, could not be written.
     """
+    folder = Path(trainer.args.output_dir)
     try:
-        _train_and_evaluate(trainer, Path(trainer.args.output_dir))
+        with only_run_in(folder):
+            _train_and_evaluate(trainer, folder)
     except DataError as error:
         raise DataError(_met_in_training(error, trainer)) from error
     except (RuntimeError, MemoryError) as error:
         problem = problem_of_worker(error)
         if problem is None:
             raise
-        again = "start anew" if last_checkpoint(Path(trainer.args.output_dir)) is None else GO_ON
+        again = "start anew" if last_checkpoint(folder) is None else GO_ON
         lower = "Lower --dataloader_num_workers (with 0 there are no such processes) or the batch sizes"
         raise WorkerError(f"{problem} {lower}, and {again}.") from error
 

@@ -21,6 +21,7 @@ from modeling_maskformer.training.saving.checkpoint_folders import (
     remove_old_checkpoints,
     unfinished_folder,
 )
+from modeling_maskformer.training.saving.only_run import FolderInUseError
 from modeling_maskformer.training.saving.output_folder import TakeFolder, prepare_output_dir
 
 
@@ -51,6 +52,15 @@ def used_folder(tmp_path):
         write_checkpoint(tmp_path / f"checkpoint-{step}")
     (tmp_path / "checkpoint-of-mine").mkdir()
     return tmp_path
+
+
+def test_what_a_run_has_left_that_began_after_the_check_is_not_removed(tmp_path):
+    arguments = run_arguments(tmp_path)
+    prepare_output_dir(arguments)
+    write_checkpoint(tmp_path / "checkpoint-90")
+    with pytest.raises(FolderInUseError, match=r"holds another run \(checkpoint-90\)"):
+        TakeFolder(None).on_train_begin(arguments, TrainerState(), TrainerControl())
+    assert (tmp_path / "checkpoint-90").is_dir()
 
 
 def test_a_folder_with_another_run_is_refused_and_what_was_found_is_named(used_folder):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from ..cards.training_plot import PLOT_NAME
 from ..divergence import DIVERGED
 from ..first_process import on_first_process
 from .checkpoint_folders import UNFINISHED, checkpoints_in, last_checkpoint, problem_of, remove_unfinished
+from .only_run import FolderInUseError
 from .weight_average import check_average_in
 
 PICTURES_NAME = "pictures"  # the folder of evaluation images that the final model's predictions are drawn for
@@ -58,12 +59,7 @@ def _settle(arguments: RunArguments, start_from: Mapping[str, str | None]) -> st
                 )
             return str(checkpoint)
     traces = traces_of_a_run(folder)
-    found = sorted({path.relative_to(folder).parts[0] for path in traces} - {HELD_OUT_NAME})
-    if found and not arguments.overwrite_output_dir:
-        raise ValueError(
-            f"{folder} holds another run ({', '.join(found)}): choose another --output_dir, "
-            "go on with it (--resume_from_checkpoint last) or replace it (--overwrite_output_dir)."
-        )
+    _check_may_remove(traces, arguments)
     for flag, path in start_from.items():
         parts = [] if path is None else [Path(path), Path(path) / CONFIG_NAME]  # without which a folder is no model
         if any(_lies_in(part, trace) for part in parts for trace in traces):
@@ -71,6 +67,17 @@ def _settle(arguments: RunArguments, start_from: Mapping[str, str | None]) -> st
                 f"overwrite_output_dir would remove {path}, which --{flag} starts from: choose another --output_dir."
             )
     return None if checkpoint is None else str(checkpoint)
+
+
+def _check_may_remove(traces: Sequence[Path], arguments: RunArguments) -> None:
+    """Refuses to remove what another run has left in the folder, where `overwrite_output_dir` does not say so."""
+    folder = Path(arguments.output_dir)
+    found = sorted({path.relative_to(folder).parts[0] for path in traces} - {HELD_OUT_NAME})
+    if found and not arguments.overwrite_output_dir:
+        raise FolderInUseError(
+            f"{folder} holds another run ({', '.join(found)}): choose another --output_dir, "
+            "go on with it (--resume_from_checkpoint last) or replace it (--overwrite_output_dir)."
+        )
 
 
 def _check_writable(folder: Path) -> None:
@@ -122,7 +129,9 @@ class TakeFolder(TrainerCallback):
         if goes_on(args):
             remove_unfinished(folder)
         else:
-            for path in traces_of_a_run(folder):
+            traces = traces_of_a_run(folder)
+            _check_may_remove(traces, args)  # once more: a run that began meanwhile may have ended, too
+            for path in traces:
                 if path.is_dir() and not path.is_symlink():
                     shutil.rmtree(path)
                 else:

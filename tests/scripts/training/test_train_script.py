@@ -12,6 +12,7 @@ from script_runs import BRIEF, SMALL, run
 
 import modeling_maskformer
 from modeling_maskformer.commands import train
+from modeling_maskformer.training.saving import only_run
 
 MAIN_METRIC = {"semantic": "mean_iou", "instance": "ap", "panoptic": "pq"}
 CLASSES = {
@@ -299,3 +300,16 @@ def test_help_is_a_page_for_newcomers(capsys):
     titles = [f"\n{title}:" for title in ("data", "model", "augmentation and image size", "training")]
     assert [text.index(title) for title in titles] == sorted(text.index(title) for title in titles)
     assert "maskformer train --dataset" in text
+
+
+def test_a_run_into_the_folder_of_one_that_trains_now_is_refused_and_removes_nothing(
+    street, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(only_run, "SECONDS_TO_TRY", 0.1)
+    (tmp_path / "config.json").write_text("{}")
+    flags = ["--dataset", street, "--task", "semantic", "--output_dir", tmp_path, "--overwrite_output_dir"]
+    with only_run.only_run_in(tmp_path), pytest.raises(SystemExit) as ended:
+        run(train.main, *flags, *SMALL, *BRIEF)
+    assert ended.value.code == 1
+    assert f"Another training writes into {tmp_path} now" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
