@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import TracebackType
 
 
 @contextmanager
@@ -19,5 +20,13 @@ def saying_when_broken_off(say: Callable[[], str]) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         said = f"\n{say()}\n" if os.environ.get("RANK", "0") == "0" else ""  # below a progress bar
-        sys.excepthook = lambda *_: sys.stderr.write(said)
+        others = sys.excepthook
+
+        def write(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+            if issubclass(kind, KeyboardInterrupt):
+                sys.stderr.write(said)
+            else:  # of a program that has caught this one, and goes on
+                others(kind, error, traceback)
+
+        sys.excepthook = write
         raise
