@@ -170,6 +170,19 @@ class Held:
         return self.checkpoint.segment(requests)
 
 
+class FailsAt13(Held):
+    """A checkpoint that raises an error for pictures of 13x13 pixels."""
+
+    def __init__(self, checkpoint, error):
+        super().__init__(checkpoint)
+        self.error = error
+
+    def segment(self, requests):
+        if any(request.image.size == (13, 13) for request in requests):
+            raise self.error
+        return self.checkpoint.segment(requests)
+
+
 def until(condition):
     end = time.monotonic() + 20
     while not condition():
@@ -312,26 +325,16 @@ def test_health_says_whether_pictures_are_segmented(checkpoint):
 
 
 def test_an_error_of_the_model_is_answered_and_the_service_goes_on(checkpoint):
-    class Broken(Held):
-        def segment(self, requests):
-            if any(request.image.size == (13, 13) for request in requests):
-                raise RuntimeError("out of memory")
-            return self.checkpoint.segment(requests)
-
-    with TestClient(make_application(Broken(checkpoint), LIMITS), raise_server_exceptions=False) as client:
+    held = FailsAt13(checkpoint, RuntimeError("out of memory"))
+    with TestClient(make_application(held, LIMITS), raise_server_exceptions=False) as client:
         assert client.post("/segment", content=encoded((13, 13))).status_code == 500
         assert client.post("/segment", content=encoded()).status_code == 200
         assert 'status="500"' in client.get("/metrics").text
 
 
 def test_a_picture_that_the_model_does_not_take_is_refused_in_its_sentence(checkpoint):
-    class Choosy(Held):
-        def segment(self, requests):
-            if any(request.image.size == (13, 13) for request in requests):
-                raise ValueError("The graph takes no images of 13x13 pixels.")
-            return self.checkpoint.segment(requests)
-
-    with TestClient(make_application(Choosy(checkpoint), LIMITS), raise_server_exceptions=False) as client:
+    held = FailsAt13(checkpoint, ValueError("The graph takes no images of 13x13 pixels."))
+    with TestClient(make_application(held, LIMITS), raise_server_exceptions=False) as client:
         answer = client.post("/segment", content=encoded((13, 13)))
         assert answer.status_code == 422 and answer.json()["detail"] == "The graph takes no images of 13x13 pixels."
         assert client.post("/segment", content=encoded()).status_code == 200

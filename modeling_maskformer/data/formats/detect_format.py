@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from ..columns import CITYSCAPES_IDS, INSTANCE_NAMES, Columns, describe
 from ..errors import DataError
-from ..labels.class_ids import remembered
+from ..labels.remembered import remembered
 from ..samples import AnnotationFormat, decode_mask, file_stem, with_encoded_images
 from .binary_mask import BinaryMaskFormat, has_smooth_edges, is_black_and_white, is_nearly_black_and_white
 from .channels import ChannelsFormat, are_colours

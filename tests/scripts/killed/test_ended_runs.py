@@ -190,13 +190,17 @@ def test_a_run_that_is_broken_off_says_how_it_goes_on_and_leaves_the_signals_as_
     assert_same_run(folder, uninterrupted)
 
 
+class State:
+    """At the end of an epoch."""
+
+    epoch, global_step = 2.0, 6
+
+
+class Control:
+    should_save = False
+
+
 def test_a_signal_in_the_last_step_of_an_epoch_waits_for_its_evaluation():
-    class State:
-        epoch, global_step = 2.0, 6
-
-    class Control:
-        should_save = False
-
     callback = EndOnSigterm()
     callback._ask()
     control = callback.on_step_end(None, State, Control())
@@ -207,12 +211,6 @@ def test_a_signal_in_the_last_step_of_an_epoch_waits_for_its_evaluation():
 
 
 def test_so_does_a_signal_that_comes_while_the_last_step_is_measured_or_saved():
-    class State:
-        epoch, global_step = 2.0, 6
-
-    class Control:
-        should_save = False
-
     callback = EndOnSigterm()
     control = callback.on_epoch_end(None, State, callback.on_step_end(None, State, Control()))
     callback.on_save(None, State, control)  # nobody has asked

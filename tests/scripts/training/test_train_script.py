@@ -260,10 +260,16 @@ def test_a_broken_picture_that_was_not_looked_at_ends_a_run_with_a_sentence(
     assert json.loads((folder / "train_results.json").read_text())["global_step"] == 6
 
 
-def test_a_run_does_not_go_on_with_another_model(street, trained, tmp_path, refused):
+@pytest.fixture
+def step_more(street, trained, tmp_path):
+    """A run's folder, and the flags that make it go on for a step."""
     folder = shutil.copytree(trained["semantic"], tmp_path / "run")
     command = ["--dataset", street, "--task", "semantic", "--output_dir", folder, *SMALL, *BRIEF]
-    command += ["--resume_from_checkpoint", "last", "--max_steps", 4]
+    return folder, [*command, "--resume_from_checkpoint", "last", "--max_steps", 4]
+
+
+def test_a_run_does_not_go_on_with_another_model(step_more, refused):
+    folder, command = step_more
     for flags, message in [
         (["--num_queries", 12], "--num_queries is 8 there and 12 here"),
         (["--decoder_layers", 3], "--decoder_layers is 2 there and 3 here"),
@@ -276,10 +282,8 @@ def test_a_run_does_not_go_on_with_another_model(street, trained, tmp_path, refu
     assert json.loads((folder / "train_results.json").read_text())["global_step"] == 4
 
 
-def test_a_run_does_not_go_on_with_another_optimizer_or_learning_rate(street, trained, tmp_path, refused):
-    folder = shutil.copytree(trained["semantic"], tmp_path / "run")
-    command = ["--dataset", street, "--task", "semantic", "--output_dir", folder, *SMALL, *BRIEF]
-    command += ["--resume_from_checkpoint", "last", "--max_steps", 4]
+def test_a_run_does_not_go_on_with_another_optimizer_or_learning_rate(step_more, refused):
+    folder, command = step_more
     for flags, message in [
         (["--learning_rate", 0.001], "learning_rate of the weights 'head_no_decay' is 0.0005 there and 0.001 here"),
         (["--backbone_lr_factor", 0.1], "of the weights 'backbone_no_decay' is 0.00025 there and 5e-05 here"),
